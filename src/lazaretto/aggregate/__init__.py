@@ -1,0 +1,1 @@
+"""Rules that turn site updates into one; one file per rule."""

@@ -1,0 +1,98 @@
+"""Names to factories. A part is a file whose factory bears the file's name and returns its family's type.
+
+Families are packages of `lazaretto`. Folders named in the environment variable `LAZARETTO_PATH`
+(separated like PATH; each laid out as `models/toy.py`, `data/toy.py`) add parts without an install.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from lazaretto.errors import PlanError
+
+__all__ = ["FAMILIES", "build", "describe", "factory", "names", "options"]
+
+# family as the user writes it -> (package, type its factories return)
+FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "sources": ("lazaretto.data", "Source"),
+        "models": ("lazaretto.models", "Model"),
+        "rules": ("lazaretto.aggregate", "Rule"),
+    }
+)
+
+
+def _search_path(package: str) -> list[str]:
+    module = importlib.import_module(package)
+    folder = package.rpartition(".")[2]
+    for root in os.environ.get("LAZARETTO_PATH", "").split(os.pathsep):
+        place = str(Path(root) / folder)
+        if root and Path(place).is_dir() and place not in module.__path__:
+            module.__path__.append(place)
+    return list(module.__path__)
+
+
+def _factories(family: str) -> dict[str, Callable[..., Any]]:
+    if family not in FAMILIES:
+        raise PlanError("no such family of parts", found=family, way_out=f"one of: {', '.join(FAMILIES)}")
+    package, returns = FAMILIES[family]
+    found = {}
+    for entry in pkgutil.iter_modules(_search_path(package)):
+        if entry.name.startswith("_"):
+            continue
+        candidate = getattr(importlib.import_module(f"{package}.{entry.name}"), entry.name, None)
+        if inspect.isfunction(candidate) and _return_name(candidate) == returns:
+            found[entry.name] = candidate
+    return dict(sorted(found.items()))
+
+
+def _return_name(function: Callable[..., Any]) -> str:
+    annotation = function.__annotations__.get("return", "")
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+
+
+def names(family: str) -> tuple[str, ...]:
+    """Names of a family's parts, sorted."""
+    return tuple(_factories(family))
+
+
+def factory(family: str, name: str) -> Callable[..., Any]:
+    """The factory of one part. Raises PlanError with the known names and the nearest one."""
+    known = _factories(family)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise PlanError(f"unknown {family[:-1]}", found=name, way_out=f"{hint}known: {', '.join(known)}")
+    return known[name]
+
+
+def options(family: str, name: str) -> dict[str, inspect.Parameter]:
+    """Keyword options that a part's factory takes."""
+    return dict(inspect.signature(factory(family, name)).parameters)
+
+
+def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any:
+    """Make a part with options. An unknown option is refused with the list of known ones."""
+    make, known = factory(family, name), options(family, name)
+    for key in given or {}:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            takes = ", ".join(known) or "none"
+            raise PlanError(
+                f"{family[:-1]} '{name}' has no option", found=key, way_out=f"{hint}options: {takes}"
+            )
+    return make(**(given or {}))
+
+
+def describe(family: str, name: str) -> str:
+    """First line of the factory's docstring."""
+    return (inspect.getdoc(factory(family, name)) or "").partition("\n")[0]

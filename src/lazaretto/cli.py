@@ -1,0 +1,190 @@
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input or the plan is wrong,
+3 interrupted (the state is saved), 70 a bug of ours (the traceback is saved in a file).
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from lazaretto import __version__, catalog
+from lazaretto.cli_grid import printable, show_parts
+from lazaretto.errors import LazarettoError
+
+__all__ = ["app", "main"]
+
+BUG = 70  # EX_SOFTWARE of sysexits.h
+
+app = typer.Typer(
+    name="lazaretto",
+    help="Train and judge a common attack detector for hospitals that never pool their data.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data = typer.Typer(help="Look at data before it is used.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+PlanFile = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="A plan in TOML; its keys are in docs/plan.md.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the plan.")
+]
+OptionSets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the source.")
+]
+OptionPlan = Annotated[
+    Path | None, typer.Option("--plan", metavar="PLAN", help="Take the source's options from this plan.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"lazaretto {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    plan: PlanFile,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/<name> if not given.")
+    ] = None,
+    sets: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, evaluate, write the report."""
+    _report(_commands().train(plan, data, out, sets or (), resume=resume, quiet=quiet))
+
+
+@app.command()
+def evaluate(
+    directory: RunFolder,
+    source: Annotated[str, typer.Option("--source", metavar="NAME", help="Source of the new data.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR2", help="Where to write.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
+    ] = None,
+    plan: OptionPlan = None,
+    sets: OptionSets = None,
+    quiet: Quiet = False,
+) -> None:
+    """Judge a trained model on data that it never saw."""
+    options = _commands().source_options(source, plan, sets or ())
+    _report(_commands().judge(directory, source, data, out, options, quiet=quiet))
+
+
+@app.command()
+def report(directory: RunFolder) -> None:
+    """Write DIR/report.html anew from DIR/run.sqlite."""
+    _report(_commands().write_page(directory))
+
+
+@app.command("list")
+def list_parts(
+    family: Annotated[
+        str | None, typer.Argument(metavar="[FAMILY]", help="sources, models or rules; all if not given.")
+    ] = None,
+) -> None:
+    """What there is, one line each."""
+    for name in catalog.FAMILIES if family is None else [family]:
+        show_parts(name, {part: catalog.describe(name, part) for part in catalog.names(name)})
+
+
+@data.command("check")
+def data_check(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Name of a source (lazaretto list sources).")
+    ],
+    path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="Its file or folder.")] = None,
+    plan: OptionPlan = None,
+    sets: OptionSets = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave with 1 if a suspicious feature is kept.")
+    ] = False,
+) -> None:
+    """What the loader sees: rows, units, classes, features, and columns that may give the label away."""
+    options = _commands().source_options(source, plan, sets or ())
+    _commands().check_data(source, path, options, strict=strict)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; what goes wrong is said in words, without traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except KeyboardInterrupt:
+        return _say("interrupted", 3)
+    except LazarettoError as error:
+        return _say(f"error: {error}", error.exit_code)
+    except MemoryError:
+        return _say("error: not enough memory\n  way out: fewer or smaller sites, or a larger machine", 2)
+    except OSError as error:
+        return _say(f"error: {_explain(error)}", 2)
+    except Exception:
+        return _say(_save_traceback(), BUG)
+    return 0
+
+
+def _commands() -> Any:
+    """The commands. They bring the numerical libraries, several seconds of them, which help does not need."""
+    return importlib.import_module("lazaretto.commands")
+
+
+def _report(path: Path) -> None:
+    typer.echo(f"report: {path}")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str, code: int) -> int:
+    typer.echo(printable(text), err=True)
+    return code
+
+
+def _explain(error: OSError) -> str:
+    place = error.filename or "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full (found: {place})\n  way out: free some space, then run again with --resume"
+    if isinstance(error, PermissionError):
+        return f"no permission (found: {place})\n  way out: choose another folder, or change its permissions"
+    return f"{error.strerror or error} (found: {place})\n  way out: check the path"
+
+
+def _save_traceback() -> str:
+    handle, name = tempfile.mkstemp(prefix="lazaretto-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"lazaretto {__version__}, python {sys.version}, arguments {sys.argv[1:]}\n\n")
+        traceback.print_exc(file=file)
+    kind, problem, _ = sys.exc_info()
+    return (
+        f"error: {getattr(kind, '__name__', 'error')}: {problem}\n"
+        f"  this is a bug in Lazaretto; please report it with the file {name}"
+    )

@@ -1,0 +1,100 @@
+"""What `lazaretto data check` prints: the table, its classes and features, and suspected leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lazaretto.cli_grid import say, show
+from lazaretto.data.leaks import Finding, suspected_leaks, table_findings
+from lazaretto.errors import DataError
+from lazaretto.types import Source, Table
+
+__all__ = ["show_check"]
+
+_MOST_FINDINGS = 24
+
+
+def show_check(source: Source, path: Path | None) -> list[str]:
+    """Load a source with seed 0 and print what came of it; returns the suspicious features that it keeps.
+
+    Raises DataError if the source cannot be loaded.
+    """
+    table = source.load(path, 0)
+    facts = {
+        "windows": len(table.y),
+        "steps": int(table.valid.sum()),
+        "units": len(np.unique(table.unit)),
+        "sites": len(np.unique(table.site[table.site >= 0])),
+        **{name.replace("_", " "): count for name, count in table.counts.items()},
+    }
+    title = source.name if path is None else f"{source.name} from {path}"
+    show(title, ("what", "how many"), [(name, f"{count:,}") for name, count in facts.items()], whole=1)
+    show(f"classes (a step is {table.schema.step})", ("class", "steps", "units"), _classes(table), whole=3)
+    for modality, names in table.schema.features.items():
+        show(
+            f"features: {modality}",
+            ("feature", "middle", "lowest", "highest"),
+            _features(table, modality),
+            whole=4,
+        )
+        if len(names) > 1 and not bool(table.present[:, list(table.schema.features).index(modality)].all()):
+            say(f"note: {modality} is missing in some windows")
+    for note in table.notes:
+        say(f"note: {note}")
+    if source.raw is not None:
+        try:
+            _show_findings("Columns as published", suspected_leaks(source.raw(path), dropped=source.leaks))
+        except DataError as error:
+            say(f"columns as published were not checked for leaks: {error}")
+    try:
+        kept = table_findings(table)
+    except DataError as error:
+        say(f"features were not checked for leaks: {error}")
+        return []
+    _show_findings("Features that the source keeps", kept)
+    return sorted({" + ".join(finding.columns) for finding in kept})
+
+
+def _classes(table: Table) -> list[tuple[str, ...]]:
+    steps = np.where(table.valid, table.y_step, -1)
+    return [
+        (
+            name,
+            f"{(steps == number).sum():,}",
+            f"{len(np.unique(table.unit[(steps == number).any(axis=1)])):,}",
+        )
+        for number, name in enumerate(table.schema.classes)
+    ]
+
+
+def _features(table: Table, modality: str) -> list[tuple[str, ...]]:
+    here = table.present[:, list(table.schema.features).index(modality)]
+    values = table.x[modality][here][table.valid[here]]
+    if not len(values):
+        return [(name, "n/a", "n/a", "n/a") for name in table.schema.features[modality]]
+    return [
+        (name, *(f"{figure:.4g}" for figure in (np.median(column), column.min(), column.max())))
+        for name, column in zip(table.schema.features[modality], values.T, strict=True)
+    ]
+
+
+def _show_findings(title: str, findings: Sequence[Finding]) -> None:
+    if not findings:
+        say(f"{title}: none tells attack from normal too well.")
+        return
+    rows = [
+        (
+            "n/a" if finding.auroc is None else f"{finding.auroc:.3f}",
+            " + ".join(finding.columns),
+            f"{finding.why}; " + (f"dropped: {finding.dropped}" if finding.dropped else finding.advice),
+        )
+        for finding in findings[:_MOST_FINDINGS]
+    ]
+    show(
+        f"{title}: what may give the label away", ("AUROC", "column", "why, and what is done or to do"), rows
+    )
+    if len(findings) > len(rows):
+        say(f"and {len(findings) - len(rows)} more")

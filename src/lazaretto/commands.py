@@ -1,0 +1,72 @@
+"""What the commands do, once their words are read. Split from `lazaretto.cli`, so that help comes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lazaretto import catalog
+from lazaretto.cli_check import show_check
+from lazaretto.errors import CheckFailed, PlanError
+from lazaretto.plan import load_plan, parse_options
+from lazaretto.report.page import write_report
+from lazaretto.run.experiment import run_plan
+from lazaretto.run.judge_new import evaluate_run
+from lazaretto.run.progress import display
+
+__all__ = ["check_data", "judge", "source_options", "train", "write_page"]
+
+
+def train(
+    plan: Path, data: Path | None, out: Path | None, sets: Sequence[str], *, resume: bool, quiet: bool
+) -> Path:
+    """Train, evaluate, write the report; returns its path. Without `out` the folder is runs/<name>.
+
+    Raises what `load_plan`, `run_plan` and `write_report` raise.
+    """
+    checked = load_plan(plan, sets=sets, overrides={} if data is None else {"data.path": str(data)})
+    folder = Path("runs") / checked.run.name if out is None else out
+    with display(silent=quiet) as show:
+        run_plan(checked, folder, resume=resume, show=show)
+    return write_report(folder)
+
+
+def judge(
+    directory: Path, source: str, data: Path | None, out: Path, options: dict[str, Any], *, quiet: bool
+) -> Path:
+    """Judge the model in `directory` on data it never saw; returns the path of the report in `out`."""
+    _need_path(source, data, options)
+    with display(silent=quiet) as show:
+        evaluate_run(directory, source, data, out, options, show)
+    return write_report(out)
+
+
+def write_page(directory: Path) -> Path:
+    """Write the report of a finished run anew; returns its path."""
+    return write_report(directory)
+
+
+def check_data(source: str, path: Path | None, options: dict[str, Any], *, strict: bool) -> None:
+    """Print what the loader sees. With `strict`, raises CheckFailed if a suspicious feature is kept."""
+    _need_path(source, path, options)
+    kept = show_check(catalog.build("sources", source, options), path)
+    if kept and strict:
+        raise CheckFailed("features that may give the label away are kept", found=", ".join(kept))
+
+
+def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[str, Any]:
+    """Options of a source: those of the plan, if one is given, and `option=value` texts laid over them."""
+    if plan is None:
+        return parse_options(sets)
+    planned = load_plan(plan, check_parts=False).data
+    if planned.source != source:
+        raise PlanError(
+            "the plan is of another source", found=planned.source, way_out=f"give a plan of '{source}'"
+        )
+    return parse_options(sets, planned.options)
+
+
+def _need_path(source: str, path: Path | None, options: dict[str, Any]) -> None:
+    if catalog.build("sources", source, options).needs_path and path is None:
+        raise PlanError(f"source '{source}' reads files", way_out="say where they are (--help tells how)")

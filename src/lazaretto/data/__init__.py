@@ -1,0 +1,1 @@
+"""Sources of data: a path becomes a `Table`; one file per source."""

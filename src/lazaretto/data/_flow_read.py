@@ -1,0 +1,197 @@
+"""Bytes of flow tables, checked before anything is made of them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lazaretto.errors import DataError
+
+__all__ = ["LINE", "TextTable", "find_files", "open_table", "read_columns"]
+
+ENDINGS = ("*.csv", "*.tsv", "*.binetflow", "*.csv.gz", "*.tsv.gz", "*.binetflow.gz")
+LINE = "\0line"  # no header can hold this name: zero bytes are refused
+LONGEST_LINE = 1 << 20  # bytes; a flow takes a few hundred
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """A delimited text file in memory: its column names (stripped) and what follows the first line."""
+
+    name: str
+    columns: tuple[str, ...]
+    delimiter: str
+    body: bytes
+
+
+def find_files(path: object, patterns: Sequence[str]) -> list[Path]:
+    """The files to read, sorted by name: `path` itself, or what matches a pattern in that folder.
+
+    Raises DataError where there is no path, nothing at it, or no match.
+    """
+    if path is None:
+        raise DataError(
+            "flows_csv reads files, and no path is given", way_out="lazaretto run PLAN --data FILE_OR_FOLDER"
+        )
+    place = Path(str(path))
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError("no such file or folder", found=str(place), way_out="check the path after --data")
+    found = sorted({file for pattern in patterns for file in place.glob(pattern) if file.is_file()})
+    if not found:
+        here = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) or "nothing"
+        raise DataError(
+            f"no flow table in {place}",
+            found=here,
+            way_out=f'set data.options.files, now {", ".join(patterns)} ("**/*.csv" looks into folders too)',
+        )
+    return found
+
+
+def open_table(file: Path) -> TextTable:
+    """Read a file (gunzipped where it ends in .gz), check that it is a delimited text, split off its header.
+
+    Raises DataError for an unreadable, empty, cut-off, binary or wrongly encoded file, a line of more
+    than 1 MiB, no delimiter, or no row after the header; the message names file and line.
+    """
+    data = _bytes(file)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{file} is UTF-16", way_out="save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if not data.strip():
+        raise DataError(
+            f"{file} is empty", found=f"{len(data)} bytes", way_out="remove it, or export it again"
+        )
+    _check_text(file, data)
+    first, _, body = data.partition(b"\n")
+    header = first.decode().rstrip("\r")
+    delimiter = max(",\t;|", key=header.count)
+    if not header.count(delimiter):
+        raise DataError(
+            f"{file} has one column: no comma, tab, semicolon or bar in its first line",
+            found=header[:80],
+            way_out="give a table with a header line",
+        )
+    columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter)))
+    if not body.strip():
+        raise DataError(
+            f"{file} has a header and no rows", found=header[:80], way_out="remove it, or export it again"
+        )
+    return TextTable(name=file.name, columns=columns, delimiter=delimiter, body=body)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        if file.suffix == ".gz":
+            with gzip.open(file, "rb") as stream:
+                return stream.read()
+        return file.read_bytes()
+    except EOFError as error:
+        raise DataError(
+            f"{file} ends before its gzip stream does: it was cut off", way_out="copy or download it again"
+        ) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{file} is not a sound gzip file",
+            found=str(error),
+            way_out="copy it again, or drop the ending .gz",
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read", found=error.strerror, way_out="check its permissions"
+        ) from error
+
+
+def _check_text(file: Path, data: bytes) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines, last = 0, -1  # line ends so far, place of the last one
+    for start in range(0, len(data), _BLOCK):
+        block = data[start : start + _BLOCK]
+        zero = block.find(b"\0")
+        if zero >= 0:
+            raise DataError(
+                f"{file} is not text",
+                found=f"a zero byte in line {lines + block.count(10, 0, zero) + 1}",
+                way_out="give a table as .csv, .tsv or .binetflow (no captures, no .xlsx)",
+            )
+        try:
+            decoder.decode(block, final=start + _BLOCK >= len(data))
+        except UnicodeDecodeError as error:
+            line = lines + block.count(10, 0, max(error.start, 0)) + 1
+            raise DataError(
+                f"{file} is not UTF-8",
+                found=f"byte 0x{error.object[error.start]:02x} in line {line}",
+                way_out="convert it (iconv -f WINDOWS-1252 -t UTF-8); or is it no text at all?",
+            ) from error
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 10) + start
+        edges = np.concatenate([[last], ends, [len(data)] if start + _BLOCK >= len(data) else []]).astype(
+            np.int64
+        )
+        too_long = np.flatnonzero(np.diff(edges) > LONGEST_LINE)
+        if len(too_long):
+            raise DataError(
+                f"{file}, line {lines + int(too_long[0]) + 1} is too long for a flow",
+                found=f"{int(np.diff(edges)[too_long[0]]):,} bytes",
+                way_out="is it a table with one flow per line?",
+            )
+        lines += len(ends)
+        last = int(ends[-1]) if len(ends) else last
+
+
+def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
+    """Columns `chosen` as text, LINE [rows] (line in the file) before them. Empty lines are left out.
+
+    Where a column name stands twice, the first is meant. Raises DataError naming the first bad line.
+    """
+    position = {name: place for place, name in reversed(list(enumerate(table.columns)))}
+    wanted = [position[name] for name in chosen]
+    width = len(table.columns)
+    header = table.delimiter.join(f"c{place}" for place in range(width)) + "\n"
+    try:
+        # every column is read: with a choice of columns, polars would pass over rows that are too long
+        frame = pl.read_csv(
+            io.BytesIO(header.encode() + table.body),
+            separator=table.delimiter,
+            infer_schema=False,
+        )
+    except pl.exceptions.PolarsError as error:
+        raise _bad_line(table, error) from error
+    frame = frame.select(
+        [pl.col(f"c{place}").alias(name) for place, name in zip(wanted, chosen, strict=True)]
+    )
+    lines = pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias(LINE)
+    return frame.select(lines, pl.all()).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+
+
+def _bad_line(table: TextTable, error: Exception) -> DataError:
+    width = len(table.columns)
+    rows = csv.reader(io.StringIO(table.body.decode()), delimiter=table.delimiter, strict=True)
+    try:
+        for row in rows:
+            if len(row) > width:
+                return DataError(
+                    f"{table.name}, line {rows.line_num + 1} has more cells than the header has columns",
+                    found=f"{len(row)} cells for {width} columns: {table.delimiter.join(row)[:80]}",
+                    way_out="quote cells that hold the delimiter, or mend the line",
+                )
+    except csv.Error as problem:
+        return DataError(
+            f"{table.name}, line {rows.line_num + 1} cannot be read",
+            found=str(problem),
+            way_out="look for a quotation mark that is opened and not closed",
+        )
+    first = str(error).partition("\n")[0]
+    return DataError(
+        f"{table.name} cannot be read as a table", found=first, way_out="look for stray quotation marks"
+    )

@@ -1,0 +1,107 @@
+"""Numeric scaling from log-bucket counts that need only a *sum* over sites.
+
+Each site counts its training values in fixed signed logarithmic buckets (as DDSketch, Masson et al.
+2019, arXiv:1908.10693: mergeable by addition) and normalises each feature's counts to a fixed total.
+So no minimum, mean or single value leaves a site, every site weighs the same, and one that lies can
+move a quantile by at most its share: of n sites, h hostile ones shift a rank by at most h / n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import InputError
+from lazaretto.types import Float, Int
+
+__all__ = [
+    "BUCKETS",
+    "TOTAL",
+    "Scaling",
+    "apply_scaling",
+    "bucket_counts",
+    "scaling_from_counts",
+    "sum_counts",
+]
+
+TOTAL = 1 << 16  # what each site's counts of one feature add up to, at most
+_GAMMA = 1.1  # ratio of neighbouring buckets: quantiles to about 5 %
+_SMALLEST, _LARGEST = 1e-6, 1e12
+_SIDE = int(np.ceil(np.log(_LARGEST / _SMALLEST) / np.log(_GAMMA)))
+BUCKETS = 2 * _SIDE + 1
+_LIMIT = 6.0  # of the compressed value: about 400 scales from the centre
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """center [F] (median) and scale [F] > 0 (half the 5-95 % range), float32."""
+
+    center: Float
+    scale: Float
+
+
+def _bucket(values: Float) -> Int:
+    """Bucket of each value: 0 most negative, _SIDE zero, BUCKETS - 1 largest."""
+    size = np.abs(values).astype(np.float64)
+    side = np.floor(np.log(np.maximum(size, _SMALLEST) / _SMALLEST) / np.log(_GAMMA)).astype(np.int64) + 1
+    side = np.where(size < _SMALLEST, 0, np.minimum(side, _SIDE))
+    return _SIDE + np.where(values < 0, -side, side)
+
+
+def _bucket_value() -> NDArray[np.float64]:
+    """[BUCKETS] middle of each bucket (geometric)."""
+    side = _SMALLEST * _GAMMA ** (np.arange(_SIDE) + 0.5)
+    return np.concatenate([-side[::-1], [0.0], side])
+
+
+def bucket_counts(x: Float, valid: NDArray[np.bool_]) -> Int:
+    """A site's counts [F, BUCKETS], each feature normalised to at most TOTAL (rounded down).
+
+    x: [u, L, F]; valid: [u, L]. A site without a valid step sends zeros.
+    """
+    values = x[valid]
+    counts = np.stack(
+        [np.bincount(_bucket(values[:, f]), minlength=BUCKETS) for f in range(x.shape[-1])]
+    ).astype(np.int64)
+    return counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def sum_counts(counts: Sequence[Int]) -> Int:
+    """Sum over sites, each capped: counts below zero or above TOTAL per feature are refused.
+
+    Raises InputError naming the site's position.
+    """
+    for position, site in enumerate(counts):
+        if site.shape != counts[0].shape or site.min() < 0 or int(site.sum(axis=1).max()) > TOTAL:
+            raise InputError(
+                f"scaling counts of site {position} are outside their cap",
+                found=f"shape {site.shape}, least {site.min()}, largest total {site.sum(axis=1).max()}",
+                way_out=f"counts are >= 0 and add up to at most {TOTAL} per feature",
+            )
+    return np.sum(np.stack(counts), axis=0)
+
+
+def scaling_from_counts(counts: Int) -> Scaling:
+    """Centre and scale from summed counts [F, BUCKETS].
+
+    A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1.
+    """
+    values = _bucket_value()
+    cumulative = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    def quantile(q: float) -> NDArray[np.float64]:
+        return values[np.minimum((cumulative < q - 1e-9).sum(axis=1), BUCKETS - 1)]
+
+    scale = np.zeros(len(counts))
+    for tail in (0.05, 0.01, 1e-5):
+        scale = np.where(scale > 0, scale, (quantile(1 - tail) - quantile(tail)) / 2)
+    return Scaling(quantile(0.5).astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
+
+
+def apply_scaling(scaling: Scaling, x: Float) -> Float:
+    """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; the same shape."""
+    z = (x - scaling.center) / scaling.scale
+    return np.clip(np.sign(z) * np.log1p(np.abs(z)), -_LIMIT, _LIMIT).astype(np.float32)

@@ -1,0 +1,133 @@
+"""Who holds which unit: natural keys, by unit, label skew, quantity skew, feature shift, families withheld."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lazaretto.data.streams import Streams, family_of
+from lazaretto.errors import DataError
+from lazaretto.types import TEST, UNASSIGNED, Int
+
+__all__ = ["Partition", "partition", "shift_features", "withhold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """site [u] of each stream (0 .. S - 1), site_names S, withheld [S, K + 1] bool: families that the
+    site never has in training or validation."""
+
+    site: Int
+    site_names: tuple[str, ...]
+    withheld: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+
+
+def partition(
+    data: Streams,
+    natural_names: tuple[str, ...],
+    classes: tuple[str, ...],
+    rng: np.random.Generator,
+    by: Literal["natural", "unit", "dirichlet", "quantity"] = "natural",
+    count: int | None = None,
+    alpha: float = 0.3,
+) -> Partition:
+    """Give every stream to a site. All streams of a unit go to the same site.
+
+    natural: the source's own key. unit: shuffled, equal shares. dirichlet: for each family (and for
+    quiet units) shares over sites ~ Dirichlet(alpha), so sites see different families (Hsu et al.
+    2019, arXiv:1909.06335). quantity: site sizes ~ Dirichlet(alpha).
+    Test units are spread evenly in all but "natural", so that every site is judged on all families.
+    Raises DataError where a site would stay without training units.
+    """
+    units, first = np.unique(data.unit, return_index=True)
+    if by == "natural":
+        if (data.site == UNASSIGNED).any():
+            raise DataError(
+                "the source has no natural sites",
+                found="rows without a site",
+                way_out='set sites.by = "unit"',
+            )
+        used = np.unique(data.site)
+        site = np.searchsorted(used, data.site)
+        names = tuple(natural_names[i] for i in used)
+    else:
+        if count is None or not 1 <= count <= len(units):
+            raise DataError(
+                "cannot make so many sites",
+                found=f"sites.count = {count}, {len(units)} units",
+                way_out=f"choose 1 to {len(units)} sites",
+            )
+        carried = np.array([family_of(data)[data.unit == unit].max() for unit in units])
+        groups = carried if by == "dirichlet" else np.zeros(len(units), np.int64)
+        test = data.split[first] == TEST
+        owner = np.zeros(len(units), np.int64)
+        shares = rng.dirichlet(np.full(count, alpha), size=int(groups.max()) + 1)
+        for group in np.unique(groups):
+            for judged in (False, True):
+                rows = rng.permutation(np.flatnonzero((groups == group) & (test == judged)))
+                even = by == "unit" or judged
+                share = np.full(count, 1 / count) if even else shares[group]
+                edges = np.floor(np.cumsum(share)[:-1] * len(rows) + rng.random() * even).astype(np.int64)
+                for place, part in enumerate(np.split(rows, np.minimum(edges, len(rows)))):
+                    owner[part] = place
+        site = owner[np.searchsorted(units, data.unit)]
+        names = tuple(f"site {i + 1:02d}" for i in range(count))
+    held = np.bincount(site[data.split != TEST], minlength=len(names))
+    if (held == 0).any():
+        empty = ", ".join(names[i] for i in np.flatnonzero(held == 0)[:5])
+        raise DataError(
+            "a site has no units to train on",
+            found=empty,
+            way_out="fewer sites, a larger alpha, or more data",
+        )
+    return Partition(site=site, site_names=names, withheld=np.zeros((len(names), len(classes)), np.bool_))
+
+
+def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, Partition]:
+    """Take `families` families from every site's training and validation; test units stay.
+
+    Site s lacks families s, s + 1, ... in turn, so every family is withheld somewhere. A unit that
+    carries a withheld family moves to the next site that may have it (nothing is lost). Raises
+    DataError when there are too few families to withhold that many.
+    """
+    kinds = parts.withheld.shape[1] - 1
+    sites = len(parts.site_names)
+    if families == 0:
+        return data, parts
+    if families >= kinds or sites < 2:
+        raise DataError(
+            "cannot withhold that many families from each site",
+            found=f"sites.withhold_families = {families}, {kinds} families, {sites} sites",
+            way_out="withhold fewer families than there are, with two sites or more",
+        )
+    withheld = np.zeros_like(parts.withheld)
+    for site in range(sites):
+        for extra in range(families):
+            withheld[site, 1 + (site + extra) % kinds] = True
+    if withheld[:, 1:].all(axis=0).any():
+        lost = int(np.flatnonzero(withheld[:, 1:].all(axis=0))[0]) + 1
+        raise DataError(
+            "a family would be withheld from every site",
+            found=f"class {lost}, {sites} sites",
+            way_out="withhold fewer families or make more sites",
+        )
+    site, family = parts.site.copy(), family_of(data)
+    load = np.bincount(site, minlength=sites)
+    for row in np.flatnonzero(data.split != TEST):
+        if withheld[site[row], family[row]]:
+            allowed = np.flatnonzero(~withheld[:, family[row]])
+            to = allowed[np.argmin(load[allowed])]
+            load[site[row]] -= 1
+            load[to] += 1
+            site[row] = to
+    return replace(data, site=site), replace(parts, site=site, withheld=withheld)
+
+
+def shift_features(data: Streams, parts: Partition, strength: float, rng: np.random.Generator) -> Streams:
+    """Give every site its own gain per feature: x · exp(strength · z), z ~ N(0, 1). 0 changes nothing."""
+    if strength == 0:
+        return data
+    gain = np.exp(strength * rng.standard_normal((len(parts.site_names), data.x.shape[-1])))
+    return replace(data, x=(data.x * gain[parts.site][:, None, :]).astype(np.float32))

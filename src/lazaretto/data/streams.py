@@ -1,0 +1,98 @@
+"""A table's windows joined to whole streams, the form in which everything trains and judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import DataError
+from lazaretto.types import Float, Int, Table
+
+__all__ = ["Streams", "family_of", "select", "streams"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """u units, each one stream of L steps (L a multiple of the window, short ones padded at the end).
+
+    x: [u, L, F] float32 (0 where not valid).  y: [u, L] class of each step.  valid: [u, L] bool.
+    unit, site, split: [u] as in `Table`.  start_time: [u] seconds.
+    features: F names.  window: T, steps of one window.
+    """
+
+    x: Float
+    y: Int
+    valid: NDArray[np.bool_]
+    unit: Int
+    site: Int
+    split: Int
+    start_time: NDArray[np.float64]
+    features: tuple[str, ...]
+    window: int
+
+
+def streams(table: Table, modality: str) -> Streams:
+    """Join consecutive windows of each unit.
+
+    Units whose windows are all without the modality are left out. A window without it inside a stream
+    is marked invalid. Units come in order of their index. A unit that has windows of two splits
+    (`split.by = "time"`) becomes one stream per split. Raises DataError for an unknown modality.
+    """
+    if modality not in table.x:
+        raise DataError(
+            "the table has no such modality", found=modality, way_out=f"one of: {', '.join(table.x)}"
+        )
+    column = list(table.schema.features).index(modality)
+    x, valid = table.x[modality], table.valid & table.present[:, column, None]
+    kept = np.flatnonzero(valid.any(axis=1))
+    if not kept.size:
+        raise DataError(
+            "no window holds any valid step", found=f"modality '{modality}'", way_out="check the data"
+        )
+    order = kept[np.lexsort((table.time[kept], table.split[kept], table.unit[kept]))]
+    pair = np.stack([table.unit[order], table.split[order]], axis=1)
+    first = np.flatnonzero(np.r_[True, (pair[1:] != pair[:-1]).any(axis=1)])
+    lengths = np.diff(np.r_[first, len(order)])
+    window, count = x.shape[1], int(lengths.max())
+    row = np.repeat(np.arange(len(first)), lengths)
+    position = np.arange(len(order)) - np.repeat(first, lengths)
+
+    def lay(values: NDArray[np.generic], fill: object = 0) -> NDArray[np.generic]:
+        out = np.full((len(first), count, *values.shape[1:]), fill, values.dtype)
+        out[row, position] = values[order]
+        return out.reshape(len(first), count * window, *values.shape[2:])
+
+    laid = lay(valid)
+    return Streams(
+        x=np.where(laid[..., None], lay(x), 0).astype(np.float32),
+        y=lay(table.y_step).astype(np.int64),
+        valid=laid.astype(np.bool_),
+        unit=table.unit[order][first],
+        site=table.site[order][first],
+        split=table.split[order][first],
+        start_time=table.time[order][first],
+        features=table.schema.features[modality],
+        window=window,
+    )
+
+
+def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
+    """The streams in `rows` (mask or indices), in that order."""
+    return Streams(
+        x=data.x[rows],
+        y=data.y[rows],
+        valid=data.valid[rows],
+        unit=data.unit[rows],
+        site=data.site[rows],
+        split=data.split[rows],
+        start_time=data.start_time[rows],
+        features=data.features,
+        window=data.window,
+    )
+
+
+def family_of(data: Streams) -> Int:
+    """[u] class of the attack that a stream carries (the largest index if several), 0 for none."""
+    return np.where(data.valid, data.y, 0).max(axis=1)

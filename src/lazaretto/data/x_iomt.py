@@ -1,0 +1,361 @@
+"""X-IoMT as gateway streams (Pinto et al., IEEE NCA 2025, DOI 10.1109/NCA67271.2025.00047).
+
+The published parts are packets of an IoMT testbed, nearly every file of one class. Here normal MQTT
+traffic, with a share of HTTP that differs by site, goes on through a whole stream, and campaigns of SYN
+flood, FIN flood or Slowloris are mixed in. Labels are per step: the family from a campaign's onset to its
+end, also in the pauses of an on-off campaign and in steps that by chance got no attack packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto import keys
+from lazaretto.data import _gateway_streams as streams
+from lazaretto.data import _packet_steps as packet_steps
+from lazaretto.data._gateway_streams import Packets, Pool
+from lazaretto.data._x_iomt_files import (
+    BACKGROUND,
+    BASE,
+    FAMILIES,
+    HTTP_REQUEST,
+    HTTP_RESPONSE,
+    LEAKS,
+    first_of_identity,
+    raw_rows,
+    read_packets,
+)
+from lazaretto.errors import DataError, PlanError
+from lazaretto.types import NORMAL, TEST, TRAIN, UNASSIGNED, VALIDATION, Int, Schema, Source, Table
+
+__all__ = ["pools", "split_packets", "x_iomt"]
+
+CLASSES = (NORMAL, *FAMILIES.values())
+
+# The full view reads these as numbers, so that it does not matter how a zero is written.
+_FULL_VIEW_READS = ("mqtt.msgtype", "http.request.method", "http.response")
+
+_EXCHANGE_GAP_SECONDS = 1.0
+_SILENCE_SECONDS = 300.0  # between published parts; the longest pause of the devices is 30 s
+_ATTACK_BLOCK_PACKETS = 2000
+# Slowloris tries the same connections again for minutes; a border inside a try would part equal packets,
+# so its blocks end at silences of this many seconds only.
+_WAITS: Mapping[str, float] = MappingProxyType({"slowloris": 20.0})
+_MOST_BACKGROUND = 0.25  # of normal packets are HTTP, drawn for each site from 0 to this
+_APPLICATION: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "share_mqtt_connect": (1, 2),
+        "share_mqtt_publish": (3, 4, 5, 6, 7),
+        "share_mqtt_subscribe": (8, 9, 10, 11),
+        "share_mqtt_ping": (12, 13),
+        "share_mqtt_disconnect": (14,),
+        "share_http_request": (HTTP_REQUEST,),
+        "share_http_response": (HTTP_RESPONSE,),
+    }
+)
+_NOTES = (
+    "A stream is a construction: normal packets go on while packets of one attack are laid in.",
+    "Sites may share devices: each draws two to four of the MQTT devices and a share of HTTP.",
+    "Streams of one split may overlap in packets; no packet of one split is in another.",
+    "Steps carry their campaign's label from onset to end, also where it pauses or sent nothing.",
+    "All attacks came from one host to one gateway. Kinds other than the three are not in the headers.",
+    "Gaps below 0.1 ms count as 0.1 ms: captures of attacks and of normal traffic stamp time differently.",
+    "Left out: exchanges with a packet equal to an earlier one but for its time (replays, reused ports).",
+)
+
+
+def x_iomt(
+    sites: int = 20,
+    streams_per_site: int = 40,
+    windows: int = 4,
+    window_steps: int = 16,
+    step_packets: int = 50,
+    attacked_share: float = 0.6,
+    lowest_intensity: float = 0.01,
+    view: str = "headers",
+) -> Source:
+    """X-IoMT packets (MQTT, HTTP, SYN flood, FIN flood, Slowloris) as gateway streams.
+
+    A unit is a stream of windows · window_steps steps of step_packets packets; `attacked_share` of the
+    streams carry one campaign (onset at 15 to 60 %, 15 to 60 % long, intensity log-uniform from
+    `lowest_intensity` to .5 of the packets). Train, validation and test streams (55, 15, 30 %) draw from
+    disjoint blocks of time. view: "headers", or "full" with shares of MQTT and HTTP messages as well.
+
+    `load` and `raw` read a folder of the published parts (.csv or .csv.gz) and raise DataError where it
+    cannot be used. Raises PlanError for options out of range.
+    """
+    for name, value, least in (
+        ("sites", sites, 1),
+        ("streams_per_site", streams_per_site, 3),
+        ("windows", windows, 1),
+        ("window_steps", window_steps, 2),
+        ("step_packets", step_packets, 10),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise PlanError(
+                f"x_iomt: {name} is out of range", found=value, way_out=f"an integer of at least {least}"
+            )
+    if not 0 < attacked_share < 1:
+        raise PlanError(
+            "x_iomt: attacked_share is out of range", found=attacked_share, way_out="between 0 and 1"
+        )
+    if not 0 < lowest_intensity < 0.5:
+        raise PlanError("x_iomt: lowest_intensity is out of range", found=lowest_intensity, way_out="0 to .5")
+    if view not in ("headers", "full"):
+        raise PlanError("x_iomt: unknown view", found=view, way_out='known: "headers", "full"')
+
+    def make(
+        packets: Packets, counts: dict[str, int], seed: int, size: tuple[int, int, int, int, int]
+    ) -> Table:
+        return _table(packets, counts, seed, size, (attacked_share, lowest_intensity), view)
+
+    def load(path: Any, seed: int) -> Table:
+        packets, counts = read_packets(path)
+        return make(packets, counts, seed, (sites, streams_per_site, windows, window_steps, step_packets))
+
+    def sample() -> Table:
+        return make(_synthetic_packets(0), {}, 0, (3, 7, 2, 8, 50))
+
+    read = _FULL_VIEW_READS if view == "full" else ()
+    leaks = {name: reason for name, reason in LEAKS.items() if name not in read}
+    return Source(name="x_iomt", load=load, sample=sample, raw=raw_rows, leaks=leaks, needs_path=True)
+
+
+def split_packets(packets: Packets, seed: int, stream_packets: int) -> tuple[Int, Int]:
+    """Split and block, both [P], of each packet: blocks of time, each kind of packet on its own.
+
+    A packet equal to one in a block of another split (a retransmission across the border) is not
+    used: its split is UNASSIGNED. Raises DataError where a kind has too few blocks.
+    """
+    split = np.full(len(packets.time), UNASSIGNED, dtype=np.int64)
+    block = np.full(len(packets.time), -1, dtype=np.int64)
+    for kind in (BASE, BACKGROUND, *range(1, len(CLASSES))):
+        where = np.flatnonzero(packets.kind == kind)
+        if not len(where):
+            continue
+        silence = _SILENCE_SECONDS
+        if kind == BASE:
+            target = min(max(4 * stream_packets, len(where) // 28), len(where) // 7)
+        elif kind == BACKGROUND or CLASSES[kind] not in _WAITS:
+            target = min(_ATTACK_BLOCK_PACKETS, len(where) // 14)
+        else:
+            target, silence = len(where), _WAITS[CLASSES[kind]]
+        mine = streams.cut_blocks(packets.time[where], target, silence)
+        name = {BASE: "normal MQTT", BACKGROUND: "normal HTTP"}.get(kind, CLASSES[kind])
+        rng = keys.generator(seed, "x_iomt", "blocks", name)
+        split[where] = streams.assign_splits(np.bincount(mine), f"x_iomt, {name}", rng)[mine]
+        block[where] = mine + block.max() + 1
+    return np.where(split == split[first_of_identity(packets)], split, UNASSIGNED), block
+
+
+def _groups(index: Int, number: Int) -> tuple[Int, ...]:
+    """`index` cut where `number` [len(index)] changes."""
+    return tuple(np.split(index, np.flatnonzero(np.diff(number)) + 1)) if len(index) else ()
+
+
+def pools(packets: Packets, split: Int, block: Int) -> dict[int, Pool]:
+    """What the streams of each split may draw from. Raises DataError where a split lacks a family."""
+    made = {}
+    for code in (TRAIN, VALIDATION, TEST):
+        of_kind = {
+            kind: np.flatnonzero((split == code) & (packets.kind == kind))
+            for kind in (BASE, BACKGROUND, *range(1, len(CLASSES)))
+        }
+        for kind in range(1, len(CLASSES)):
+            if not len(of_kind[kind]):
+                raise DataError(
+                    f"x_iomt: too few packets of {CLASSES[kind]} for disjoint splits",
+                    found="none in one split",
+                    way_out="add the published parts of that kind",
+                )
+        http = of_kind[BACKGROUND]
+        http = http[np.lexsort((packets.time[http], packets.connection[http]))]
+        silent = np.diff(packets.time[http], prepend=-np.inf) > _EXCHANGE_GAP_SECONDS
+        other = np.diff(packets.connection[http], prepend=-1) != 0
+        exchanges = _groups(http, np.cumsum(silent | other))
+        made[code] = Pool(
+            base=_groups(of_kind[BASE], block[of_kind[BASE]]),
+            # Shorter ones are single packets of an exchange whose other packets were left out.
+            exchanges=tuple(e for e in exchanges if 3 <= len(e) <= 50),
+            attacks={k: _groups(of_kind[k], block[of_kind[k]]) for k in range(1, len(CLASSES))},
+        )
+    return made
+
+
+def _table(
+    packets: Packets,
+    counts: dict[str, int],
+    seed: int,
+    size: tuple[int, int, int, int, int],
+    attacked: tuple[float, float],
+    view: str,
+) -> Table:
+    sites, units, windows, window_steps, step_packets = size
+    steps = windows * window_steps
+    split, block = split_packets(packets, seed, steps * step_packets)
+    pool = pools(packets, split, block)
+    devices = np.unique(packets.device[packets.kind == BASE])
+    drawn, labels, splits = [], [], []
+    for site in range(sites):
+        rng = keys.generator(seed, "x_iomt", "site", site)
+        mine = rng.choice(
+            devices, size=int(rng.integers(min(2, len(devices)), len(devices) + 1)), replace=False
+        )
+        seen = np.isin(packets.device, mine)
+        usable = {code: tuple(b[seen[b]] for b in pool[code].base) for code in pool}
+        background = float(rng.uniform(0.0, _MOST_BACKGROUND))
+        unit_split, family = _units(units, site, attacked[0], rng)
+        for unit in range(units):
+            rng = keys.generator(seed, "x_iomt", "stream", site, unit)
+            code = int(unit_split[unit])
+            campaign = None
+            label = np.zeros(steps, dtype=np.int64)
+            if family[unit]:
+                campaign = streams.draw_campaign(steps, int(family[unit]), attacked[1], rng)
+                label[campaign.onset : campaign.end] = campaign.family
+            drawn.append(
+                streams.draw_stream(
+                    packets, pool[code], usable[code], background, step_packets, campaign, steps, rng
+                )
+            )
+            labels.append(label)
+        splits.append(unit_split)
+
+    index = np.concatenate([stream.index for stream in drawn])
+    time = np.stack([stream.time for stream in drawn])
+    # From here on relative to the stream's start: near 1.7e9 s a float64 resolves no less than 0.2 µs.
+    since = (time - time[:, :1]).ravel()
+    x = _features(packets, index, since, step_packets, view)
+    names = packet_steps.FEATURES + (tuple(_APPLICATION) if view == "full" else ())
+    rows = sites * units * windows
+    y_step = np.concatenate(labels).reshape(rows, window_steps)
+    per_step = time.reshape(-1, steps, step_packets)
+    repeat = np.repeat(np.arange(sites * units), windows)
+    return Table(
+        x={"traffic": x.reshape(rows, window_steps, -1)},
+        present=np.ones((rows, 1), dtype=np.bool_),
+        y=y_step.max(axis=1),
+        y_step=y_step,
+        valid=np.ones((rows, window_steps), dtype=np.bool_),
+        unit=repeat,
+        unit_names=tuple(f"site {s + 1:02d} stream {u + 1:02d}" for s in range(sites) for u in range(units)),
+        time=per_step[:, ::window_steps, 0].ravel(),
+        site=repeat // units,
+        site_names=tuple(f"site {s + 1:02d}" for s in range(sites)),
+        split=np.concatenate(splits)[repeat],
+        schema=Schema(
+            features={"traffic": names},
+            classes=CLASSES,
+            step=f"{step_packets} packets",
+            step_seconds=float((per_step[:, -1, 0] - per_step[:, 0, 0]).mean() / (steps - 1)),
+            rate_feature=packet_steps.RATE_FEATURE,
+        ),
+        notes=_NOTES,
+        counts={
+            **counts,
+            "rows_at_split_borders": int((split == UNASSIGNED).sum()),
+            "units": sites * units,
+            "windows": rows,
+        },
+    )
+
+
+def _units(units: int, site: int, attacked_share: float, rng: np.random.Generator) -> tuple[Int, Int]:
+    """Split [units] and family [units] (0 none) of a site's streams; families in turn within each split."""
+    validation, test = max(1, round(0.15 * units)), max(1, round(0.3 * units))
+    split = np.repeat([TRAIN, VALIDATION, TEST], [units - validation - test, validation, test])
+    family = np.zeros(units, dtype=np.int64)
+    for code in (TRAIN, VALIDATION, TEST):
+        mine = rng.permutation(np.flatnonzero(split == code))
+        attacked = mine[: max(1, round(attacked_share * len(mine)))]
+        family[attacked] = 1 + (site + np.arange(len(attacked))) % len(FAMILIES)
+    return split, family
+
+
+def _features(
+    packets: Packets, index: Int, time: NDArray[np.float64], step_packets: int, view: str
+) -> NDArray[np.float32]:
+    """[steps, F] of packets `index` at `time` (from its stream's start), `step_packets` to a step."""
+    x = packet_steps.step_features(
+        packets.length[index],
+        packets.payload[index],
+        time,
+        packets.flags[index],
+        packets.towards_server[index],
+        np.arange(0, len(index) + 1, step_packets),
+    )
+    if view != "full":
+        return x
+    code = packets.application[index].reshape(-1, step_packets)
+    shares = [np.isin(code, members).mean(axis=1) for members in _APPLICATION.values()]
+    return np.concatenate([x, np.stack(shares, axis=1).astype(np.float32)], axis=1)
+
+
+# --- a sample without files ---------------------------------------------------------------------------------
+
+
+def _synthetic_packets(seed: int) -> Packets:
+    """Packets made up in the likeness of the testbed's, so that the whole path runs where no data are."""
+    rng = keys.generator(seed, "x_iomt", "synthetic")
+    syn, ack, fin, rst, psh = (1 << bit for bit in range(5))
+    # (length, payload, flags, towards the server) of one publication, one request, one attempt at each attack
+    mqtt = [(58, 0, syn, 1), (58, 0, syn | ack, 0), (54, 0, ack, 1), (83, 29, psh | ack, 1), (54, 0, ack, 0)]
+    mqtt += [(58, 4, psh | ack, 0), (239, 185, psh | ack, 1), (54, 0, ack, 0), (54, 0, fin | ack, 1)]
+    http = [
+        (58, 0, syn, 1),
+        (58, 0, syn | ack, 0),
+        (54, 0, ack, 1),
+        (350, 296, psh | ack, 1),
+        (167, 113, ack, 0),
+    ]
+    attempts = (
+        [(54, 0, syn, 1), (54, 0, rst, 1)],
+        [(54, 0, fin, 1)],
+        [(74, 0, syn, 1), (222, 156, psh | ack, 1)],
+    )
+    parts = [_repeat(mqtt, BASE, 3000, 3.0, 0.01, rng), _repeat(http, BACKGROUND, 300, 20.0, 0.01, rng)]
+    parts += [_repeat(a, k, 1200, 0.002, 0.0005, rng) for k, a in enumerate(attempts, start=1)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns["time"], kind="stable")
+    number = np.arange(len(order))
+    return Packets(
+        **{name: values[order] for name, values in columns.items()}, identity=number.astype(np.uint64)
+    )
+
+
+def _repeat(
+    pattern: list[tuple[int, int, int, int]],
+    kind: int,
+    times: int,
+    pause_seconds: float,
+    gap_seconds: float,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[Any]]:
+    """`times` exchanges like `pattern` by one of two devices, with gaps and pauses of those mean lengths."""
+    shape = (times, len(pattern))
+    gaps = rng.exponential(gap_seconds, shape)
+    gaps[:, 0] = rng.exponential(pause_seconds, times)
+    if kind > BASE:
+        gaps[::150, 0] += 30.0  # attacks come in attempts
+    length, payload, flags, towards = (
+        np.tile(np.array(column), times) for column in zip(*pattern, strict=True)
+    )
+    more = np.where(payload > 0, rng.integers(0, 40, len(length)), 0)
+    # Kinds have numbers of their own, so that no two connections are the same.
+    connection = np.repeat(np.arange(times), len(pattern)) + 10_000 * (kind + 1)
+    return {
+        "time": 1e9 + 1e7 * (kind + 1) + np.cumsum(gaps),
+        "length": (length + more).astype(np.float32),
+        "payload": (payload + more).astype(np.float32),
+        "flags": flags.astype(np.uint8),
+        "towards_server": towards.astype(bool),
+        "device": np.repeat(rng.integers(0, 2, times), len(pattern)),
+        "connection": connection,
+        "kind": np.full(len(length), kind, dtype=np.int64),
+        "application": np.where(payload > 0, 3 if kind == BASE else 0, 0).astype(np.uint8),
+    }

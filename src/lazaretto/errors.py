@@ -1,0 +1,64 @@
+"""One error tree. Every message names the offending thing, the value found, and the way out.
+
+    LazarettoError
+    ├── InputError        exit 2: a file, a table or a message is wrong
+    │   ├── DataError     a source's files cannot be used
+    │   └── WireError     bytes from outside are not one of our messages
+    ├── PlanError         exit 2: the plan or a command-line value is wrong
+    ├── CheckFailed       exit 1: what was checked does not hold
+    └── Interrupted       exit 3: stopped by the user; the state is saved
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckFailed",
+    "DataError",
+    "InputError",
+    "Interrupted",
+    "LazarettoError",
+    "PlanError",
+    "WireError",
+]
+
+
+class LazarettoError(Exception):
+    """Root of the tree. `str()` is shown to the user as it is, without a traceback.
+
+    `found` is what was met, `way_out` what to do about it; both are part of the text.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, found: object = None, way_out: str | None = None) -> None:
+        self.problem, self.found, self.way_out = problem, found, way_out
+        text = problem if found is None else f"{problem} (found: {found})"
+        super().__init__(text if way_out is None else f"{text}\n  way out: {way_out}")
+
+
+class InputError(LazarettoError):
+    """Something given to us from outside cannot be used."""
+
+
+class DataError(InputError):
+    """A file or table of a data source is missing, malformed or too small."""
+
+
+class WireError(InputError):
+    """Bytes that claim to be a message are not canonical, too large or of the wrong type."""
+
+
+class PlanError(LazarettoError):
+    """A plan, or a `--set` value laid over it, is not valid."""
+
+
+class CheckFailed(LazarettoError):
+    """A check ran to its end and its answer is no."""
+
+    exit_code = 1
+
+
+class Interrupted(LazarettoError):
+    """The user stopped the run; everything finished so far is on disk."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""The protocol of judging: metrics, intervals, baselines."""

@@ -1,0 +1,124 @@
+"""From validation scores to operating points, and from scores to a scale on which systems can be read."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import DataError
+from lazaretto.evaluate.metrics import smooth
+from lazaretto.evaluate.operating import (
+    EVERYONE,
+    Operating,
+    edge_counts,
+    fit_platt,
+    per_unit,
+    probability,
+    score_counts,
+    threshold_from_counts,
+    threshold_from_edges,
+)
+from lazaretto.evaluate.scored import Protocol, Scored, SeedScores, check_scored
+
+__all__ = [
+    "ALARM_POINT",
+    "MAIN_POINT",
+    "STRICT_POINT",
+    "on_common_scale",
+    "operating_of",
+    "operating_points",
+    "probabilities_of",
+    "thresholds_of",
+]
+
+MAIN_POINT = "main"
+STRICT_POINT = "false_positive_rate_0.001"
+ALARM_POINT = "one_alarm_per_device_day"
+_STRICT_RATE = 0.001
+
+
+def on_common_scale(scored: Scored, operating: Operating) -> Scored:
+    """Scores of several models side by side: each group's calibrated log-odds.
+
+    Untouched where one model made all. Without it, ranking the scores of different models against each
+    other would understate them.
+    """
+    if scored.threshold_group is None:
+        return scored
+    maps = per_unit(operating.platt, scored.threshold_group)
+    slope = np.asarray([m.slope for m in maps])[:, None]
+    intercept = np.asarray([m.intercept for m in maps])[:, None]
+    return Scored(
+        score=np.where(scored.valid, slope * scored.score + intercept, 0.0),
+        y=scored.y,
+        valid=scored.valid,
+        site=scored.site,
+        threshold_group=scored.threshold_group,
+    )
+
+
+def operating_points(validation: Scored, protocol: Protocol) -> Operating:
+    """Thresholds (on the common scale) and calibration, for everyone and for each threshold group.
+
+    Sites contribute capped counts, of which only the sum is used. A group without a normal validation
+    step goes by everyone's values. Raises DataError where there is no normal step at all.
+    """
+    groups = (
+        [] if validation.threshold_group is None else sorted({int(g) for g in validation.threshold_group})
+    )
+    members = {EVERYONE: np.ones(len(validation.site), dtype=bool)}
+    for group in groups:
+        own = np.asarray(validation.threshold_group) == group
+        if (validation.valid[own] & (validation.y[own] == 0)).any():
+            members[group] = own
+    platt = {}
+    for group, own in members.items():
+        use = validation.valid[own]
+        platt[group] = fit_platt(validation.score[own][use], validation.y[own][use] > 0)
+    common = on_common_scale(validation, Operating({}, platt))
+    smoothed = smooth(common.score, common.valid, protocol.alarm_k, protocol.alarm_m)
+    normal = common.valid & (common.y == 0)
+    thresholds: dict[str, dict[int, float]] = {MAIN_POINT: {}, STRICT_POINT: {}, ALARM_POINT: {}}
+    for group, own in members.items():
+        sites = [own & (common.site == site) for site in np.unique(common.site[own])]
+        counts = np.sum([score_counts(common.score[at][normal[at]]) for at in sites], axis=0)
+        alarms = np.sum([edge_counts(smoothed[at], normal[at]) for at in sites], axis=0)
+        seconds = float(np.count_nonzero(normal[own])) * protocol.step_seconds
+        thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
+        thresholds[STRICT_POINT][group] = threshold_from_counts(counts, _STRICT_RATE)
+        thresholds[ALARM_POINT][group] = threshold_from_edges(alarms, seconds)
+    return Operating(thresholds, platt)
+
+
+def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:
+    """The seed's operating points: those given, else from its validation. Checks what it reads."""
+    check_scored(seed.test, f"{where}, test", len(protocol.classes))
+    if seed.operating is not None:
+        return seed.operating
+    if seed.validation is None:
+        raise DataError(
+            f"{where}: no threshold can be set",
+            found="neither validation scores nor operating points",
+            way_out="give one of them",
+        )
+    check_scored(seed.validation, f"{where}, validation", len(protocol.classes))
+    return operating_points(seed.validation, protocol)
+
+
+def _groups(scored: Scored) -> NDArray[np.int64]:
+    return np.asarray(
+        np.full(len(scored.site), EVERYONE) if scored.threshold_group is None else scored.threshold_group
+    )
+
+
+def thresholds_of(scored: Scored, operating: Operating, point: str = MAIN_POINT) -> NDArray[np.float64]:
+    """Threshold of each unit, [u], for scores on the common scale."""
+    return np.asarray(per_unit(operating.thresholds[point], _groups(scored)), dtype=np.float64)
+
+
+def probabilities_of(scored: Scored, operating: Operating) -> NDArray[np.float64]:
+    """Calibrated probability of each step, [u, L]; 0 where not valid."""
+    maps = per_unit(operating.platt, _groups(scored))
+    score = np.where(scored.valid, scored.score, 0.0)
+    found = np.stack([probability(m, row) for m, row in zip(maps, score, strict=True)])
+    return np.where(scored.valid, found, 0.0)

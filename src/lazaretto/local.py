@@ -1,0 +1,299 @@
+"""Training at one site: split between its devices and the site, one epoch or more, pure and compiled.
+
+Shapes: D devices of a site, U units of a device (padded), L steps of a stream, F features,
+T steps of a window, b units of a batch per device, d parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from lazaretto.cut import Cut, through
+from lazaretto.types import Array, Model
+
+__all__ = [
+    "LocalState",
+    "LocalTraining",
+    "SiteData",
+    "detection_loss",
+    "disturb",
+    "jitter",
+    "local_start",
+    "make_site_round",
+    "optimiser_of",
+    "parameter_count",
+    "split_gradients",
+    "unravel_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTraining:
+    """How a site trains. Everything here is public and the same for all sites.
+
+    synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
+    temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
+    pseudo_attacks: share of quiet streams, in [0, 1), that get a made-up campaign (see `disturb`).
+    level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
+    a whole and to every step: a device's level is no evidence, and steps are few (see `jitter`).
+    """
+
+    window: int
+    batch_units: int = 8
+    local_epochs: int = 1
+    optimiser: Literal["adam", "sgd"] = "adam"
+    temporal_consistency: float = 0.1
+    pseudo_attacks: float = 0.0
+    level_noise: float = 0.0
+    step_noise: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    synchronise: Literal["round", "step"] = "round"
+
+
+class SiteData(NamedTuple):
+    """One site's training data. x [D, U, L, F], y [D, U, L] int32, weight [D, U, L] float32 (0 pads),
+    units [] int32 (largest number of real units on a device; they come first), class_weight [K + 2], the last for
+    anomalies of unknown kind (y = -1)."""
+
+    x: Array
+    y: Array
+    weight: Array
+    units: Array
+    class_weight: Array
+
+
+class LocalState(NamedTuple):
+    """What a site keeps between rounds: its parameters as one vector [d], its optimisers' states."""
+
+    vector: Array
+    bottom_optimiser: Any
+    top_optimiser: Any
+
+
+def unravel_of(model: Model, features: int, kinds: int) -> Callable[[Array], Any]:
+    """The function from a flat vector [d] to the model's parameters."""
+    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return ravel_pytree(zeros)[1]
+
+
+def parameter_count(model: Model, features: int, kinds: int) -> int:
+    """d, the length of the model's flat vector."""
+    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def detection_loss(outputs: Any, y: Array, weight: Array, class_weight: Array, temporal: float) -> Array:
+    """Class-balanced cross-entropy of "anomalous?" and "which kind?" + temporal consistency.
+
+    y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2] (Cui et al. 2019, arXiv:1901.05555).
+    Temporal consistency: neighbouring steps with the same label should agree in representation and
+    in probability. A batch without any weight has loss 0.
+    """
+    attacked = (y != 0).astype(jnp.float32)
+    balanced = weight * class_weight[y]
+    total = jnp.maximum(balanced.sum(), 1e-6)
+    binary = optax.sigmoid_binary_cross_entropy(outputs.anomaly, attacked)
+    loss = (balanced * binary).sum() / total
+    if outputs.kinds.shape[-1]:
+        kinds = optax.softmax_cross_entropy_with_integer_labels(outputs.kinds, jnp.maximum(y - 1, 0))
+        loss = loss + (balanced * (y > 0) * kinds).sum() / total
+    if temporal:
+        same = (y[:, 1:] == y[:, :-1]) * jnp.minimum(weight[:, 1:], weight[:, :-1])
+        apart = jnp.diff(outputs.representation, axis=1)
+        jump = jnp.diff(jax.nn.sigmoid(outputs.anomaly), axis=1)
+        apart = (apart**2).mean(axis=-1) + jump**2
+        loss = loss + temporal * (same * apart).sum() / jnp.maximum(same.sum(), 1e-6)
+    return loss
+
+
+def split_gradients(
+    model: Model,
+    cut: Cut,
+    loss: Callable[[Any, Array], Array],
+    params: tuple[Any, Any],
+    x: Array,
+    states: tuple[Any, Any],
+    key: Array,
+) -> tuple[Array, tuple[Any, Any], tuple[Any, Any]]:
+    """One exchange over the cut, as devices and site would do it: forward, up, forward, back, down, back.
+
+    params: (bottoms with a leading axis D, top). x [D, b, T, F]. Returns the loss, the gradients in
+    the shape of params, and the new states. Each device's gradient is of the *site's* loss; their
+    sum is the joint gradient (a law of the tests).
+    """
+    bottoms, top = params
+    bottom_state, top_state = states
+    devices, batch = x.shape[:2]
+
+    def device_forward(bottoms: Any) -> tuple[Array, Any]:
+        return jax.vmap(model.bottom)(bottoms, x, bottom_state)
+
+    h, device_backward, bottom_state = jax.vjp(device_forward, bottoms, has_aux=True)
+
+    def site_loss(top: Any, h: Array) -> tuple[Array, Any]:
+        received = through(cut, h, key)
+        flat = received.reshape(devices * batch, *received.shape[2:])
+        outputs, state = model.top(top, flat, top_state)
+        return loss(outputs, flat), state
+
+    (value, top_state), (top_gradient, h_gradient) = jax.value_and_grad(
+        site_loss, argnums=(0, 1), has_aux=True
+    )(top, h)
+    (bottom_gradients,) = device_backward(h_gradient)
+    return value, (bottom_gradients, top_gradient), (bottom_state, top_state)
+
+
+def optimiser_of(training: LocalTraining, learning_rate: Array | float) -> optax.GradientTransformation:
+    """The site's optimiser, with the norm of each gradient clipped."""
+    step = (
+        optax.adamw(learning_rate, weight_decay=training.weight_decay)
+        if training.optimiser == "adam"
+        else optax.sgd(learning_rate, momentum=0.9)
+    )
+    return optax.chain(optax.clip_by_global_norm(training.clip_norm), step)
+
+
+def local_start(model: Model, training: LocalTraining, vector: Array, unravel: Any, devices: int) -> LocalState:
+    """A site's state before its first round."""
+    params, optimiser = unravel(vector), optimiser_of(training, 0.0)
+    one = optimiser.init(params["bottom"])
+    many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape)), one)
+    return LocalState(vector, many, optimiser.init(params["top"]))
+
+
+def disturb(x: Array, y: Array, weight: Array, key: Array, share: float) -> tuple[Array, Array]:
+    """Lay made-up campaigns over some quiet streams, so that the model learns "unlike its own past".
+
+    x [..., L, F] scaled features, y [..., L], weight [..., L]. In about `share` of the streams that
+    carry no attack, a random subset of features moves by a random amount from a random onset to a
+    random end, steadily or rising. Returns x and y, where moved steps have y = -1 (anomalous, kind
+    unknown). Outlier exposure (Hendrycks et al. 2019, arXiv:1812.04606) without another data set.
+    """
+    keys = jax.random.split(key, 8)
+    lead, steps, features = x.shape[:-2], x.shape[-2], x.shape[-1]
+    chosen = jax.random.bernoulli(keys[0], share, lead) & (y == 0).all(axis=-1)
+    onset = jax.random.uniform(keys[1], lead, minval=0.05, maxval=0.85) * steps
+    lasting = jax.random.uniform(keys[2], lead, minval=0.1, maxval=0.6) * steps
+    density = jax.random.uniform(keys[3], (*lead, 1), minval=0.02, maxval=0.6)
+    which = jax.random.bernoulli(keys[4], density, (*lead, features))
+    size = jnp.exp(jax.random.uniform(keys[5], (*lead, 1), minval=jnp.log(0.1), maxval=jnp.log(2.0)))
+    shift = size * jax.random.normal(keys[6], (*lead, features)) * which
+    since = jnp.arange(steps) - onset[..., None]  # [..., L]
+    under_way = (since >= 0) & (since < lasting[..., None]) & (chosen & which.any(axis=-1))[..., None]
+    rising = jax.random.bernoulli(keys[7], 0.5, lead)[..., None]
+    height = jnp.where(rising, jnp.clip((since + 1) / lasting[..., None], 0.0, 1.0), 1.0) * under_way
+    return x + height[..., None] * shift[..., None, :], jnp.where(under_way & (weight > 0), -1, y)
+
+
+def jitter(x: Array, key: Array, level: float, step: float) -> Array:
+    """x [..., L, F] with one offset per stream and feature (sd `level`) and one per step (sd `step`)."""
+    level_key, step_key = jax.random.split(key)
+    offset = level * jax.random.normal(level_key, (*x.shape[:-2], 1, x.shape[-1]))
+    return x + offset + step * jax.random.normal(step_key, x.shape)
+
+
+def make_site_round(
+    model: Model, cut: Cut, training: LocalTraining, unravel: Callable[[Array], Any]
+) -> Callable[[LocalState, SiteData, Array, Array], tuple[LocalState, Array]]:
+    """The function `(state, data, key, learning_rate) -> (state, mean loss)` of one round at one site.
+
+    All devices start from the site's bottom; a batch takes `batch_units` units of each device and
+    walks their windows in time, state carried, with one optimiser step per window (truncated
+    back-propagation through time). At the end the bottoms are averaged.
+    """
+    window, batch = training.window, training.batch_units
+
+    def site_round(state: LocalState, data: SiteData, key: Array, rate: Array) -> tuple[LocalState, Array]:
+        devices, padded_units, length, features = data.x.shape
+        size = min(batch, padded_units)
+        optimiser = optimiser_of(training, rate)
+        params = unravel(state.vector)
+        bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
+        start_bottom, start_top = model.start(features, size)
+        start = (
+            jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), start_bottom),
+            model.start(features, devices * size)[1],
+        )
+        batches = -(-data.units // size)
+
+        def one_batch(index: Array, carry: Any) -> Any:
+            order = carry[-1]
+            rows = jax.lax.dynamic_slice_in_dim(order, index * size, size, axis=1)  # [D, b]
+            take = jax.vmap(lambda values, row: values[row])
+            x, y, weight = take(data.x, rows), take(data.y, rows), take(data.weight, rows)
+            bottoms, top, bottom_opt, top_opt, total, key, _ = carry
+            if training.level_noise or training.step_noise:
+                key, jitter_key = jax.random.split(key)
+                x = jitter(x, jitter_key, training.level_noise, training.step_noise)
+            if training.pseudo_attacks:
+                key, disturb_key = jax.random.split(key)
+                x, y = disturb(x, y, weight, disturb_key, training.pseudo_attacks)
+
+            def one_window(inner: Any, at: Array) -> tuple[Any, Array]:
+                bottoms, top, bottom_opt, top_opt, states, key = inner
+                key, cut_key = jax.random.split(key)
+
+                def cut_window(values: Array) -> Array:
+                    return jax.lax.dynamic_slice_in_dim(values, at * window, window, axis=2)
+
+                x_w, y_w, weight_w = cut_window(x), cut_window(y), cut_window(weight)
+                flat_y, flat_weight = y_w.reshape(-1, window), weight_w.reshape(-1, window)
+
+                def loss(outputs: Any, h: Array) -> Array:
+                    if model.loss is not None:
+                        return model.loss(outputs, flat_y, flat_weight, data.class_weight)
+                    return detection_loss(
+                        outputs, flat_y, flat_weight, data.class_weight, training.temporal_consistency
+                    )
+
+                value, gradients, states = split_gradients(
+                    model, cut, loss, (bottoms, top), x_w, states, cut_key
+                )
+                bottom_gradients, top_gradient = gradients
+                # The site's loss is a mean over all devices; a device's own mean is D times its part.
+                bottom_gradients = jax.tree.map(lambda g: g * devices, bottom_gradients)
+                if training.synchronise == "step":
+                    bottom_gradients = jax.tree.map(
+                        lambda g: jnp.broadcast_to(g.mean(axis=0), g.shape), bottom_gradients
+                    )
+                change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
+                bottoms = optax.apply_updates(bottoms, change)
+                change, top_opt = optimiser.update(top_gradient, top_opt, top)
+                top = optax.apply_updates(top, change)
+                return (bottoms, top, bottom_opt, top_opt, states, key), value
+
+            inner = (bottoms, top, bottom_opt, top_opt, start, key)
+            inner, values = jax.lax.scan(one_window, inner, jnp.arange(length // window))
+            bottoms, top, bottom_opt, top_opt, _, key = inner
+            return (bottoms, top, bottom_opt, top_opt, total + values.mean(), key, order)
+
+        def one_epoch(carry: Any, epoch_key: Array) -> tuple[Any, None]:
+            def shuffled(key: Array) -> Array:
+                noise = jax.random.uniform(key, (padded_units,))
+                return jnp.argsort(noise + (jnp.arange(padded_units) >= data.units) * 2.0)
+
+            order_key, key = jax.random.split(epoch_key)
+            order = jax.vmap(shuffled)(jax.random.split(order_key, devices))
+            pad = -padded_units % size
+            order = jnp.concatenate([order, order[:, :pad]], axis=1) if pad else order
+            carry = jax.lax.fori_loop(0, batches, one_batch, (*carry, key, order))
+            return carry[:-2], None
+
+        carry = (bottoms, params["top"], state.bottom_optimiser, state.top_optimiser, jnp.zeros(()))
+        carry, _ = jax.lax.scan(one_epoch, carry, jax.random.split(key, training.local_epochs))
+        bottoms, top, bottom_opt, top_opt, total = carry
+        bottom = jax.tree.map(lambda p: p.mean(axis=0), bottoms)
+        vector = ravel_pytree({"bottom": bottom, "top": top})[0]
+        mean_loss = total / jnp.maximum(batches * training.local_epochs, 1)
+        return LocalState(vector, bottom_opt, top_opt), mean_loss
+
+    return site_round

@@ -1,0 +1,1 @@
+"""Models with their cut point; one file per architecture."""

@@ -1,0 +1,140 @@
+"""Layers as pairs of pure functions over plain dictionaries of arrays.
+
+Convolution is a shifted concatenation and one matrix product: on CPUs several times faster than
+`lax.conv`. The GRU has its own VJP, whose recurrent weight gradient is one product at the end.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lazaretto.types import Array
+
+__all__ = ["conv", "conv_init", "dense", "dense_init", "deviation", "deviation_start", "gru", "gru_init"]
+
+
+def dense_init(key: Array, inputs: int, outputs: int, gain: float = 1.0) -> dict[str, Array]:
+    """Weights [inputs, outputs] normal with standard deviation gain / sqrt(inputs); zero bias."""
+    weight = jax.random.normal(key, (inputs, outputs)) * (gain / inputs**0.5)
+    return {"w": weight, "b": jnp.zeros(outputs)}
+
+
+def dense(params: dict[str, Array], x: Array) -> Array:
+    """[..., inputs] -> [..., outputs]."""
+    return x @ params["w"] + params["b"]
+
+
+def conv_init(key: Array, width: int, inputs: int, outputs: int) -> dict[str, Array]:
+    """A causal convolution over `width` steps."""
+    return dense_init(key, width * inputs, outputs, gain=2.0**0.5)
+
+
+def conv(params: dict[str, Array], x: Array, tail: Array) -> tuple[Array, Array]:
+    """x [B, T, C], tail [B, width - 1, C] (the steps before) -> ([B, T, outputs], new tail)."""
+    steps, before = x.shape[1], tail.shape[1]
+    whole = jnp.concatenate([tail, x], axis=1)
+    shifted = [whole[:, offset : offset + steps] for offset in range(before + 1)]
+    return dense(params, jnp.concatenate(shifted, axis=-1)), whole[:, steps:]
+
+
+def gru_init(key: Array, inputs: int, hidden: int) -> dict[str, Array]:
+    """Gates in the order update, reset, candidate."""
+    first, second = jax.random.split(key)
+    bias = jnp.concatenate([jnp.full(hidden, -1.0), jnp.zeros(2 * hidden)])  # start by keeping the state
+    return {
+        "w": jax.random.normal(first, (inputs, 3 * hidden)) / inputs**0.5,
+        "u": jax.random.normal(second, (hidden, 3 * hidden)) / hidden**0.5,
+        "b": bias,
+    }
+
+
+def _cell(u: Array, h: Array, gates: Array) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    hidden = h.shape[-1]
+    recurrent = h @ u
+    z = jax.nn.sigmoid(gates[..., :hidden] + recurrent[..., :hidden])
+    r = jax.nn.sigmoid(gates[..., hidden : 2 * hidden] + recurrent[..., hidden : 2 * hidden])
+    inner = recurrent[..., 2 * hidden :]
+    n = jnp.tanh(gates[..., 2 * hidden :] + r * inner)
+    return h + z * (n - h), (z, r, n, inner)
+
+
+@jax.custom_vjp
+def _recur(u: Array, gates: Array, start: Array) -> Array:
+    """gates [T, B, 3H] (input part), start [B, H] -> states [T, B, H]."""
+
+    def step(h: Array, gate: Array) -> tuple[Array, Array]:
+        h, _ = _cell(u, h, gate)
+        return h, h
+
+    return jax.lax.scan(step, start, gates)[1]
+
+
+def _recur_forward(u: Array, gates: Array, start: Array) -> tuple[Array, Any]:
+    def step(h: Array, gate: Array) -> tuple[Array, Any]:
+        new, parts = _cell(u, h, gate)
+        return new, (new, h, parts)
+
+    _, (states, before, parts) = jax.lax.scan(step, start, gates)
+    return states, (u, before, parts)
+
+
+def _recur_backward(saved: Any, grad: Array) -> tuple[Array, Array, Array]:
+    u, before, (z, r, n, inner) = saved
+    transposed = u.T
+
+    def step(carry: Array, at: Any) -> tuple[Array, tuple[Array, Array]]:
+        g, h, z, r, n, inner = at
+        g = g + carry
+        dn = g * z * (1 - n * n)
+        dz = g * (n - h) * z * (1 - z)
+        dr = dn * inner * r * (1 - r)
+        to_recurrent = jnp.concatenate([dz, dr, dn * r], axis=-1)
+        return g * (1 - z) + to_recurrent @ transposed, (to_recurrent, dn)
+
+    first, (recurrent, dn) = jax.lax.scan(
+        step, jnp.zeros_like(grad[0]), (grad, before, z, r, n, inner), reverse=True
+    )
+    hidden = before.shape[-1]
+    du = jnp.einsum("tbh,tbg->hg", before, recurrent)
+    return du, jnp.concatenate([recurrent[..., : 2 * hidden], dn], axis=-1), first
+
+
+_recur.defvjp(_recur_forward, _recur_backward)
+
+
+def gru(params: dict[str, Array], x: Array, state: Array) -> tuple[Array, Array]:
+    """x [B, T, inputs], state [B, H] -> (states [B, T, H], last state). Cho et al. 2014, arXiv:1406.1078."""
+    gates = jnp.swapaxes(x @ params["w"] + params["b"], 0, 1)
+    states = _recur(params["u"], gates, state)
+    return jnp.swapaxes(states, 0, 1), states[-1]
+
+
+def deviation_start(features: int, batch: int) -> tuple[Array, Array]:
+    """State of `deviation` before the first step: running sum [B, F] and its weight [B, 1]."""
+    return jnp.zeros((batch, features)), jnp.zeros((batch, 1))
+
+
+@partial(jax.jit, static_argnames="memory_steps")
+def deviation(x: Array, state: tuple[Array, Array], memory_steps: float) -> tuple[Array, tuple[Array, Array]]:
+    """x [B, T, F] minus the device's own exponentially weighted past (the step itself left out).
+
+    The mean over the past forgets with time constant `memory_steps`; before the first step the
+    deviation is 0. Nothing is learned, so no gradient passes; linear in x, one product per window.
+    """
+    total, weight = state
+    steps = x.shape[1]
+    keep = 1.0 - 1.0 / memory_steps
+    age = jnp.arange(steps)[:, None] - jnp.arange(steps)[None, :]  # [T, T]
+    kernel = jnp.where(age > 0, keep ** jnp.maximum(age - 1, 0), 0.0)
+    decay = keep ** jnp.arange(steps)[None, :, None]
+    sums = jnp.einsum("ts,bsf->btf", kernel, x) + decay * total[:, None]
+    weights = kernel.sum(axis=1)[None, :, None] + decay * weight[:, None]
+    out = jnp.where(weights > 0, x - sums / jnp.maximum(weights, 1e-6), 0.0)
+    last = keep ** jnp.arange(steps - 1, -1, -1)
+    total = jnp.einsum("s,bsf->bf", last, x) + keep**steps * total
+    weight = last.sum() + keep**steps * weight
+    return jax.lax.stop_gradient(out), (jax.lax.stop_gradient(total), jax.lax.stop_gradient(weight))

@@ -1,0 +1,310 @@
+"""A plan: one validated, frozen experiment, read from TOML.
+
+Everything that can be known to be wrong before the data is read is refused here, all of it at once,
+each with its key, the value found and the way out. `docs/plan.md` lists the keys; it is checked
+against the descriptions in `lazaretto.plan_keys`.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from lazaretto import catalog, wire
+from lazaretto.errors import PlanError
+from lazaretto.plan_keys import (
+    BASELINES,
+    AggregatePlan,
+    CutPlan,
+    DataPlan,
+    EvaluatePlan,
+    ModelPlan,
+    Plan,
+    PlanKey,
+    RunPlan,
+    SitesPlan,
+    SplitPlan,
+    TrainPlan,
+    known_keys,
+)
+
+__all__ = [
+    "BASELINES",
+    "AggregatePlan",
+    "CutPlan",
+    "DataPlan",
+    "EvaluatePlan",
+    "ModelPlan",
+    "Plan",
+    "PlanKey",
+    "RunPlan",
+    "SitesPlan",
+    "SplitPlan",
+    "TrainPlan",
+    "dump",
+    "known_keys",
+    "load_plan",
+    "parse_options",
+    "plan_digest",
+    "toml_value",
+]
+
+_MAX_FILE_BYTES = 2**20
+
+
+def load_plan(
+    path: Path,
+    *,
+    sets: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    check_parts: bool = True,
+) -> Plan:
+    """The validated plan at `path`.
+
+    A relative `data.path` is relative to the plan's folder, or where laid over to the working directory.
+
+    sets:        `key=value` texts as of `--set`, laid over the file in order; a value is read as TOML, a
+                 bare word is a string, `null` is "absent".
+    overrides:   dotted key -> value, laid over both.
+    check_parts: whether source, model and rule are looked up and built with their options.
+    Raises PlanError that names every wrong key, its value and the way out.
+    """
+    tree = _read_toml(Path(path))
+    _anchor(tree, Path(path).resolve().parent)
+    for text in sets:
+        _lay(tree, *_parse_set(text))
+    for key, value in (overrides or {}).items():
+        _lay(tree, key, value)
+    _anchor(tree, Path.cwd())
+    try:
+        plan = Plan.model_validate(tree)
+    except ValidationError as error:
+        raise _together([_explain(detail) for detail in error.errors()], path) from error
+    problems = list(_conflicts(plan))
+    if check_parts:
+        problems += _part_problems(plan)
+    if problems:
+        raise _together(problems, path)
+    return plan
+
+
+def parse_options(sets: Sequence[str], below: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Options of a part from `key=value` texts (as `--set`, dots go into tables), laid over `below`.
+
+    Raises PlanError for a text that is no key and value.
+    """
+    tree: dict[str, Any] = {"options": copy.deepcopy(dict(below or {}))}
+    for text in sets:
+        key, value = _parse_set(text)
+        _lay(tree, f"options.{key}", value)
+    options: dict[str, Any] = tree["options"]
+    return options
+
+
+def dump(plan: Plan) -> str:
+    """The resolved plan as TOML: every key that has a value. Loading it gives an equal plan."""
+    return tomli_w.dumps(plan.model_dump(mode="python", exclude_none=True))
+
+
+def toml_value(value: Any) -> str:
+    """A key's value as it stands in a plan; "absent" for None, which TOML cannot write."""
+    if value is None:
+        return "absent"
+    if isinstance(value, dict) and not value:
+        return "{}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(toml_value(entry) for entry in value) + "]"
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").strip()
+
+
+def plan_digest(plan: Plan) -> bytes:
+    """SHA-256 of the plan's canonical bytes; the place of the data (`data.path`) does not count."""
+    body = plan.model_dump(mode="python")
+    body["data"].pop("path")
+    return wire.digest(body)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    way_out = "give a plan in TOML, for instance examples/consortium.toml"
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise PlanError("the plan's file is too large", found=path, way_out=way_out)
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError as error:
+        raise PlanError("no such plan", found=path, way_out=way_out) from error
+    except OSError as error:
+        raise PlanError(
+            "the plan cannot be read", found=f"{path}: {error.strerror}", way_out=way_out
+        ) from error
+    except UnicodeDecodeError as error:
+        raise PlanError("the plan is not text", found=path, way_out=way_out) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlanError("the plan is not valid TOML", found=f"{path}: {error}", way_out=way_out) from error
+
+
+def _anchor(tree: Mapping[str, Any], folder: Path) -> None:
+    """Make `data.path` absolute, so that the resolved plan means the same from anywhere."""
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
+        data["path"] = str((folder / data["path"]).resolve())
+
+
+def _parse_set(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key or not value:
+        raise PlanError(
+            "--set needs a key and a value", found=text, way_out="for instance --set train.rounds=10"
+        )
+    if value == "null":
+        return key, None
+    try:
+        read = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if value[0] in "\"'[{":
+            raise PlanError(
+                f"--set {key}: the value is not valid TOML", found=value, way_out=str(error)
+            ) from error
+        return key, value
+    if list(read) != ["value"]:
+        raise PlanError(f"--set {key}: more than one value", found=value, way_out="one --set for each key")
+    return key, read["value"]
+
+
+def _lay(tree: dict[str, Any], key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    place = tree
+    for depth, part in enumerate(above):
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise PlanError(
+                f"{'.'.join(above[: depth + 1])} is not a section", found=repr(place), way_out=_near(key)
+            )
+    if len(above) == 0 or not all((*above, last)):
+        raise PlanError("a key has the form section.name", found=key, way_out=_near(key))
+    place[last] = value
+
+
+def _near(key: str) -> str:
+    """The way out of an unknown key: the nearest one, and what its section knows."""
+    names = [known.name for known in known_keys()]
+    section, _, leaf = key.partition(".")
+    same_leaf = [name for name in names if leaf and name.endswith(f".{leaf}")]
+    near = same_leaf or difflib.get_close_matches(key, [*names, *Plan.model_fields], n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
+    if inside and leaf:
+        return f"{hint}keys of [{section}]: {', '.join(inside)}"
+    return f"{hint}sections: {', '.join(Plan.model_fields)}"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _explain(detail: ErrorDetails) -> PlanError:
+    key = ".".join(str(part) for part in detail["loc"][:2])
+    index = detail["loc"][2:]
+    where = f"{key}[{index[0]}]" if index and isinstance(index[0], int) else key
+    if detail["type"] == "extra_forbidden":
+        kind = "section" if len(detail["loc"]) == 1 else "key"
+        return PlanError(f"{key}: unknown {kind}", found=_show(detail["input"]), way_out=_near(key))
+    if len(detail["loc"]) == 1:
+        return PlanError(
+            f"{key}: should be a section", found=_show(detail["input"]), way_out=f"write [{key}]"
+        )
+    takes = next(known.takes for known in known_keys() if known.name == key)
+    message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    near = difflib.get_close_matches(
+        str(detail["input"]), BASELINES if key == "evaluate.baselines" else [], n=1
+    )
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return PlanError(f"{where}: {message}", found=_show(detail["input"]), way_out=f"{hint}takes {takes}")
+
+
+def _conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Values that are fine alone and impossible together."""
+    sites, cut, split = plan.sites, plan.cut, plan.split
+    if sites.by == "natural" and sites.count is not None:
+        yield PlanError(
+            "sites.count: has no meaning with sites.by='natural'",
+            found=sites.count,
+            way_out="leave it out, or choose sites.by = 'unit', 'dirichlet' or 'quantity'",
+        )
+    if sites.by != "natural" and sites.count is None:
+        yield PlanError(
+            f"sites.count: needed with sites.by='{sites.by}'", way_out="for instance sites.count = 20"
+        )
+    for key, only in (("alpha", "dirichlet"), ("quantity_alpha", "quantity")):
+        value = getattr(sites, key)
+        if sites.by != only and value != SitesPlan.model_fields[key].default:
+            yield PlanError(
+                f"sites.{key}: has no meaning with sites.by='{sites.by}'",
+                found=value,
+                way_out=f"leave it out, or choose sites.by = '{only}'",
+            )
+    for key in ("bits", "noise", "clip", "synchronise"):
+        value = getattr(cut, key)
+        if not cut.enabled and value != CutPlan.model_fields[key].default:
+            yield PlanError(
+                f"cut.{key}: has no meaning with cut.enabled=false",
+                found=_show(value),
+                way_out="leave it out, or set cut.enabled = true",
+            )
+    if split.validation + split.test >= 0.9:
+        yield PlanError(
+            "split.validation + split.test: too little is left for training",
+            found=f"{split.validation} + {split.test}",
+            way_out="their sum must be under 0.9",
+        )
+
+
+def _part_problems(plan: Plan) -> list[PlanError]:
+    problems = []
+    for key, family, name, given in (
+        ("data.source", "sources", plan.data.source, plan.data.options),
+        ("model.name", "models", plan.model.name, plan.model.options),
+        ("aggregate.rule", "rules", plan.aggregate.rule, plan.aggregate.options),
+    ):
+        try:
+            part = catalog.build(family, name, given)
+        except PlanError as error:
+            problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
+            continue
+        except (TypeError, ValueError) as error:
+            section = key.partition(".")[0]
+            way_out = f"options of '{name}': {', '.join(catalog.options(family, name)) or 'none'}"
+            problems.append(PlanError(f"{section}.options: {error}", found=_show(given), way_out=way_out))
+            continue
+        if family == "sources" and part.needs_path and plan.data.path is None:
+            problems.append(
+                PlanError(
+                    f"data.path: source '{name}' reads files", way_out="give --data PATH, or set data.path"
+                )
+            )
+        if family == "models" and plan.cut.enabled and not part.split:
+            problems.append(
+                PlanError(
+                    f"cut.enabled: model '{name}' has no cut, so its raw data would leave the device",
+                    found=True,
+                    way_out="set cut.enabled = false, or choose a model that can be split",
+                )
+            )
+    return problems
+
+
+def _together(problems: Sequence[PlanError], path: Path) -> PlanError:
+    if len(problems) == 1:
+        return problems[0]
+    lines = "\n".join(f"- {problem}" for problem in problems)
+    return PlanError(f"{path} has {len(problems)} errors:\n{lines}")

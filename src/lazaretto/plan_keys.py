@@ -1,0 +1,335 @@
+"""The keys of a plan: frozen sections, each key with its type, default, range and meaning.
+
+To add a key, add a field here; reading, `--set`, errors and the documents' check find it by itself.
+What is wrong only in combination stands in `lazaretto.plan`.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "BASELINES",
+    "AggregatePlan",
+    "CutPlan",
+    "DataPlan",
+    "EvaluatePlan",
+    "ModelPlan",
+    "Plan",
+    "PlanKey",
+    "RunPlan",
+    "SitesPlan",
+    "SplitPlan",
+    "TrainPlan",
+    "known_keys",
+]
+
+Baseline: TypeAlias = Literal[
+    "unsplit",
+    "local",
+    "pooled",
+    "gradient_boosting",
+    "logistic_regression",
+    "gru",
+    "cnn",
+    "autoencoder",
+]
+BASELINES: tuple[Baseline, ...] = typing.get_args(Baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Takes:
+    """What a key takes, in words, where its type does not say it."""
+
+    words: str
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise PydanticCustomError(
+            "twice", "each may stand once, but twice: {twice}", {"twice": ", ".join(twice)}
+        )
+    return values
+
+
+def _bits(value: int) -> int:
+    if not (2 <= value <= 8 or value == 32):
+        raise PydanticCustomError("bits", "should be from 2 to 8, or 32 for floats as they are")
+    return value
+
+
+def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PydanticCustomError(
+            "options", "should hold numbers, strings, booleans, lists and tables"
+        ) from error
+    return value
+
+
+Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
+Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
+Count: TypeAlias = Annotated[int, Ge(1)]
+Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
+Seeds: TypeAlias = Annotated[
+    tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct), MinLen(1)
+]
+Baselines: TypeAlias = Annotated[tuple[Baseline, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RunPlan(_Section):
+    """What the experiment is called, and how often it is repeated."""
+
+    name: str = Field(
+        default="run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Name of the run; without `--out` it is written to `runs/<name>`.",
+    )
+    seeds: Seeds = Field(default=(0, 1), description="One full repetition for each seed.")
+    setting: Literal["traffic"] = Field(default="traffic", description="Protocol of judging.")
+    headline_seeds: Count = Field(
+        default=5, description='A run with fewer seeds than this is marked "quick look" in its report.'
+    )
+
+
+class DataPlan(_Section):
+    """Where the data comes from."""
+
+    source: str = Field(default="consortium", description="Name of a source (`lazaretto list sources`).")
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File or folder of the source, relative to the plan's folder; `--data` overrides it.",
+    )
+    modality: Literal["traffic"] = Field(default="traffic", description="Which part of the table is used.")
+    options: Options = Field(default_factory=dict, description="Options of the source.")
+
+
+class SitesPlan(_Section):
+    """How units are dealt to sites, and how sites differ."""
+
+    by: Literal["natural", "unit", "dirichlet", "quantity"] = Field(
+        default="natural",
+        description="`natural`: as the source says; `unit`: evenly; `dirichlet`: skewed in attack families; "
+        "`quantity`: skewed in size.",
+    )
+    count: Count | None = Field(default=None, description="Number of sites; needed unless `by` is `natural`.")
+    alpha: Annotated[float, Gt(0)] = Field(
+        default=0.3, description="Concentration of the label skew with `dirichlet`; smaller is more skewed."
+    )
+    quantity_alpha: Annotated[float, Gt(0)] = Field(
+        default=1.0, description="Concentration of the size skew with `quantity`; smaller is more skewed."
+    )
+    feature_shift: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="Size of a fixed shift of each site's features, in standard deviations."
+    )
+    withhold_families: Annotated[int, Ge(0)] = Field(
+        default=0, description="Attack families that each site lacks in training; it is still judged on them."
+    )
+    devices: Count = Field(default=2, description="Devices per site that hold the bottom of the model.")
+
+
+class SplitPlan(_Section):
+    """Train, validation and test, where the source has not decided."""
+
+    validation: Share = Field(default=0.15, description="Share of units for thresholds and early choices.")
+    test: Share = Field(default=0.3, description="Share of units for judging.")
+    by: Literal["unit", "time"] = Field(
+        default="unit", description="`unit`: whole units; `time`: later windows of each unit are judged."
+    )
+
+
+class ModelPlan(_Section):
+    """The model that is trained."""
+
+    name: str = Field(default="conv_gru", description="Name of a model (`lazaretto list models`).")
+    options: Options = Field(default_factory=dict, description="Options of the model.")
+
+
+class CutPlan(_Section):
+    """What passes between a device and its site."""
+
+    enabled: bool = Field(default=True, description="Whether the model is split between device and site.")
+    bits: Annotated[int, AfterValidator(_bits), _Takes("a whole number from 2 to 8, or 32")] = Field(
+        default=8, description="Bits of each activation sent, 2 to 8; 32 sends floats as they are."
+    )
+    noise: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="Standard deviation of Gaussian noise on the activations."
+    )
+    clip: Annotated[float, Gt(0)] | None = Field(
+        default=None, description="Largest norm of one step's activations; none if absent."
+    )
+    synchronise: Literal["round", "step"] = Field(
+        default="round", description="When the bottoms of a site's devices are averaged."
+    )
+
+
+class TrainPlan(_Section):
+    """Training inside a site and over rounds."""
+
+    rounds: Count = Field(default=40, description="Rounds of training.")
+    local_epochs: Count = Field(default=1, description="Passes over a site's data in each round.")
+    batch_units: Count = Field(default=8, description="Units (sequences) in a batch.")
+    pooled_batch_units: Count = Field(
+        default=16, description="Units in a batch where one model trains on the data of all sites."
+    )
+    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="Optimiser at the sites.")
+    learning_rate: Annotated[float, Gt(0)] = Field(default=3e-3, description="Its step size.")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="Whether the step size falls over the rounds."
+    )
+    weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="Decoupled weight decay of adam.")
+    clip_norm: Annotated[float, Gt(0)] = Field(default=1.0, description="Largest norm of a gradient.")
+    pseudo_attacks: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0,
+        description="Share of quiet training streams that get a made-up disturbance, labelled anomalous.",
+    )
+    level_noise: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="Noise added to a training stream as a whole, in scaled units."
+    )
+    step_noise: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="Noise added to every training step, in scaled units."
+    )
+    temporal_consistency: Annotated[float, Ge(0)] = Field(
+        default=0.1, description="Weight of the temporal consistency term of the loss."
+    )
+    class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.999,
+        description="Beta of the class-balanced loss (Cui et al. 2019); 0 weighs all steps alike.",
+    )
+
+
+class AggregatePlan(_Section):
+    """How the sites' updates become one."""
+
+    rule: str = Field(default="mean", description="Name of a rule (`lazaretto list rules`).")
+    options: Options = Field(default_factory=dict, description="Options of the rule.")
+
+
+class EvaluatePlan(_Section):
+    """What the trained model is compared with, and how."""
+
+    baselines: Baselines = Field(default=BASELINES, description="Systems to compare with.")
+    false_positive_rate: Share = Field(
+        default=0.01,
+        description="Share of normal validation steps that the threshold lets through as alarms.",
+    )
+    bootstrap: Annotated[int, Ge(100)] = Field(
+        default=1000, description="Resamples of units behind each 95 % interval."
+    )
+    window_steps: Count = Field(default=16, description="Steps that the windowed baselines see at once.")
+    leave_one_family_out: bool = Field(
+        default=True, description="Whether to train again without each attack family and judge on it."
+    )
+    leave_one_out_seeds: Count = Field(
+        default=2, description="How many of the seeds leave-one-family-out is repeated for, at most."
+    )
+
+
+class Plan(_Section):
+    """A whole experiment."""
+
+    run: RunPlan = RunPlan()
+    data: DataPlan = DataPlan()
+    sites: SitesPlan = SitesPlan()
+    split: SplitPlan = SplitPlan()
+    model: ModelPlan = ModelPlan()
+    cut: CutPlan = CutPlan()
+    train: TrainPlan = TrainPlan()
+    aggregate: AggregatePlan = AggregatePlan()
+    evaluate: EvaluatePlan = EvaluatePlan()
+
+
+class PlanKey(NamedTuple):
+    """One key of a plan: dotted name, what it takes, its default (None if absent), what it means."""
+
+    name: str
+    takes: str
+    default: Any
+    meaning: str
+
+
+def known_keys() -> tuple[PlanKey, ...]:
+    """Every key of a plan, in order of the sections."""
+    return tuple(
+        PlanKey(
+            f"{section}.{name}",
+            _takes(field),
+            field.get_default(call_default_factory=True),
+            field.description or "",
+        )
+        for section, fields in _sections()
+        for name, field in fields.items()
+    )
+
+
+def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
+    for name, field in Plan.model_fields.items():
+        section = typing.cast("type[BaseModel]", field.annotation)
+        yield name, section.model_fields
+
+
+def _takes(field: FieldInfo) -> str:
+    for entry in field.metadata:
+        if isinstance(entry, _Takes):
+            return entry.words
+    text = _takes_type(field.annotation)
+    bounds = {Ge: ("ge", "at least"), Gt: ("gt", "more than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
+    limits = [
+        f"{words} {getattr(limit, name)}"
+        for limit in _metadata(field)
+        for kind, (name, words) in bounds.items()
+        if isinstance(limit, kind)
+    ]
+    return " ".join([text, *([" and ".join(limits)] if limits else [])])
+
+
+def _metadata(field: FieldInfo) -> list[Any]:
+    inner = [
+        entry
+        for part in typing.get_args(field.annotation)
+        if typing.get_origin(part) is Annotated
+        for entry in typing.get_args(part)[1:]
+    ]
+    return [*field.metadata, *inner]
+
+
+def _takes_type(kind: Any) -> str:
+    plain: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        bool: "true or false",
+        type(None): "nothing",
+    }
+    if kind in plain:
+        return plain[kind]
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _takes_type(parts[0])
+    if origin is Literal:
+        return "one of " + ", ".join(f"'{part}'" for part in parts)
+    if origin is tuple:
+        return f"a list, each entry {_takes_type(parts[0])}"
+    if origin is dict:
+        return "a table"
+    return " or ".join(_takes_type(part) for part in parts if part is not type(None))

@@ -1,0 +1,1 @@
+"""Readers of the run log: one self-contained page."""

@@ -1,0 +1,157 @@
+"""The page: one self-contained report.html from the records of a run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lazaretto import runlog
+from lazaretto.errors import LazarettoError
+from lazaretto.report import sections_data, sections_detail, sections_results, sections_run
+from lazaretto.report.blocks import PUBLISHABLE, Block, Code, Facts, Grid, Picture, Section, Text
+from lazaretto.report.formats import count, items, mapping, number, words
+from lazaretto.report.reading import Log, read_log
+from lazaretto.report.wording import headline_seeds, sites_of
+from lazaretto.types import Record
+
+__all__ = ["render", "write_report"]
+
+_SECTIONS = (
+    sections_results.summary,
+    sections_results.baselines,
+    sections_detail.by_family,
+    sections_detail.characteristics,
+    sections_detail.delays,
+    sections_run.attack,
+    sections_run.learned,
+    sections_run.bytes_by_link,
+    sections_run.seconds_by_stage,
+    sections_data.sheet_of_data,
+    sections_data.seen,
+    sections_run.plan,
+    sections_run.provenance,
+)
+_KINDS = {Picture: "picture", Grid: "grid", Text: "text", Facts: "facts", Code: "code"}
+
+
+def render(records: Sequence[Record]) -> str:
+    """The whole page as HTML text; the same records give the same page to the byte.
+
+    records: of a run log, in order; a log that is cut short, lacks kinds or has unknown fields gives
+    a page that says what is missing. The page needs no network and holds no script; all text from the
+    records is escaped.
+    """
+    log = read_log(records)
+    run = log.last("run")
+    sections = [build(log) for build in _SECTIONS]
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        name=str(run.get("name") or "unnamed run"),
+        sections=_numbered(sections),
+        facts=_facts(log),
+        quick=_quick(log),
+        interrupted=_interrupted(log),
+        publishable=PUBLISHABLE,
+        version=str(run.get("version") or ""),
+    )
+
+
+def write_report(directory: Path) -> Path:
+    """Read DIR/run.sqlite, write DIR/report.html and return its path. The page appears whole or not at all.
+
+    Raises InputError if there is no run log, CheckFailed if its chain of digests breaks, LazarettoError
+    if the page cannot be written.
+    """
+    directory = Path(directory)
+    text = render(list(runlog.read(directory / "run.sqlite")))
+    target = directory / "report.html"
+    draft: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=directory, prefix=".report-", suffix=".html", delete=False
+        ) as file:
+            draft = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).chmod(0o644)
+        Path(draft).replace(target)
+    except OSError as error:
+        raise LazarettoError(
+            "the report cannot be written",
+            found=f"{target}: {error.strerror or error}",
+            way_out="free some space or mend the permissions, then `lazaretto report DIR`",
+        ) from error
+    finally:
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
+    return target
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("lazaretto.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _facts(log: Log) -> list[str]:
+    """What was run, in a line."""
+    plan, sites = mapping(log.last("run").get("plan")), sites_of(log)
+    model, rounds = mapping(plan.get("model")).get("name"), number(mapping(plan.get("train")).get("rounds"))
+    seeds = items(log.last("run").get("seeds"))
+    found = (
+        words(log.first("data").get("source") or ""),
+        words(log.first("data").get("modality") or ""),
+        f"{count(len(sites))} sites" if sites else "",
+        f"model {model}" if model else "",
+        f"{count(rounds)} rounds" if rounds else "",
+        f"seeds {', '.join(str(seed) for seed in seeds)}" if seeds else "",
+    )
+    return [fact for fact in found if fact]
+
+
+def _quick(log: Log) -> str:
+    run = log.last("run")
+    seeds, wanted = len(items(run.get("seeds"))), headline_seeds(log)
+    if not run or not (run.get("quick") is True or seeds < wanted):
+        return ""
+    if seeds < wanted:
+        return f"{count(seeds)} of the {wanted} seeds that a headline needs"
+    return "marked so by the plan"
+
+
+def _interrupted(log: Log) -> str:
+    """What to say of a run that did not finish; empty for one that did."""
+    finished = log.last("finished")
+    if finished and finished.get("interrupted") is not True:
+        return ""
+    last = log.last("round")
+    place, whole = number(last.get("round")), number(last.get("rounds"))
+    done = (
+        f" The last recorded round is {count(place)} of {count(whole)}, seed {last.get('seed')}."
+        if place
+        else ""
+    )
+    return f"This run did not finish; sections whose numbers are missing say so.{done}"
+
+
+def _numbered(sections: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Block, int]]]]:
+    """Each section with its blocks: kind, block, and its number among figures or among tables."""
+    numbers = {"picture": 0, "grid": 0}
+    found = []
+    for section in sections:
+        blocks = []
+        for block in section.blocks:
+            kind = _KINDS[type(block)]
+            numbers[kind] = numbers.get(kind, 0) + 1
+            blocks.append((kind, block, numbers[kind]))
+        found.append((section, blocks))
+    return found

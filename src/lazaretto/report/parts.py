@@ -1,0 +1,46 @@
+"""What sections share: a drawn figure, a cell with its interval, the sentence for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from lazaretto.report.blocks import PUBLISHABLE, Cell, Mark, Picture, Section, Text
+from lazaretto.report.formats import NOT_AVAILABLE, Triple, interval_text
+from lazaretto.report.reading import Log
+from lazaretto.report.svg import drawn
+
+__all__ = ["cell", "lacking", "nothing", "picture"]
+
+
+def picture(
+    name: str,
+    texts: tuple[str, str, str],
+    draw: Callable[[bool], Figure],
+    mark: Mark = PUBLISHABLE,
+) -> Picture:
+    """A figure with its (title, caption, finding), drawn wide and narrow."""
+    title, caption, finding = texts
+    wide, narrow = drawn(name, finding, draw)
+    return Picture(title=title, caption=caption, finding=finding, wide=wide, narrow=narrow, mark=mark)
+
+
+def cell(value: Triple | None, decimals: int, *, best: str = "") -> Cell:
+    """A value above its interval, or n/a. best: what it is best in, if it is."""
+    if value is None:
+        return Cell(text=NOT_AVAILABLE, tone="faint")
+    text, _, under = interval_text(value, decimals).partition(" ")
+    under = under.strip("[]").replace(", ", "\u2013") if (value.low or 0) >= 0 else under
+    return Cell(text=text, under=under, tone="best" if best else "", spoken=f"best {best}" if best else "")
+
+
+def nothing(log: Log, text: str) -> Text:
+    """A sentence in place of a figure or table; says so if the run had not come that far."""
+    late = "" if log.all("finished") else " The run had not finished when this page was written."
+    return Text(text=f"{text}{late}", tone="missing")
+
+
+def lacking(name: str, title: str, nav: str, text: Text) -> Section:
+    """A section that holds only the sentence why it is empty."""
+    return Section(name=name, title=title, nav=nav, blocks=(text,))

@@ -1,0 +1,234 @@
+"""Sections on single aspects of quality: by family, ROC and precision-recall, detection latency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
+from lazaretto.report.drawing import looks
+from lazaretto.report.figures import Curve, Dots, Steps, characteristic, dot_rows, latency
+from lazaretto.report.formats import (
+    NOT_AVAILABLE,
+    Triple,
+    count,
+    duration,
+    fixed,
+    interval_text,
+    items,
+    mapping,
+    number,
+    percent,
+    places,
+    triple,
+    words,
+)
+from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.reading import (
+    OURS,
+    Log,
+    false_positive_rate,
+    families,
+    measured,
+    step_seconds,
+    system_key,
+    system_name,
+    systems,
+)
+
+__all__ = ["by_family", "characteristics", "delays"]
+
+
+def by_family(log: Log) -> Section:
+    """Recall of each family, and AUROC where a family was left out of all training."""
+    found, rate = systems(log), percent(false_positive_rate(log))
+    ours = found.get(OURS, {})
+    blocks: list[Block] = []
+    for part in (
+        ("recall_by_class", f"Recall by family, at {rate} false positives", "recall", ""),
+        ("leave_one_family_out", "AUROC for a family that nobody trained on", "AUROC", "auroc"),
+    ):
+        name, title, axis, inner = part
+        names = families(ours.get(name))
+        values = {
+            system: {family: triple(_inside(mapping(body.get(name)).get(family), inner)) for family in names}
+            for system, body in found.items()
+        }
+        values = {s: v for s, v in values.items() if any(v.values())}
+        if OURS not in values:
+            blocks.append(nothing(log, f"{title}: not measured in this run."))
+            continue
+        blocks.append(_family_figure(name, title, axis, values))
+        blocks.append(_family_table(title, values))
+    return Section(name="families", title="By family of attack", nav="Families", blocks=tuple(blocks))
+
+
+def _inside(body: Any, inner: str) -> Any:
+    return mapping(body).get(inner) if inner else body
+
+
+def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str, Triple | None]]) -> Picture:
+    ours = values[OURS]
+    order = sorted(ours, key=lambda family: one.value if (one := ours[family]) else -1.0, reverse=True)
+    shown = [OURS, *[s for s in ("local", "gradient_boosting", "gru") if s in values][:2]]
+    look = looks(shown, OURS)
+    dots = [
+        Dots(name=system_name(s), look=look[s], values=tuple(values[s].get(f) for f in order)) for s in shown
+    ]
+    present = [f for f in order if ours[f] is not None]
+    finding = (
+        f"Ours is highest for {words(present[0])}, {interval_text(ours[present[0]], 2)}, and lowest for "
+        f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
+    )
+    caption = (
+        "Bars are 95 % intervals; the numbers are ours. Families from the easiest for ours to the hardest."
+    )
+    return picture(
+        f"family-{name.split('_')[0]}",
+        (title, caption, finding),
+        lambda wide: dot_rows([words(f) for f in order], dots, axis, wide),
+    )
+
+
+def _family_table(title: str, values: dict[str, dict[str, Triple | None]]) -> Grid:
+    order = list(values[OURS])
+    rows = []
+    for family in order:
+        present = [one.value for v in values.values() if (one := v.get(family))]
+        best = max(present) if len(present) > 1 else None
+        cells = tuple(
+            cell(one, 2, best=words(family) if one and one.value == best else "")
+            for one in (v.get(family) for v in values.values())
+        )
+        rows.append(Row(head=words(family), cells=cells))
+    columns = tuple(Column(title=system_name(system)) for system in values)
+    return Grid(
+        caption=f"{title}, every system", first="Family", columns=columns, rows=tuple(rows), wide=True
+    )
+
+
+def characteristics(log: Log) -> Section:
+    """ROC and precision-recall of ours and a few others."""
+    bodies = _few({system_key(body.get("system", OURS)): body for body in log.all("curves")})
+    found, look = systems(log), looks(list(bodies), OURS)
+    curves: dict[str, list[Curve]] = {"roc": [], "pr": []}
+    for kind, x, y, metric in (("roc", "fpr", "tpr", "auroc"), ("pr", "recall", "precision", "auprc")):
+        for name, body in bodies.items():
+            points = _points(mapping(body.get(kind)), x, y)
+            area = measured(found.get(name, {}), metric)
+            label = system_name(name) + (f" {fixed(area.value, places([area], ratio=True))}" if area else "")
+            if points:
+                curves[kind].append(Curve(name=label, look=look[name], x=points[0], y=points[1]))
+    title = "ROC and precision-recall"
+    if not curves["roc"] and not curves["pr"]:
+        why = nothing(log, "No curve was recorded; with one class in test there is none.")
+        return lacking("curves", title, "ROC and PR", why)
+    rate = false_positive_rate(log)
+    caption = (
+        f"Beside each name: the area under its curve. The dotted line marks {percent(rate)} false positives, "
+        "where recall is read; a logarithmic axis gives room to the region in which alarms are useful."
+    )
+    areas = [
+        f"{fixed(area.value, places([area], ratio=True))} under {under}"
+        for name, under in (("auroc", "the ROC"), ("auprc", "precision against recall"))
+        if (area := measured(found.get(OURS, {}), name))
+    ]
+    finding = f"Federated split has {' and '.join(areas)}." if areas else "Areas were not measured."
+    block = picture(
+        "curves",
+        ("ROC and precision against recall, on test units", caption, finding),
+        lambda wide: characteristic(curves["roc"], curves["pr"], rate, wide),
+    )
+    return Section(name="curves", title=title, nav="ROC and PR", blocks=(block,))
+
+
+def _few(bodies: dict[str, Any], most: int = 4) -> dict[str, Any]:
+    """Ours first, then the most telling others; a figure with more lines is not read."""
+    wanted = (OURS, "pooled", "gradient_boosting", "local", "gru", *bodies)
+    return {name: bodies[name] for name in list(dict.fromkeys(n for n in wanted if n in bodies))[:most]}
+
+
+def _points(body: dict[str, Any], x: str, y: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    pairs = [
+        (a, b)
+        for a, b in zip(map(number, items(body.get(x))), map(number, items(body.get(y))), strict=False)
+        if a is not None and b is not None
+    ]
+    if len(pairs) < 2:
+        return None
+    return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+
+
+def delays(log: Log) -> Section:
+    """Distribution of detection latency."""
+    title, lines, rows = "Detection latency", [], []
+    bodies = {system_key(body.get("system", OURS)): body for body in log.all("latency")}
+    few, seconds = _few(bodies), step_seconds(log)
+    look = looks(list(few), OURS)
+    for name in dict.fromkeys([*few, *bodies]):
+        body = bodies[name]
+        steps = sorted(s for s in map(number, items(body.get("steps"))) if s is not None)
+        campaigns = int(number(body.get("campaigns")) or len(steps) + (number(body.get("missed")) or 0))
+        if not campaigns:
+            continue
+        if name in few:
+            lines.append(
+                Steps(name=system_name(name), look=look[name], steps=tuple(steps), campaigns=campaigns)
+            )
+        rows.append(_delay_row(name, steps, campaigns, body, seconds))
+    if not lines:
+        return lacking("latency", title, "Latency", nothing(log, "No attack campaign was judged in test."))
+    first = lines[0]
+    finding = (
+        f"{first.name.capitalize()}: {count(len(first.steps))} of {count(first.campaigns)} attacks were "
+        f"detected, {_half(first.steps, first.campaigns)}."
+    )
+    caption = (
+        "Each line counts all attacks, also missed ones: where it ends below 1, the rest was never detected."
+    )
+    figure = picture(
+        "latency",
+        ("How soon attacks are detected", caption, finding),
+        lambda wide: latency(lines, seconds, wide),
+    )
+    table = Grid(
+        caption="Detection latency in numbers",
+        first="System",
+        columns=(
+            Column(title="Detected", hint="of attacks"),
+            Column(title="Half within", hint="steps"),
+            Column(title="Mean", hint="missed censored"),
+        ),
+        rows=tuple(rows),
+        note="Mean: a missed attack counts with the steps until its end. Counts of this run; the interval of "
+        "the mean stands in the table of all metrics.",
+    )
+    return Section(name="latency", title=title, nav="Latency", blocks=(figure, table))
+
+
+def _delay_row(
+    name: str, steps: list[float], campaigns: int, body: dict[str, Any], seconds: float | None
+) -> Row:
+    mean = number(body.get("censored_mean"))
+    cells = (
+        Cell(text=f"{count(len(steps))} of {count(campaigns)}", under=percent(len(steps) / campaigns)),
+        Cell(text=_median(tuple(steps), campaigns)),
+        Cell(
+            text=NOT_AVAILABLE if mean is None else f"{fixed(mean, 1)} steps",
+            under=duration(mean * seconds) if mean is not None and seconds else "",
+        ),
+    )
+    return Row(head=system_name(name), cells=cells, ours=name == OURS)
+
+
+def _half(steps: tuple[float, ...], campaigns: int) -> str:
+    place = -(-campaigns // 2) - 1
+    return (
+        f"half of all within {fixed(steps[place], 0)} steps"
+        if place < len(steps)
+        else "which is less than half"
+    )
+
+
+def _median(steps: tuple[float, ...], campaigns: int) -> str:
+    place = -(-campaigns // 2) - 1
+    return fixed(steps[place], 0) if place < len(steps) else "not half detected"

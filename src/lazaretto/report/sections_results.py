@@ -1,0 +1,310 @@
+"""Sections about how well it works: the verdict, headline numbers, ours against every baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazaretto.report.blocks import (
+    Block,
+    Card,
+    Cell,
+    Column,
+    Grid,
+    Picture,
+    Row,
+    Section,
+    Text,
+    Tone,
+)
+from lazaretto.report.figures import forest
+from lazaretto.report.formats import (
+    Triple,
+    duration,
+    interval_text,
+    mapping,
+    percent,
+    places,
+    triple,
+    words,
+)
+from lazaretto.report.parts import cell, nothing, picture
+from lazaretto.report.reading import (
+    METRICS,
+    OURS,
+    REFERENCES,
+    Log,
+    Metric,
+    false_positive_rate,
+    measured,
+    metric_named,
+    step_seconds,
+    system_key,
+    system_name,
+    systems,
+)
+from lazaretto.report.wording import Comparison, State, against, comparisons, verdict
+
+__all__ = ["baselines", "summary"]
+
+_STATES: dict[State, tuple[str, str, Tone]] = {
+    "certain": ("✓ yes", "certain", "yes"),
+    "likely": ("~ yes", "not certain", "partly"),
+    "unlikely": ("~ no", "not certain", "partly"),
+    "missed": ("✗ no", "certain", "no"),
+    "unknown": ("n/a", "not measured", "faint"),
+}
+
+_TONES: dict[str, Tone] = {"better": "yes", "worse": "no"}
+_AT_THRESHOLD = (
+    "f1",
+    "accuracy",
+    "recall",
+    "latency_steps",
+    "false_alarms_per_device_day",
+    "false_positive_rate",
+)
+_THRESHOLDS = {
+    "false_positive_rate_0.001": "0.1 % false positives",
+    "one_alarm_per_device_day": "one false alarm per device-day",
+}
+_SHORT = {"Recall, unseen at site": "Unseen at site", "AUROC, unknown families": "Unknown families"}
+
+
+def summary(log: Log) -> Section:
+    """The verdict and the headline numbers."""
+    ours = systems(log).get(OURS)
+    cards = tuple(_cards(log, ours)) if ours else ()
+    return Section(
+        name="summary", title="Summary", nav="Summary", blocks=(Text(text=verdict(log)),), cards=cards
+    )
+
+
+def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
+    rate, seconds = percent(false_positive_rate(log)), step_seconds(log)
+    about = {
+        "AUROC": "attacked above normal steps",
+        "AUPRC": "precision over all recalls",
+        "F1": "at the validation threshold",
+        "Accuracy": "at the validation threshold",
+        "Recall": f"of attacked steps, at {rate} false positives",
+        "Recall, unseen at site": "recall of families the site never had",
+        "AUROC, unknown families": "mean AUROC, each family left out in turn",
+        "Latency": "steps from onset to first alarm",
+        "False alarms": "per device and day",
+    }
+    cards = []
+    for metric in METRICS[:9]:
+        value = measured(ours, metric)
+        if value is None and metric.title == "AUROC, unknown families":
+            continue
+        decimals = places([value], ratio=metric.ratio)
+        text, _, interval = interval_text(value, decimals).partition(" ")
+        note = about[metric.title]
+        if metric.title == "Latency" and seconds and value:
+            note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+        cards.append(
+            Card(name=_SHORT.get(metric.title, metric.title), value=text, interval=interval, about=note)
+        )
+    return cards
+
+
+def baselines(log: Log) -> Section:
+    """Ours beside every baseline: forest plot, all metrics, paired differences."""
+    found = systems(log)
+    blocks: list[Block] = []
+    scored = [(name, value) for name, body in found.items() if (value := measured(body, METRICS[0]))]
+    if len(found) < 2:
+        blocks.append(nothing(log, "No baseline was judged in this run."))
+    if len(scored) > 1:
+        blocks.append(_forest(scored))
+    if found:
+        blocks.append(_all_metrics(log, found))
+    if paired := _paired(log):
+        blocks.append(paired)
+    found_more = (_margins(log), _points(log, found.get(OURS, {})), _floors(log))
+    blocks += [grid for grid in found_more if grid is not None]
+    return Section(
+        name="baselines", title="Ours against every baseline", nav="Baselines", blocks=tuple(blocks)
+    )
+
+
+def _forest(scored: list[tuple[str, Triple]]) -> Picture:
+    scored = sorted(scored, key=lambda pair: -pair[1].value)
+    rank = [name for name, _ in scored].index(OURS) + 1 if OURS in dict(scored) else 0
+    best = system_name(scored[0][0])
+    title = "AUROC of every system"
+    caption = (
+        "Dots are estimates, bars 95 % intervals over units and seeds. Whether two systems differ is not to "
+        "be read from bars that overlap, but from the paired differences below."
+    )
+    finding = f"The highest of {len(scored)} estimates is that of {best}, {interval_text(scored[0][1])}"
+    finding += f"; ours is number {rank}, {interval_text(dict(scored)[OURS])}." if rank > 1 else "."
+    rows = [(system_name(name), value, name == OURS) for name, value in scored]
+    return picture("forest", (title, caption, finding), lambda wide: forest(rows, "AUROC", wide))
+
+
+def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
+    metrics = [m for m in METRICS if any(measured(body, m) for body in found.values())]
+    rate = percent(false_positive_rate(log))
+    columns = tuple(
+        Column(title=m.title, hint=m.hint or (f"at {rate} false positives" if "Recall" in m.title else ""))
+        for m in metrics
+    )
+    table = {name: [measured(body, m) for m in metrics] for name, body in found.items()}
+    digits = [places([row[i] for row in table.values()], ratio=m.ratio) for i, m in enumerate(metrics)]
+    best = [_best(m, [row[i] for row in table.values()]) for i, m in enumerate(metrics)]
+    groups = (
+        ("Ours", [n for n in table if n == OURS]),
+        ("Same model, trained otherwise", [n for n in REFERENCES if n in table]),
+        ("Other models, trained on pooled data", [n for n in table if n not in (OURS, *REFERENCES)]),
+    )
+    rows = []
+    for group, names in groups:
+        for place, name in enumerate(names):
+            cells = tuple(
+                cell(value, digits[i], best=m.title if value and value.value == best[i] else "")
+                for i, (m, value) in enumerate(zip(metrics, table[name], strict=True))
+            )
+            rows.append(
+                Row(
+                    head=system_name(name),
+                    cells=cells,
+                    group=group if place == 0 and group != "Ours" else "",
+                    ours=name == OURS,
+                )
+            )
+    note = "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
+    note += "Thresholds come from validation units, never from test. Small figures: 95 % interval."
+    return Grid(
+        caption="Every metric of every system",
+        first="System",
+        columns=columns,
+        rows=tuple(rows),
+        note=note,
+        wide=True,
+    )
+
+
+def _best(metric: Metric, values: list[Triple | None]) -> float | None:
+    if metric.title == "False positives":  # a rate that was set, not earned
+        return None
+    present = [value.value for value in values if value is not None]
+    if len(present) < 2:
+        return None
+    return max(present) if metric.up else min(present)
+
+
+def _paired(log: Log) -> Grid | None:
+    rows = [_claim(row) for row in comparisons(log) if row.against]
+    if not rows:
+        return None
+    return Grid(
+        caption="Paired differences, ours minus the other, and their targets",
+        first="Question",
+        columns=(
+            Column(title="Difference", hint="95 % interval"),
+            Column(title="Target"),
+            Column(title="Holds?", numeric=False),
+        ),
+        rows=tuple(rows),
+        note="Paired: both systems are judged on the same resampled units and seeds. A target holds or not "
+        "by the estimate; that is certain if the whole interval lies on the same side of it.",
+    )
+
+
+def _claim(row: Comparison) -> Row:
+    said, why, tone = _STATES[row.state]
+    decimals = places([row.difference], ratio=row.metric.ratio)
+    value, _, interval = interval_text(row.difference, decimals, sign=bool(row.against)).partition(" ")
+    hint = f", {row.metric.hint}" if row.metric.hint else ""
+    other = f", against {system_name(row.against)}" if row.against else ""
+    target = row.target.replace("-", "\u2212").replace(">=", "≥").replace("<=", "≤")
+    return Row(
+        head=row.name[:1].upper() + row.name[1:],
+        note=f"{row.metric.title}{hint}{other}",
+        cells=(
+            Cell(text=value, under=interval),
+            Cell(text=target or "none"),
+            Cell(text=said, under=why, tone=tone),
+        ),
+    )
+
+
+def _floors(log: Log) -> Grid | None:
+    rows = [_claim(row) for row in comparisons(log) if not row.against]
+    if not rows:
+        return None
+    return Grid(
+        caption="Is the data hard enough to be judged on?",
+        first="Question",
+        columns=(
+            Column(title="Value", hint="95 % interval"),
+            Column(title="Target"),
+            Column(title="Holds?", numeric=False),
+        ),
+        rows=tuple(rows),
+        note="What simple detectors reach on the same test units; where they saturate, a comparison says "
+        "little.",
+    )
+
+
+def _points(log: Log, ours: dict[str, Any]) -> Grid | None:
+    """Ours at every threshold: the main one, and those recorded under `operating_points`."""
+    points = mapping(ours.get("operating_points"))
+    shown = [m for m in METRICS if m.keys[0] in _AT_THRESHOLD and measured(ours, m)]
+    if not points or not shown:
+        return None
+    bodies = {f"{percent(false_positive_rate(log))} false positives": ours}
+    bodies |= {_THRESHOLDS.get(name, words(name)): mapping(body) for name, body in points.items()}
+    digits = [places([measured(body, m) for body in bodies.values()], ratio=m.ratio) for m in shown]
+    rows = tuple(
+        Row(head=name, cells=tuple(cell(measured(body, m), n) for m, n in zip(shown, digits, strict=True)))
+        for name, body in bodies.items()
+    )
+    return Grid(
+        caption="Federated split at other thresholds",
+        first="Threshold set to",
+        columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
+        rows=rows,
+        note="Each threshold comes from validation units; what it reaches on test stands in its row.",
+        wide=True,
+    )
+
+
+def _margins(log: Log) -> Grid | None:
+    rows = []
+    for name, body in sorted(
+        mapping(log.last("metrics").get("margin_over_best_deep")).items(), key=lambda pair: _order(pair[0])
+    ):
+        value, metric = triple(body), metric_named(name)
+        if value is None:
+            continue
+        judged = against(value, metric)
+        text, _, under = interval_text(value, places([value], ratio=metric.ratio), sign=True).partition(" ")
+        rows.append(
+            Row(
+                head=metric.title,
+                note=f"against {system_name(system_key(mapping(body).get('baseline') or 'the best'))}",
+                cells=(
+                    Cell(text=text, under=under),
+                    Cell(text=judged, tone=_TONES.get(judged, "partly")),
+                ),
+            )
+        )
+    if not rows:
+        return None
+    return Grid(
+        caption="Margin over the best deep baseline of each metric",
+        first="Metric",
+        columns=(
+            Column(title="Ours minus it", hint="95 % interval"),
+            Column(title="Ours is", numeric=False),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _order(name: str) -> int:
+    titles = [metric.title for metric in METRICS]
+    title = metric_named(name).title
+    return titles.index(title) if title in titles else len(titles)

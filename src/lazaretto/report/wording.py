@@ -1,0 +1,312 @@
+"""Sentences made from numbers. None says more than an interval allows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from lazaretto.report.formats import (
+    Triple,
+    count,
+    duration,
+    fixed,
+    interval_text,
+    items,
+    mapping,
+    number,
+    percent,
+    places,
+    triple,
+    words,
+)
+from lazaretto.report.reading import (
+    OURS,
+    REFERENCES,
+    Log,
+    Metric,
+    false_positive_rate,
+    measured,
+    metric_named,
+    step_seconds,
+    system_key,
+    system_name,
+    systems,
+)
+
+__all__ = [
+    "Comparison",
+    "State",
+    "against",
+    "comparisons",
+    "headline_seeds",
+    "sites_of",
+    "state_of",
+    "verdict",
+]
+
+State: TypeAlias = Literal["certain", "likely", "unlikely", "missed", "unknown"]
+
+_TARGET = re.compile(
+    r"(>=|≥|<=|≤|>|<|at least|at most|no more than|no less than|above|below|within|±)"
+    r"\s*([+\-\u2212]?\s*(?:\d+\.?\d*|\.\d+))"
+)
+_UPWARD = (">=", "≥", ">", "at least", "no less than", "above")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A claim, what was aimed at, and how it came out.
+
+    With `against`, `difference` is paired, ours minus that system; without, it is a value by itself.
+    """
+
+    name: str
+    metric: Metric
+    against: str
+    difference: Triple | None
+    target: str
+    state: State
+
+
+def comparisons(log: Log) -> list[Comparison]:
+    """The run's paired comparisons, in the order of the log."""
+    found = []
+    for row in items(log.last("metrics").get("comparison")):
+        body = mapping(row)
+        difference, target = triple(body), str(body.get("target") or "")
+        found.append(
+            Comparison(
+                name=words(body.get("name") or body.get("metric") or "comparison"),
+                metric=metric_named(str(body.get("metric") or "")),
+                against=system_key(body.get("against") or ""),
+                difference=difference,
+                target=target,
+                state=state_of(difference, target, body.get("holds"), body.get("certain")),
+            )
+        )
+    return found
+
+
+def state_of(difference: Triple | None, target: str, holds: Any, certain: Any = None) -> State:
+    """How a difference stands to its target (">= -0.005", "at most 0", "within 0.01").
+
+    certain: the whole interval meets it. likely: the estimate does. unlikely: only an end of the
+    interval does. missed: nothing does. unknown: no estimate. Where the target's text is not
+    understood, or contradicts a recorded `holds: false`, the weaker reading is taken.
+    """
+    if difference is None:
+        return "unknown"
+    match = _TARGET.search(target.lower())
+    if match is None:
+        if holds is None:
+            return "unknown"
+        return ("certain" if certain is True else "likely") if holds else "missed"
+    bound = float(match[2].replace("\u2212", "-").replace(" ", ""))
+    low, high = (
+        (difference.value, difference.value)
+        if difference.low is None or difference.high is None
+        else (difference.low, difference.high)
+    )
+    if match[1] in _UPWARD:
+        ends, middle = (low >= bound, high >= bound), difference.value >= bound
+    elif match[1] in ("within", "±"):
+        ends = (max(abs(low), abs(high)) <= abs(bound), low <= abs(bound) and high >= -abs(bound))
+        middle = abs(difference.value) <= abs(bound)
+    else:
+        ends, middle = (high <= bound, low <= bound), difference.value <= bound
+    whole, some = ends
+    if whole and holds is not False and certain is not False and difference.low is not None:
+        return "certain"
+    if middle and holds is not False:
+        return "likely"
+    return "unlikely" if some or middle else "missed"
+
+
+def against(difference: Triple, metric: Metric) -> str:
+    """Whether ours is better, worse or neither, from a paired difference ours minus other."""
+    if difference.low is None or difference.high is None:
+        return "no interval, so no claim"
+    better, worse = (difference.low > 0, difference.high < 0)
+    if not metric.up:
+        better, worse = worse, better
+    return "better" if better else "worse" if worse else "no difference can be shown"
+
+
+def judged_only(log: Log) -> bool:
+    """Whether a model that was trained elsewhere is judged here on data it never saw."""
+    train = mapping(mapping(log.first("data").get("splits")).get("train"))
+    return not log.all("round") and number(train.get("units")) == 0
+
+
+def headline_seeds(log: Log) -> int:
+    """Seeds that a headline needs."""
+    plan = mapping(mapping(log.last("run").get("plan")).get("run"))
+    return int(number(plan.get("headline_seeds")) or 5)
+
+
+def sites_of(log: Log) -> list[dict[str, Any]]:
+    """The sites of the data sheet."""
+    return [mapping(site) for site in items(log.first("data").get("sites"))]
+
+
+def verdict(log: Log) -> str:
+    """One paragraph: what was trained, how well it does, against whom, and which targets are met."""
+    found = systems(log)
+    ours = found.get(OURS)
+    start = _trained(log)
+    if ours is None:
+        return f"{start} It has not been judged: the run log holds no metrics."
+    parts = [start, _quality(log, ours), _pooled(log), _best_other(log, found), _targets(log)]
+    return " ".join(part for part in parts if part)
+
+
+def _trained(log: Log) -> str:
+    sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
+    source = words(log.first("data").get("source") or "the data")
+    if judged_only(log):
+        return f"A trained detector is judged here on {source}, data that it never saw."
+    who = (
+        f"{_spelled(len(sites)).capitalize()} sites"
+        if len(sites) > 1
+        else "One site"
+        if sites
+        else "The sites"
+    )
+    runs = f" ({count(len(seeds))} seeds)" if len(seeds) > 1 else " (one seed)" if seeds else ""
+    return f"{who} trained one detector on {source} without pooling their data{runs}."
+
+
+def _quality(log: Log, ours: dict[str, Any]) -> str:
+    units = number(mapping(mapping(log.first("data").get("splits")).get("test")).get("units"))
+    each = " a seed" if len(log.all("data")) > 1 else ""
+    where = (
+        f"On {count(units)} test units{each} that took no part in training" if units else "On the test data"
+    )
+    auroc, recall, unseen = (measured(ours, name) for name in ("auroc", "recall", "unseen_at_site.recall"))
+    parts = []
+    if auroc:
+        parts.append(f"it ranks attacked above normal steps with AUROC {_plain(auroc, ratio=True)}")
+    if recall:
+        rate = percent(false_positive_rate(log))
+        parts.append(f"at {rate} false positives it finds {_share(recall)} of the attacked steps")
+    if unseen:
+        parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
+    return f"{where}, {_listed(parts)}. {_alarms(log, ours)}".strip() if parts else _alarms(log, ours)
+
+
+def _alarms(log: Log, ours: dict[str, Any]) -> str:
+    delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
+    length = step_seconds(log)
+    time = f" ({duration(delay.value * length)})" if length and delay else ""
+    alarms = f"{_plain(false, ratio=False)} false alarms per device and day" if false else ""
+    if delay:
+        late = f"The first alarm comes {_plain(delay, ratio=False)} steps{time} after onset on average"
+        return f"{late}, at {alarms}." if alarms else f"{late}."
+    return f"There are {alarms}." if alarms else ""
+
+
+def _pooled(log: Log) -> str:
+    for row in comparisons(log):
+        if row.against == "pooled" and row.metric.keys[0] == "auroc" and row.difference:
+            return (
+                f"Compared with the same model trained on pooled data, its AUROC {_outcome(row.difference)}."
+            )
+    return ""
+
+
+def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
+    scores = {
+        name: score
+        for name, body in found.items()
+        if name not in (OURS, *REFERENCES) and (score := measured(body, "auroc"))
+    }
+    ours = measured(found[OURS], "auroc")
+    if not scores or ours is None:
+        return ""
+    best = max(scores, key=lambda name: scores[name].value)
+    who = f"the best of the {_spelled(len(scores))} other models, {system_name(best)}"
+    if len(scores) == 1:
+        who = f"the other model, {system_name(best)}"
+    paired = _paired_auroc(log, best)
+    if paired is not None:
+        return f"Compared with {who}, it {_outcome(paired)}."
+    other = scores[best]
+    text = f"{who[:1].upper()}{who[1:]}, has AUROC {_plain(other, ratio=True)}"
+    if None in (ours.low, ours.high, other.low, other.high):
+        return f"{text}; without intervals no more can be said."
+    apart = max(ours.low or 0, other.low or 0) > min(ours.high or 0, other.high or 0)
+    if not apart:
+        return f"{text}; the intervals overlap, so neither is shown to be better."
+    outcome = "higher" if ours.value > other.value else "lower"
+    return f"{text}; ours is {outcome}, and the intervals do not overlap."
+
+
+def _outcome(difference: Triple) -> str:
+    """What a paired difference in AUROC shows, ours minus other."""
+    text = f"(paired difference {interval_text(difference, 3, sign=True)})"
+    judged = against(difference, metric_named("auroc"))
+    said = {
+        "better": "is higher",
+        "worse": "is lower",
+        "no difference can be shown": "is not shown to differ",
+    }
+    return f"{said.get(judged, 'has no interval, so that no claim is made')} {text}"
+
+
+def _paired_auroc(log: Log, name: str) -> Triple | None:
+    margin = mapping(mapping(log.last("metrics").get("margin_over_best_deep")).get("auroc"))
+    if system_key(margin.get("baseline", "")) == name and (found := triple(margin)):
+        return found
+    for row in comparisons(log):
+        if row.against == name and row.metric.keys[0] == "auroc":
+            return row.difference
+    return None
+
+
+def _targets(log: Log) -> str:
+    rows = [row for row in comparisons(log) if row.against]
+    if not rows:
+        return ""
+    phrases: dict[State, str] = {
+        "certain": "met with the whole interval",
+        "likely": "met by the estimate but not by the whole interval",
+        "unlikely": "not met by the estimate, though the interval reaches it",
+        "missed": "missed",
+        "unknown": "not measured",
+    }
+    if len(rows) == 1:
+        return f"The one target ({rows[0].name}) is {phrases[rows[0].state]}."
+    parts = []
+    for state, phrase in phrases.items():
+        found = [_titled(row, rows) for row in rows if row.state == state]
+        if found:
+            listed = "" if state == "certain" else f" ({'; '.join(found)})"
+            parts.append(f"{_spelled(len(found))} {'is' if len(found) == 1 else 'are'} {phrase}{listed}")
+    return f"Of {_spelled(len(rows))} targets, {_listed(parts)}."
+
+
+def _titled(row: Comparison, rows: list[Comparison]) -> str:
+    """The name of a target, and against whom where several bear the same name."""
+    shared = sum(other.name == row.name for other in rows) > 1
+    return f"{row.name}, {system_name(row.against)}" if shared else row.name
+
+
+def _share(value: Triple) -> str:
+    if value.low is None or value.high is None:
+        return percent(value.value)
+    low, high = fixed(100 * value.low, 0), fixed(100 * value.high, 0)
+    return f"{percent(value.value, 0)} [{low}, {high}]"
+
+
+def _plain(value: Triple, *, ratio: bool) -> str:
+    return interval_text(value, places([value], ratio=ratio))
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
+
+
+def _spelled(number_of: int) -> str:
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return names[number_of] if number_of < len(names) else str(number_of)

@@ -1,0 +1,1 @@
+"""Where a federation runs; the only place with clocks and processes."""

@@ -1,0 +1,30 @@
+"""The machine's cores, set before JAX makes its first computation."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+__all__ = ["cores", "use_all_cores"]
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores(cache: str | None = None) -> int:
+    """Give JAX one host device per core, so that sites stream over all of them; returns their number.
+
+    A second call, or one after JAX has started, changes nothing. `cache` is a folder for compiled
+    programs (JAX's persistent cache; also settable by JAX_COMPILATION_CACHE_DIR).
+    """
+    try:
+        jax.config.update("jax_num_cpu_devices", cores())
+    except RuntimeError:  # JAX has started: keep what it has
+        pass
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return jax.local_device_count()

@@ -1,0 +1,325 @@
+"""A whole run: prepare, train every system, judge, and write what readers need."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lazaretto import __version__, runlog
+from lazaretto.data.streams import select
+from lazaretto.errors import Interrupted
+from lazaretto.evaluate.compare import judge
+from lazaretto.evaluate.operating import EVERYONE, operating_to_json, probability
+from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, OURS, Protocol, SeedScores
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
+from lazaretto.plan import Plan, dump
+from lazaretto.run.backend import use_all_cores
+from lazaretto.run.journal import Journal, Show, close_journal, open_journal, quiet
+from lazaretto.run.post import Post
+from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.saved import save_arrays, write_whole
+from lazaretto.run.systems import WINDOWED, Bench, Job, centralised, federated, local_only, make_bench, windowed
+from lazaretto.types import TEST
+
+__all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
+
+METRICS_SCHEMA = "lazaretto/1"
+_CENTRAL = ("pooled", "gru", "cnn", "autoencoder")
+
+LeftOut = dict[str, dict[int, list[SeedScores]]]
+
+
+def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) -> None:
+    """Train and judge everything a plan names; write the run's folder except the report page.
+
+    Writes plan.toml, run.sqlite, metrics.json, model.safetensors. With `resume`, goes on where an
+    interrupted run stopped, with the same result to the bit. Raises Interrupted (exit 3) after saving
+    when the user stops it; any other LazarettoError leaves finished stages in place.
+    """
+    use_all_cores()
+    journal = open_journal(out, plan, resume, show)
+    began = time.perf_counter()
+    try:
+        _run(plan, journal, began)
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped", found=f"what was finished is in {out}", way_out="go on with --resume") from error
+
+
+def _run(plan: Plan, journal: Journal, began: float) -> None:
+    journal.record("run", run_record(plan))
+    prepared, posts = [], []
+    for seed in plan.run.seeds:
+        journal.show("begin", {"name": "prepare data", "seed": seed})
+        start, post = time.perf_counter(), Post()
+        prepared.append(prepare(plan, seed, post))
+        posts.append(post)
+        journal.record("data", {"seed": seed, **prepared[-1].sheet})
+        body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
+        journal.record("stage", {**body, "compile_seconds": None})
+    bench = make_bench(plan, prepared, posts, journal)
+    systems, left, vector, messages = _train(bench)
+    journal.show("begin", {"name": "judge", "seed": None})
+    start = time.perf_counter()
+    protocol = protocol_of(plan, prepared[0])
+    verdict = judge(
+        systems,
+        protocol,
+        withheld=[_withheld(one) for one in prepared],
+        leave_out=left,
+    )
+    body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
+    journal.record("stage", body)
+    _save_model(plan, prepared[0], systems[OURS][0], protocol, vector, journal.folder)
+    timeline = _timeline(prepared[0], systems, protocol)
+    if timeline is not None:
+        journal.record("timeline", timeline)
+    write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began)
+    close_journal(journal)
+
+
+def _train(bench: Bench) -> tuple[dict[str, list[SeedScores]], LeftOut, Any, list[list[dict[str, Any]]]]:
+    """Every system on every seed, and leave-one-family-out on the first few."""
+    plan = bench.plan
+    seeds = range(len(bench.prepared))
+    asked = plan.evaluate.baselines
+    families = _left_out_families(bench)
+    out_jobs = [
+        Job(place=place, without=family)
+        for family in families
+        for place in seeds[: plan.evaluate.leave_one_out_seeds]
+    ]
+    ours = [federated(bench, OURS, Job(place=place)) for place in seeds]
+    systems: dict[str, list[SeedScores]] = {OURS: [scores for scores, _, _ in ours]}
+    left: LeftOut = {}
+
+    def leave(name: str, job: Job, scores: SeedScores) -> None:
+        left.setdefault(name, {}).setdefault(int(job.without or 0), []).append(scores)
+
+    for job in out_jobs:
+        leave(OURS, job, federated(bench, OURS, job)[0])
+    if "local" in asked:
+        systems["local"] = [local_only(bench, Job(place=place)) for place in seeds]
+    if "unsplit" in asked:
+        systems["unsplit"] = [federated(bench, "unsplit", Job(place=place))[0] for place in seeds]
+    jobs = [*(Job(place=place) for place in seeds), *out_jobs]
+    for name in _CENTRAL:
+        if name in asked:
+            scored = centralised(bench, name, jobs)
+            systems[name] = scored[: len(seeds)]
+            for job, scores in zip(out_jobs, scored[len(seeds) :], strict=True):
+                leave(name, job, scores)
+    names = [name for name in WINDOWED if name in asked]
+    if names and bench.prepared[0].rate_column is not None:
+        names.append("rate_threshold")
+    for place in seeds:
+        for name, scores in windowed(bench, Job(place=place), names).items():
+            systems.setdefault(name, []).append(scores)
+    for job in out_jobs:
+        for name, scores in windowed(bench, job, [n for n in names if n != "rate_threshold"]).items():
+            leave(name, job, scores)
+    return systems, left, ours[0][1], [rows for _, _, rows in ours]
+
+
+def _left_out_families(bench: Bench) -> list[int]:
+    """Families that can be left out: present in the test units of every judged seed, with others left to learn."""
+    plan = bench.plan
+    if not plan.evaluate.leave_one_family_out:
+        return []
+    judged = bench.prepared[: plan.evaluate.leave_one_out_seeds]
+    present = set(range(1, judged[0].kinds + 1))
+    for one in judged:
+        part = select(one.data, one.data.split == TEST)
+        present &= {int(k) for k in np.unique(part.y[part.valid])}
+    return sorted(present) if len(present) > 1 else []
+
+
+def _withheld(prepared: Prepared) -> dict[int, list[int]]:
+    return {
+        site: [int(k) for k in np.flatnonzero(row)]
+        for site, row in enumerate(prepared.parts.withheld)
+        if row.any()
+    }
+
+
+def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
+    """How the plan wants to be judged."""
+    return Protocol(
+        classes=prepared.schema.classes,
+        step_seconds=prepared.schema.step_seconds,
+        setting=plan.run.setting,
+        false_positive_rate=plan.evaluate.false_positive_rate,
+        replicates=plan.evaluate.bootstrap,
+        seed=plan.run.seeds[0],
+        floors=CONSORTIUM_FLOORS if plan.data.source == "consortium" else {},
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What ran: cores, memory, processor, versions."""
+    return {
+        "cores": jax.local_device_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from, if it is one."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(  # noqa: S603
+            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def run_record(plan: Plan) -> dict[str, Any]:
+    """Body of the run log's first record."""
+    return {
+        "version": __version__,
+        "name": plan.run.name,
+        "plan": plan.model_dump(mode="json"),
+        "plan_toml": dump(plan),
+        "seeds": list(plan.run.seeds),
+        "quick": len(plan.run.seeds) < plan.run.headline_seeds,
+        "machine": machine(),
+        "commit": _commit(),
+    }
+
+
+def _save_model(
+    plan: Plan, prepared: Prepared, scores: SeedScores, protocol: Protocol, vector: Any, folder: Path
+) -> None:
+    assert scores.validation is not None  # noqa: S101  every trained system has validation scores
+    operating = operating_points(scores.validation, protocol)
+    arrays = {"vector": vector, "center": prepared.scaling.center, "scale": prepared.scaling.scale}
+    meta = {
+        "version": __version__,
+        "model": plan.model.name,
+        "options": plan.model.options,
+        "cut": plan.cut.model_dump(mode="json"),
+        "modality": prepared.modality,
+        "features": list(prepared.data.features),
+        "classes": list(prepared.schema.classes),
+        "window": prepared.data.window,
+        "step": prepared.schema.step,
+        "seed": prepared.seed,
+        "operating": operating_to_json(operating),
+    }
+    save_arrays(folder / "model.safetensors", arrays, meta)
+
+
+def _timeline(
+    prepared: Prepared, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol
+) -> dict[str, Any] | None:
+    """One worked case: among detected campaigns of the first seed, the one of median latency (then lowest index)."""
+    part = select(prepared.data, prepared.data.split == TEST)
+    scores = systems[OURS][0]
+    if scores.validation is None:
+        return None
+    operating = operating_points(scores.validation, protocol)
+    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
+    cases = []
+    for row in np.flatnonzero(((part.y > 0) & part.valid).any(axis=1)):
+        attacked = np.flatnonzero((part.y[row] > 0) & part.valid[row])
+        alarms = attacked[scores.test.score[row, attacked] > threshold]
+        if alarms.size:
+            cases.append((int(alarms[0] - attacked[0]), int(row), attacked))
+    if not cases:
+        return None
+    _, row, attacked = sorted(cases, key=lambda case: case[:2])[len(cases) // 2]
+    steps = np.flatnonzero(part.valid[row])
+
+    def chances(system: str) -> list[float]:
+        theirs = systems[system][0]
+        assert theirs.validation is not None  # noqa: S101
+        platt = operating_points(theirs.validation, protocol).platt[EVERYONE]
+        return [float(p) for p in probability(platt, theirs.test.score[row, steps])]
+
+    site = int(part.site[row])
+    return {
+        "unit": f"unit {int(part.unit[row])}",
+        "site": prepared.site_names[site],
+        "family": prepared.schema.classes[int(part.y[row, attacked[0]])],
+        "onset_step": int(attacked[0]),
+        "end_step": int(attacked[-1]),
+        "step_seconds": float(prepared.schema.step_seconds),
+        "steps": [int(step) for step in steps],
+        "truth": [int(part.y[row, step] > 0) for step in steps],
+        "score": chances(OURS),
+        "threshold": float(probability(operating.platt[EVERYONE], np.array([threshold]))[0]),
+        "others": {name: chances(name) for name in ("gradient_boosting",) if name in systems},
+    }
+
+
+def write_metrics(
+    plan: Plan,
+    journal: Journal,
+    verdict: dict[str, Any],
+    sheet: Mapping[str, Any],
+    messages: Sequence[list[dict[str, Any]]],
+    began: float,
+) -> None:
+    """Close the books: records for readers, and metrics.json."""
+    for curve in verdict.pop("curves"):
+        journal.record("curves", curve)
+    for latency in verdict.pop("latency"):
+        journal.record("latency", latency)
+    rounds = [record.body for record in runlog.read(journal.log, "round") if record.body["system"] == OURS]
+    stages = [record.body for record in runlog.read(journal.log, "stage")]
+    per_round = [float(body["seconds"]) for body in rounds if body["round"] > 1]
+    compile_seconds = [s["compile_seconds"] for s in stages if s["name"] == OURS and s["compile_seconds"]]
+    outside = [row for rows in messages[:1] for row in rows if row["link"] == "site-coordinator"]
+    inside = [row for rows in messages[:1] for row in rows if row["link"] == "device-site"]
+    total = sum(float(body["seconds"]) for body in stages)
+    counts = sheet["counts"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    metrics = {
+        "schema": METRICS_SCHEMA,
+        "version": __version__,
+        "seeds": list(plan.run.seeds),
+        "quick": len(plan.run.seeds) < plan.run.headline_seeds,
+        **verdict,
+        "privacy": {"epsilon": None, "delta": None, "unit": None, "audit_epsilon": None},
+        "communication": {
+            "bytes_up": sum(row["bytes"] for row in outside if row["direction"] == "up"),
+            "bytes_down": sum(row["bytes"] for row in outside if row["direction"] == "down"),
+            "device_site_bytes_up": sum(row["bytes"] for row in inside if row["direction"] == "up"),
+            "device_site_bytes_down": sum(row["bytes"] for row in inside if row["direction"] == "down"),
+        },
+        "time": {
+            "seconds_per_round": float(np.median(per_round)) if per_round else None,
+            "compile_seconds": max(compile_seconds) if compile_seconds else None,
+            "total_seconds": total,
+        },
+        "memory": {"peak_bytes": int(peak)},
+        "data": {
+            "rows": int(counts.get("rows_read", counts["windows"])),
+            "units": int(counts["units"]),
+            "duplicates_removed": int(counts["duplicates_removed"]),
+            "leaks_dropped": len(sheet["leaks_dropped"]),
+        },
+    }
+    journal.record("metrics", metrics)
+    finished = {"seconds": time.perf_counter() - began, "peak_bytes": int(peak), "interrupted": False}
+    journal.record("finished", finished)
+    write_whole(journal.folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n")
+

@@ -1,0 +1,124 @@
+"""A run's folder while it is being made: the log, finished stages, unfinished training."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazaretto import runlog
+from lazaretto.errors import InputError
+from lazaretto.plan import Plan, dump
+from lazaretto.run.saved import load_arrays, save_arrays, write_whole
+
+__all__ = ["Journal", "Show", "close_journal", "open_journal", "quiet", "stage"]
+
+Show = Callable[[str, Mapping[str, Any]], None]
+Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
+
+# which fields tell two records of a kind apart: a resumed run does not repeat one
+_IDENTITY: Mapping[str, tuple[str, ...]] = {
+    "run": (),
+    "data": ("seed",),
+    "round": ("seed", "system", "round"),
+    "stage": ("name", "seed"),
+    "messages": ("seed", "system"),
+}
+
+
+def quiet(event: str, body: Mapping[str, Any]) -> None:
+    """A display that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """folder: the run's. log: its run log. parts: where stages are kept until the run is whole.
+
+    seen: identities of records that the log already holds. show: the progress display.
+    """
+
+    folder: Path
+    log: Path
+    parts: Path
+    seen: set[tuple[Any, ...]] = field(default_factory=set)
+    show: Show = quiet
+
+    def record(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Append to the log and show it; a record that a resumed run has already is only shown."""
+        identity = (kind, *(body.get(name) for name in _IDENTITY.get(kind, ())))
+        if kind not in _IDENTITY or identity not in self.seen:
+            runlog.append(self.log, kind, body)
+            self.seen.add(identity)
+        self.show(kind, body)
+
+
+def open_journal(folder: Path, plan: Plan, resume: bool, show: Show) -> Journal:
+    """Start a run's folder, or go on with it.
+
+    Raises InputError if the folder holds something already (without `resume`), holds nothing to
+    resume, or was made from another plan.
+    """
+    log, parts, text = folder / "run.sqlite", folder / "parts", folder / "plan.toml"
+    written = dump(plan).encode()
+    if resume:
+        if not (log.exists() and parts.is_dir() and text.exists()):
+            raise InputError(
+                "there is no interrupted run to go on with", found=folder, way_out="run without --resume"
+            )
+        if text.read_bytes() != written:
+            raise InputError(
+                "the folder was made from another plan", found=text, way_out="use the same plan, or another --out"
+            )
+        seen = {
+            (record.kind, *(record.body.get(name) for name in _IDENTITY[record.kind]))
+            for record in runlog.read(log)
+            if record.kind in _IDENTITY
+        }
+        return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show)
+    if folder.exists() and any(folder.iterdir()):
+        unfinished = parts.is_dir()
+        raise InputError(
+            "the output folder is not empty",
+            found=folder,
+            way_out="go on with --resume, or choose another --out" if unfinished else "choose another --out",
+        )
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "cannot make the output folder", found=f"{folder}: {error.strerror}", way_out="choose another --out"
+        ) from error
+    write_whole(text, written)
+    runlog.create(log)
+    return Journal(folder=folder, log=log, parts=parts, show=show)
+
+
+def close_journal(journal: Journal) -> None:
+    """The run is whole: what was kept for resuming goes."""
+    shutil.rmtree(journal.parts)
+
+
+def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int | None = None) -> Stage:
+    """A part of the run that is made once: from disk if an earlier try finished it, else by `make`.
+
+    `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata.
+    """
+    file = "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
+    kept = journal.parts / f"{file}.safetensors"
+    if kept.exists():
+        return load_arrays(kept)
+    journal.show("begin", {"name": name, "seed": seed})
+    began = time.perf_counter()
+    arrays, meta = make(journal.parts / f"{file}.unfinished")
+    save_arrays(kept, arrays, meta)
+    seconds = time.perf_counter() - began
+    journal.record(
+        "stage",
+        {"name": name, "seed": seed, "seconds": seconds, "compile_seconds": meta.get("compile_seconds")},
+    )
+    return arrays, meta

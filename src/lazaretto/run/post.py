@@ -1,0 +1,113 @@
+"""Messages: the only way between parties in a simulation, each counted, typed and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lazaretto import wire
+from lazaretto.cut import Cut, payload_bytes
+from lazaretto.types import Array, Message
+
+__all__ = ["KINDS", "LEAVES_THE_SITE", "Post", "count_cut_traffic"]
+
+# What may pass, by link and direction. Anything else is a programming error and stops the run.
+KINDS: Mapping[str, tuple[str, str, str]] = {
+    "scaling counts": ("site-coordinator", "up", "normalised, capped log-bucket counts of training features"),
+    "scaling": ("site-coordinator", "down", "centre and scale of each feature"),
+    "model": ("site-coordinator", "down", "the global parameters"),
+    "update": ("site-coordinator", "up", "change of the site's parameters in a round"),
+    "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
+    "score counts": ("site-coordinator", "up", "binned scores of normal validation steps"),
+    "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
+    "activations": ("device-site", "up", "quantised outputs of the device's part of the model"),
+    "gradients": ("device-site", "down", "gradient of the site's loss in those outputs"),
+    "bottom": ("device-site", "down", "the device's part of the model"),
+    "trained bottom": ("device-site", "up", "the device's part of the model after a round"),
+}
+LEAVES_THE_SITE = tuple(kind for kind, (link, way, _) in KINDS.items() if link == "site-coordinator" and way == "up")
+
+
+class Count(NamedTuple):
+    """How often a kind of message passed, and its bytes on the wire, frames included."""
+
+    count: int
+    size_bytes: int
+
+
+class Post:
+    """Carries messages of one run of one system. `tap`, if given, sees every message that is sent."""
+
+    def __init__(self, tap: Callable[[Message], None] | None = None) -> None:
+        self._tap = tap
+        self._counts: dict[str, Count] = {}
+
+    def send(
+        self, kind: str, sender: str, receiver: str, round_number: int, payload: Mapping[str, Array]
+    ) -> Mapping[str, Array]:
+        """Pass one message; returns what the receiver gets. Raises KeyError for a kind not in `KINDS`."""
+        message = _message(kind, sender, receiver, round_number, payload)
+        self.count(kind, 1, wire.message_bytes(message))
+        if self._tap is not None:
+            self._tap(message)
+        return message.payload
+
+    def count(self, kind: str, messages: int, size_bytes: int) -> None:
+        """Count messages that passed inside the compiled program."""
+        before = self._counts.get(kind, Count(0, 0))
+        self._counts[KINDS[kind] and kind] = Count(before.count + messages, before.size_bytes + size_bytes)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each kind that passed, as in the run log's record `messages`."""
+        return [
+            {
+                "kind": kind,
+                "link": KINDS[kind][0],
+                "direction": KINDS[kind][1],
+                "content": KINDS[kind][2],
+                "count": count.count,
+                "bytes": count.size_bytes,
+            }
+            for kind, count in sorted(self._counts.items())
+        ]
+
+    def restore(self, rows: list[dict[str, Any]]) -> None:
+        """Go on from the rows of an interrupted run."""
+        self._counts = {row["kind"]: Count(row["count"], row["bytes"]) for row in rows}
+
+    def link_bytes(self, link: Literal["device-site", "site-coordinator"]) -> int:
+        """Bytes over one link so far, both directions."""
+        return sum(count.size_bytes for kind, count in self._counts.items() if KINDS[kind][0] == link)
+
+
+def _message(
+    kind: str, sender: str, receiver: str, round_number: int, payload: Mapping[str, Array]
+) -> Message:
+    link: Any = KINDS[kind][0]
+    return Message(
+        kind=kind, link=link, sender=sender, receiver=receiver, round=round_number, payload=dict(payload)
+    )
+
+
+def count_cut_traffic(
+    post: Post, cut: Cut, exchanges: int, units: int, steps: int, channels: int, bottom: int, devices: int
+) -> None:
+    """Count what one site's devices exchanged with it in a round.
+
+    exchanges: batches times windows, each a message up and one down per device. units, steps,
+    channels: shape of one device's activations [b, T, H]. bottom: parameters of the device's part.
+    """
+    shape = (units, steps, channels)
+    up = np.empty(payload_bytes(cut, shape), np.uint8) if cut.bits < 32 else np.empty(shape, np.float32)
+    for kind, array, count in (
+        ("activations", up, exchanges * devices),
+        ("gradients", np.empty(shape, np.float32), exchanges * devices),
+        ("bottom", np.empty(bottom, np.float32), devices),
+        ("trained bottom", np.empty(bottom, np.float32), devices),
+    ):
+        way = KINDS[kind][1]
+        sender, receiver = ("device 1", "site 01") if way == "up" else ("site 01", "device 1")
+        each = wire.message_bytes(_message(kind, sender, receiver, 1, {"values": array}))
+        post.count(kind, count, count * each)

@@ -1,0 +1,94 @@
+"""What a person sees while a run goes on: stage, round, time left, loss, AUROC, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lazaretto.run.journal import Show, quiet
+
+__all__ = ["display", "human_bytes"]
+
+
+def human_bytes(count: float) -> str:
+    """"1.2 MB"; powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@contextmanager
+def display(silent: bool = False, console: Console | None = None) -> Iterator[Show]:
+    """A `Show` that draws one line per stage on stderr; plain lines where that is not a terminal."""
+    if silent:
+        yield quiet
+        return
+    screen = console or Console(stderr=True, highlight=False)
+    if not screen.is_terminal:
+        yield _lines(screen)
+        return
+    columns = (
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen, transient=False) as progress:
+        yield _bars(progress)
+
+
+def _title(body: Mapping[str, Any], name: str) -> str:
+    return body[name] if body.get("seed") is None else f"{body[name]} (seed {body['seed']})"
+
+
+def _figures(body: Mapping[str, Any]) -> str:
+    left = (body["rounds"] - body["round"]) * body["seconds"]
+    parts = [f"loss {body['loss']:.3f}"]
+    if body["validation_auroc"] is not None:
+        parts.append(f"AUROC {body['validation_auroc']:.3f}")
+    sent = sum(body["bytes"].values())
+    if sent:
+        parts.append(human_bytes(sent))
+    parts.append(f"{left:.0f} s left")
+    return " · ".join(parts)
+
+
+def _bars(progress: Progress) -> Show:
+    tasks: dict[str, Any] = {}
+
+    def show(event: str, body: Mapping[str, Any]) -> None:
+        if event == "begin":
+            title = _title(body, "name")
+            tasks[title] = progress.add_task(title, total=1, figures="")
+        elif event == "round":
+            title = _title(body, "system")
+            if title not in tasks:
+                tasks[title] = progress.add_task(title, total=body["rounds"], figures="")
+            progress.update(
+                tasks[title], total=body["rounds"], completed=body["round"], figures=_figures(body)
+            )
+        elif event == "stage":
+            task = tasks.get(_title(body, "name"))
+            if task is not None:
+                total = next(t.total for t in progress.tasks if t.id == task)
+                progress.update(task, completed=total)
+                progress.stop_task(task)
+
+    return show
+
+
+def _lines(screen: Console) -> Show:
+    def show(event: str, body: Mapping[str, Any]) -> None:
+        if event == "stage":
+            screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
+        elif event == "round" and body["round"] % max(1, body["rounds"] // 4) == 0:
+            screen.print(f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}")
+
+    return show

@@ -1,0 +1,182 @@
+"""All sites in one process: one compiled program streams them over the cores.
+
+Each core is one JAX device; inside it a scan takes one site after another (never `vmap` over
+sites: several times slower on CPUs). The same program trains a federation, local-only sites and
+pooled models: what differs is whether the vectors are aggregated between rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
+
+from lazaretto.cut import Cut, through
+from lazaretto.data.streams import Streams
+from lazaretto.keys import jax_key
+from lazaretto.local import (
+    LocalState,
+    LocalTraining,
+    SiteData,
+    local_start,
+    make_site_round,
+    parameter_count,
+    unravel_of,
+)
+from lazaretto.types import Array, Float, Int, Model
+
+__all__ = ["Program", "class_weights", "compile_program", "initial_vectors", "pack_sites", "score_streams"]
+
+_BLOCK = 16  # units that one core scores at a time
+
+
+class Program(NamedTuple):
+    """A model, made to run on all cores.
+
+    start: vectors [S, d], devices -> LocalState with leading axis S, before the first round
+    round: (state, SiteData with leading axis S, keys [S], learning rate) -> (state, loss [S])
+    score: (vector [d], x [B, L, F]) -> anomaly scores [B, L]; B a multiple of `block`
+    place: lay arrays with a leading sites axis over the cores; S must be a multiple of `cores`
+    """
+
+    start: Callable[[Float, int], LocalState]
+    round: Callable[[LocalState, SiteData, Array, float], tuple[LocalState, Array]]
+    score: Callable[[Array, Array], Array]
+    place: Callable[[Any], Any]
+    cores: int
+    block: int
+    parameters: int
+
+
+def compile_program(
+    model: Model, cut: Cut, training: LocalTraining, features: int, kinds: int, length: int
+) -> Program:
+    """Build the program; JAX compiles each function at its first call."""
+    devices = np.array(jax.local_devices())
+    mesh, spec = Mesh(devices, ("sites",)), PartitionSpec("sites")
+    unravel = unravel_of(model, features, kinds)
+    one = make_site_round(model, cut, training, unravel)
+
+    def stream(state: LocalState, data: SiteData, keys: Array, rate: Array) -> tuple[LocalState, Array]:
+        def step(_: None, site: Any) -> tuple[None, Any]:
+            return None, one(*site, rate)
+
+        new, loss = jax.lax.scan(step, None, (state, data, keys))[1]
+        return new, loss
+
+    sharded = jax.shard_map(
+        stream,
+        mesh=mesh,
+        in_specs=(spec, spec, spec, PartitionSpec()),
+        out_specs=spec,
+        check_vma=False,
+    )
+
+    def score(vector: Array, x: Array) -> Array:
+        params = unravel(vector)
+        bottom_state, top_state = model.start(features, x.shape[0])
+        h, _ = model.bottom(params["bottom"], x, bottom_state)
+        outputs, _ = model.top(params["top"], through(cut, h), top_state)
+        return outputs.anomaly
+
+    score_sharded = jax.shard_map(
+        score, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False
+    )
+
+    def place(values: Any) -> Any:
+        return jax.device_put(values, NamedSharding(mesh, spec))
+
+    def start(vectors: Float, devices_per_site: int) -> LocalState:
+        make = jax.vmap(lambda v: local_start(model, training, v, unravel, devices_per_site))
+        return LocalState(*place(jax.jit(make)(jnp.asarray(vectors))))
+
+    compiled = jax.jit(sharded, donate_argnums=(0,))
+    return Program(
+        start=start,
+        round=lambda state, data, keys, rate: compiled(state, data, keys, jnp.float32(rate)),
+        score=jax.jit(score_sharded),
+        place=place,
+        cores=len(devices),
+        block=_BLOCK * len(devices),
+        parameters=parameter_count(model, features, kinds),
+    )
+
+
+def initial_vectors(model: Model, features: int, kinds: int, seeds: Sequence[int]) -> Float:
+    """[len(seeds), d] float32: the model's parameters at the start, one row per seed."""
+
+    def one(key: Array) -> Array:
+        return jax.flatten_util.ravel_pytree(model.init(key, features, kinds))[0]
+
+    make = jax.jit(one)
+    return np.stack([np.asarray(make(jax_key(seed, "model"))) for seed in seeds]).astype(np.float32)
+
+
+def class_weights(y: Int, valid: NDArray[np.bool_], kinds: int, beta: float) -> Float:
+    """[K + 2] weights by effective number of steps, (1 - β) / (1 - β^n), mean 1 over the site's steps.
+
+    Cui et al. 2019, arXiv:1901.05555. A class that the site lacks gets weight 0; the last entry, for
+    anomalies of unknown kind, is the weight that all attacks together would have as one class.
+    """
+    counts = np.bincount(y[valid], minlength=kinds + 1).astype(np.float64)
+
+    def weight(n: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(n > 0, (1 - beta) / np.maximum(1 - beta**n, 1e-12), 0.0)
+
+    each = weight(counts)
+    mean = (each * counts).sum() / max(counts.sum(), 1.0)
+    unknown = weight(np.maximum(counts[1:].sum(keepdims=True), 1.0))
+    return (np.concatenate([each, unknown]) / max(mean, 1e-12)).astype(np.float32)
+
+
+def pack_sites(
+    data: Streams,
+    members: Sequence[Int],
+    devices: int,
+    beta: float,
+    kinds: int,
+    multiple: int,
+    units: int = 1,
+) -> tuple[SiteData, Int]:
+    """Lay the training streams of each site (`members`: indices of streams) on its devices.
+
+    Units go to devices in turn; each device has room for at least `units`, so that one program serves
+    several seeds. Returns SiteData with leading axis S (padded by empty sites to a
+    multiple of `multiple`) and the number of training steps of each real site.
+    """
+    sites = -(-len(members) // multiple) * multiple
+    units = max(units, max(-(-len(rows) // devices) for rows in members))
+    length, features = data.x.shape[1:]
+    x = np.zeros((sites, devices, units, length, features), np.float32)
+    y = np.zeros((sites, devices, units, length), np.int32)
+    weight = np.zeros((sites, devices, units, length), np.float32)
+    longest = np.zeros(sites, np.int32)
+    balance = np.ones((sites, kinds + 2), np.float32)
+    steps = np.zeros(len(members), np.int64)
+    for site, rows in enumerate(members):
+        for device in range(devices):
+            own = rows[device::devices]
+            x[site, device, : len(own)] = data.x[own]
+            y[site, device, : len(own)] = data.y[own]
+            weight[site, device, : len(own)] = data.valid[own]
+        longest[site] = -(-len(rows) // devices)
+        balance[site] = class_weights(data.y[rows], data.valid[rows], kinds, beta)
+        steps[site] = int(data.valid[rows].sum())
+    return SiteData(x, y, weight, longest, balance), steps
+
+
+def score_streams(program: Program, vector: Float, x: Float) -> Float:
+    """Anomaly score of every step: x [u, L, F] -> [u, L], float32."""
+    out = []
+    for begin in range(0, len(x), program.block):
+        part = x[begin : begin + program.block]
+        padded = np.zeros((program.block, *x.shape[1:]), np.float32)
+        padded[: len(part)] = part
+        out.append(np.asarray(program.score(jnp.asarray(vector), padded))[: len(part)])
+    return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)

@@ -1,0 +1,408 @@
+"""The systems that are compared: each trains on what it may see and scores validation and test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from lazaretto import catalog
+from lazaretto.cut import Cut
+from lazaretto.data.streams import select
+from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
+from lazaretto.evaluate.operating import score_counts, threshold_from_counts
+from lazaretto.evaluate.scored import OURS, Scored, SeedScores
+from lazaretto.keys import seed_of
+from lazaretto.local import LocalTraining
+from lazaretto.plan import Plan
+from lazaretto.run.journal import Journal, Stage, stage
+from lazaretto.run.post import Post, count_cut_traffic
+from lazaretto.run.prepare import Prepared, members
+from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites, score_streams
+from lazaretto.run.train import Schedule, train_alone, train_federation
+from lazaretto.types import TEST, VALIDATION, Array, Float, Int, Model
+
+__all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only", "make_bench", "windowed"]
+
+_FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
+WINDOWED = tuple(_FITS)
+_EXACT = Cut(bits=32, clip=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training: which seed (position in `Bench.prepared`), and the family left out, if any."""
+
+    place: int
+    without: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all systems share. units: room per site, so that one compiled program serves all seeds."""
+
+    plan: Plan
+    prepared: Sequence[Prepared]
+    journal: Journal
+    posts: Sequence[Post]
+    units: int
+    programs: dict[Any, tuple[Program, Model]] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """F, K, L."""
+        one = self.prepared[0]
+        return one.data.x.shape[2], one.kinds, one.data.x.shape[1]
+
+
+def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], journal: Journal) -> Bench:
+    """Everything the systems share, for the seeds of `prepared`."""
+    units = max(len(rows) for one in prepared for rows in members(one))
+    return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
+
+
+def _program(bench: Bench, name: str, cut: Cut, batch: int, ours: bool) -> tuple[Program, Model]:
+    key = (name, cut, batch)
+    if key not in bench.programs:
+        plan = bench.plan
+        model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
+        training = LocalTraining(
+            window=bench.prepared[0].data.window,
+            batch_units=batch,
+            local_epochs=plan.train.local_epochs,
+            optimiser=plan.train.optimiser,
+            temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
+            pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
+            level_noise=plan.train.level_noise if ours else 0.0,
+            step_noise=plan.train.step_noise if ours else 0.0,
+            weight_decay=plan.train.weight_decay,
+            clip_norm=plan.train.clip_norm,
+            synchronise=plan.cut.synchronise,
+        )
+        features, kinds, length = bench.shape
+        bench.programs[key] = (compile_program(model, cut, training, features, kinds, length), model)
+    return bench.programs[key]
+
+
+def _schedule(plan: Plan) -> Schedule:
+    return Schedule(
+        rounds=plan.train.rounds,
+        learning_rate=plan.train.learning_rate,
+        cosine=plan.train.schedule == "cosine",
+    )
+
+
+def _label(system: str, prepared: Prepared, job: Job) -> str:
+    return system if job.without is None else f"{system} without {prepared.schema.classes[job.without]}"
+
+
+def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
+    part = select(prepared.data, prepared.data.split == split)
+    return Scored(
+        score=score, y=part.y, valid=part.valid, site=part.site, threshold_group=part.site if by_site else None
+    )
+
+
+def _seed_scores(prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False) -> SeedScores:
+    return SeedScores(
+        validation=_scored(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
+        test=_scored(prepared, TEST, arrays[f"{prefix}test"], by_site),
+    )
+
+
+def _split_x(prepared: Prepared, split: int) -> Float:
+    return prepared.data.x[prepared.data.split == split]
+
+
+def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, list[dict[str, Any]]]:
+    """Ours ("federated split"), or "unsplit": one device per site and no cut.
+
+    Returns scores, the final vector [d] and the rows of messages.
+    """
+    plan, prepared, post = bench.plan, bench.prepared[job.place], Post()
+    split = system == OURS and plan.cut.enabled
+    devices = plan.sites.devices if split else 1
+    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
+    batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
+    label = _label(system, prepared, job)
+    if job.without is None and system == OURS:
+        post = bench.posts[job.place]  # which already carried the scaling
+
+    def make(unfinished: Path) -> Stage:
+        program, model = _program(bench, plan.model.name, cut, batch, ours=True)
+        data, sizes = pack_sites(
+            prepared.data,
+            members(prepared, job.without),
+            devices,
+            plan.train.class_balance,
+            prepared.kinds,
+            program.cores,
+            units=-(-bench.units // devices),
+        )
+        vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
+        watch = _Watch(bench, program, prepared, post, label, plan.train.rounds, detailed=job.without is None)
+        exchanges = _exchange_counter(post, program, model, data, cut, batch, bench)
+
+        def done(round_number: int, losses: Float, vector: Float) -> None:
+            if split:
+                exchanges()
+            watch(round_number, losses, vector)
+
+        rule = catalog.build("rules", plan.aggregate.rule, plan.aggregate.options)
+        vector = train_federation(
+            program, data, prepared.site_names, sizes, rule, _schedule(plan), (vector, prepared.seed), (post, unfinished, done)
+        )
+        validation = score_streams(program, vector, _split_x(prepared, VALIDATION))
+        test = score_streams(program, vector, _split_x(prepared, TEST))
+        _agree_threshold(plan, prepared, validation, post)
+        arrays = {"validation": validation, "test": test, "vector": vector}
+        return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds}
+
+    arrays, meta = stage(bench.journal, label, make, prepared.seed)
+    if job.without is None:
+        bench.journal.record(
+            "messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]}
+        )
+    return _seed_scores(prepared, arrays), arrays["vector"], meta["messages"]
+
+
+def _exchange_counter(
+    post: Post, program: Program, model: Model, data: Any, cut: Cut, batch: int, bench: Bench
+) -> Callable[[], None]:
+    """Counts, after each round, what devices and sites exchanged inside the compiled program."""
+    features, kinds, length = bench.shape
+    window = bench.prepared[0].data.window
+    devices, units = data.x.shape[1], data.x.shape[2]
+    size = min(batch, units)
+    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
+    reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
+    h, _ = jax.eval_shape(
+        lambda p, x: model.bottom(p, x, model.start(features, 1)[0]), shapes["bottom"], reading
+    )
+    epochs = bench.plan.train.local_epochs
+
+    def count() -> None:
+        for real in np.asarray(data.units):
+            batches = -(-int(real) // size)
+            if batches:
+                exchanges = batches * (length // window) * epochs
+                count_cut_traffic(post, cut, exchanges, size, window, int(h.shape[-1]), bottom, devices)
+
+    return count
+
+
+class _Watch:
+    """After each round: every site judges the model on its own validation units and reports three numbers."""
+
+    def __init__(
+        self, bench: Bench, program: Program, prepared: Prepared, post: Post, label: str, rounds: int, detailed: bool
+    ) -> None:
+        self._bench, self._program, self._prepared, self._post = bench, program, prepared, post
+        self._label, self._rounds, self._detailed = label, rounds, detailed
+        self._began = time.perf_counter()
+        self._first: float | None = None
+        self._typical: list[float] = []
+        self._part = select(prepared.data, prepared.data.split == VALIDATION)
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """How much longer the first round took than the median of the others."""
+        if self._first is None or not self._typical:
+            return None
+        return max(0.0, self._first - float(np.median(self._typical)))
+
+    def __call__(self, round_number: int, losses: Float, vector: Float) -> None:
+        seconds = time.perf_counter() - self._began
+        if self._first is None:
+            self._first = seconds
+        else:
+            self._typical.append(seconds)
+        names = self._prepared.site_names
+        sites: list[dict[str, Any]] = []
+        if self._detailed:
+            score = score_streams(self._program, vector, self._part.x)
+            for site, name in enumerate(names):
+                loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
+                values = [losses[site], np.nan if loss is None else loss, np.nan if area is None else area]
+                self._post.send(
+                    "round report", name, "coordinator", round_number, {"values": np.array(values, np.float32)}
+                )
+                sites.append({"name": name, "loss": loss, "auroc": area})
+        areas = [row["auroc"] for row in sites if row["auroc"] is not None]
+        body = {
+            "seed": self._prepared.seed,
+            "system": self._label,
+            "round": round_number,
+            "rounds": self._rounds,
+            "loss": float(np.mean(losses)),
+            "validation_auroc": float(np.mean(areas)) if areas else None,
+            "sites": sites,
+            "bytes": {
+                "device_site": self._post.link_bytes("device-site"),
+                "site_coordinator": self._post.link_bytes("site-coordinator"),
+            },
+            "seconds": seconds,
+        }
+        if self._detailed:
+            self._bench.journal.record("round", body)
+        else:
+            self._bench.journal.show("round", body)
+        self._began = time.perf_counter()
+
+
+def _site_report(
+    y: Int, valid: Array, score: Float, own: Array
+) -> tuple[float | None, float | None]:
+    use = valid & own[:, None]
+    truth, values = y[use] > 0, score[use].astype(np.float64)
+    if not truth.size:
+        return None, None
+    loss = float(np.mean(np.logaddexp(0.0, np.where(truth, -values, values))))
+    both = truth.any() and not truth.all()
+    return loss, float(roc_auc_score(truth, values)) if both else None
+
+
+def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -> float:
+    """The group's alarm threshold from a sum of binned counts over sites, told to every site."""
+    part = select(prepared.data, prepared.data.split == VALIDATION)
+    total: Any = 0
+    for site, name in enumerate(prepared.site_names):
+        normal = part.valid & (part.y == 0) & (part.site == site)[:, None]
+        sent = post.send(
+            "score counts", name, "coordinator", 0, {"counts": score_counts(score[normal]).astype(np.uint32)}
+        )
+        total = total + np.asarray(sent["counts"], np.int64)
+    threshold = threshold_from_counts(total, plan.evaluate.false_positive_rate)
+    for name in prepared.site_names:
+        post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
+    return threshold
+
+
+def local_only(bench: Bench, job: Job) -> SeedScores:
+    """Every site trains the same split model alone; each judges its own units with its own threshold."""
+    plan, prepared = bench.plan, bench.prepared[job.place]
+    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
+    devices = plan.sites.devices if plan.cut.enabled else 1
+    sites = len(prepared.site_names)
+
+    def make(unfinished: Path) -> Stage:
+        batch = plan.train.batch_units if plan.cut.enabled else plan.train.batch_units * plan.sites.devices
+        program, model = _program(bench, plan.model.name, cut, batch, ours=True)
+        data, _ = pack_sites(
+            prepared.data,
+            members(prepared, job.without),
+            devices,
+            plan.train.class_balance,
+            prepared.kinds,
+            program.cores,
+            units=-(-bench.units // devices),
+        )
+        first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
+        done = _show_rounds(bench, "local", prepared.seed)
+        vectors = train_alone(
+            program, data, np.repeat(first, data.x.shape[0], axis=0), prepared.seed, _schedule(plan), (unfinished, done)
+        )
+        arrays = {}
+        for name, split in (("validation", VALIDATION), ("test", TEST)):
+            part = select(prepared.data, prepared.data.split == split)
+            score = np.zeros(part.y.shape, np.float32)
+            for site in range(sites):
+                score[part.site == site] = score_streams(program, vectors[site], part.x[part.site == site])
+            arrays[name] = score
+        return arrays, {}
+
+    arrays, _ = stage(bench.journal, _label("local", prepared, job), make, prepared.seed)
+    return _seed_scores(prepared, arrays, by_site=True)
+
+
+def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScores]:
+    """One model per job on the pooled data of all sites; jobs run side by side, one to a core.
+
+    system: "pooled" (our model, no cut) or the name of a baseline model.
+    """
+    plan = bench.plan
+    pooled = system == "pooled"
+    name = plan.model.name if pooled else system
+
+    def make(unfinished: Path) -> Stage:
+        program, model = _program(bench, name, _EXACT, plan.train.pooled_batch_units, ours=pooled)
+        packs = []
+        width = max(sum(len(rows) for rows in members(one)) for one in bench.prepared)
+        for job in jobs:
+            prepared = bench.prepared[job.place]
+            rows = np.concatenate(members(prepared, job.without))
+            pack, _ = pack_sites(prepared.data, [rows], 1, plan.train.class_balance, prepared.kinds, 1, units=width)
+            packs.append(pack)
+        spare = -len(jobs) % program.cores
+        packs += [packs[0]._replace(units=np.zeros(1, np.int32))] * spare
+        data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
+        seeds = [bench.prepared[job.place].seed for job in jobs]
+        vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
+        done = _show_rounds(bench, system, None)
+        vectors = train_alone(program, data, vectors, seed_of(seeds[0], system), _schedule(plan), (unfinished, done))
+        arrays = {}
+        for place, job in enumerate(jobs):
+            prepared = bench.prepared[job.place]
+            for split_name, split in (("validation", VALIDATION), ("test", TEST)):
+                arrays[f"{place}.{split_name}"] = score_streams(program, vectors[place], _split_x(prepared, split))
+        return arrays, {}
+
+    arrays, _ = stage(bench.journal, system, make)
+    return [_seed_scores(bench.prepared[job.place], arrays, f"{place}.") for place, job in enumerate(jobs)]
+
+
+def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScores]:
+    """Baselines of scikit-learn on flattened windows of the pooled data."""
+    prepared = bench.prepared[job.place]
+    found = {}
+    for name in names:
+
+        def make(unfinished: Path, name: str = name) -> Stage:
+            train = select(prepared.data, np.concatenate(members(prepared, job.without)))
+            others = {
+                "validation": select(prepared.data, prepared.data.split == VALIDATION),
+                "test": select(prepared.data, prepared.data.split == TEST),
+            }
+            given = {key: (part.x, part.valid) for key, part in others.items()}
+            if name == "rate_threshold":
+                column = int(prepared.rate_column or 0)
+                return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
+            steps = bench.plan.evaluate.window_steps
+            fit = _FITS[name]
+            return dict(fit(train.x, train.y, train.valid, given, steps, prepared.seed)), {}
+
+        arrays, _ = stage(bench.journal, _label(name, prepared, job), make, prepared.seed)
+        found[name] = _seed_scores(prepared, arrays)
+    return found
+
+
+def _show_rounds(bench: Bench, system: str, seed: int | None) -> Callable[[int, Float, Float], None]:
+    began = time.perf_counter()
+
+    def done(round_number: int, losses: Float, vectors: Float) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        bench.journal.show(
+            "round",
+            {
+                "seed": seed,
+                "system": system,
+                "round": round_number,
+                "rounds": bench.plan.train.rounds,
+                "loss": float(np.mean(losses)),
+                "validation_auroc": None,
+                "sites": [],
+                "bytes": {"device_site": 0, "site_coordinator": 0},
+                "seconds": now - began,
+            },
+        )
+        began = now
+
+    return done

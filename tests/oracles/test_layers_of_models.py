@@ -1,0 +1,62 @@
+"""Fast layers against slow ones."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lazaretto.models import _layers as layers
+
+
+def test_the_gru_and_its_own_vjp_against_a_loop_differentiated_by_jax() -> None:
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = layers.gru_init(keys[0], 3, 5)
+    x = jax.random.normal(keys[1], (2, 7, 3))
+    start = jax.random.normal(keys[2], (2, 5))
+
+    def slow(params: dict, x: jax.Array, h: jax.Array) -> jax.Array:
+        out = []
+        for t in range(x.shape[1]):
+            gates, recurrent = x[:, t] @ params["w"] + params["b"], h @ params["u"]
+            z = jax.nn.sigmoid(gates[:, :5] + recurrent[:, :5])
+            r = jax.nn.sigmoid(gates[:, 5:10] + recurrent[:, 5:10])
+            n = jnp.tanh(gates[:, 10:] + r * recurrent[:, 10:])
+            h = (1 - z) * h + z * n
+            out.append(h)
+        return jnp.stack(out, axis=1)
+
+    fast = layers.gru(params, x, start)
+    np.testing.assert_allclose(fast[0], slow(params, x, start), atol=1e-6)
+    np.testing.assert_allclose(fast[1], fast[0][:, -1], atol=0)
+    direction = jax.random.normal(keys[0], (2, 7, 5))
+    ours = jax.grad(lambda *a: (layers.gru(*a)[0] * direction).sum(), argnums=(0, 1, 2))(params, x, start)
+    theirs = jax.grad(lambda *a: (slow(*a) * direction).sum(), argnums=(0, 1, 2))(params, x, start)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_the_convolution_against_numpy() -> None:
+    keys = jax.random.split(jax.random.key(1), 2)
+    params = layers.conv_init(keys[0], 3, 2, 4)
+    x = np.asarray(jax.random.normal(keys[1], (1, 6, 2)))
+    out, tail = layers.conv(params, x, jnp.zeros((1, 2, 2)))
+    padded = np.concatenate([np.zeros((2, 2)), x[0]])
+    weight = np.asarray(params["w"]).reshape(3, 2, 4)
+    for t in range(6):
+        expected = sum(padded[t + k] @ weight[k] for k in range(3))
+        np.testing.assert_allclose(out[0, t], expected, atol=1e-5)
+    np.testing.assert_array_equal(tail[0], x[0, 4:])
+
+
+def test_the_deviation_against_a_running_mean() -> None:
+    x = np.asarray(jax.random.normal(jax.random.key(2), (2, 9, 3)))
+    keep = 1 - 1 / 4.0
+    expected, total, weight = np.zeros_like(x), np.zeros((2, 3)), 0.0
+    for t in range(9):
+        if weight:
+            expected[:, t] = x[:, t] - total / weight
+        total, weight = total * keep + x[:, t], weight * keep + 1
+    first, state = layers.deviation(x[:, :4], layers.deviation_start(3, 2), 4.0)
+    second, _ = layers.deviation(x[:, 4:], state, 4.0)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), expected, atol=1e-5)

@@ -1,0 +1,115 @@
+"""What is said of a number: never more than its interval allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lazaretto.report.formats import Triple
+from lazaretto.report.reading import metric_named, read_log, system_key
+from lazaretto.report.wording import State, against, state_of, verdict
+from lazaretto.types import Record
+
+Entries = list[tuple[str, dict[str, Any]]]
+Chain = Callable[[Entries], list[Record]]
+
+
+@pytest.mark.parametrize(
+    ("difference", "target", "holds", "state"),
+    [
+        (Triple(0.02, 0.01, 0.03), ">= 0", True, "certain"),
+        (Triple(0.02, -0.01, 0.03), ">= 0", True, "likely"),
+        (Triple(-0.02, -0.03, 0.01), ">= 0", False, "unlikely"),
+        (Triple(-0.02, -0.03, -0.01), ">= 0", False, "missed"),
+        (Triple(-0.003, -0.006, 0.001), ">= -0.005", True, "likely"),
+        (Triple(-0.003, -0.0045, 0.001), "≥ \u22120.005", True, "certain"),
+        (Triple(0.3, -0.5, 1.1), "<= 0", False, "unlikely"),
+        (Triple(-0.3, -0.5, -0.1), "at most 0", True, "certain"),
+        (Triple(0.93, 0.92, 0.96), "< 0.97", True, "certain"),
+        (Triple(0.004, -0.001, 0.009), "within 0.01", True, "certain"),
+        (Triple(0.004, -0.02, 0.009), "within 0.01", True, "likely"),
+        (Triple(0.02), ">= 0", True, "likely"),  # no interval, so not certain
+        (Triple(0.02, 0.01, 0.03), ">= 0", False, "unlikely"),  # the log says no: the weaker reading
+        (Triple(0.02, 0.01, 0.03), "as good as can be", True, "likely"),
+        (Triple(0.02, 0.01, 0.03), "as good as can be", False, "missed"),
+        (None, ">= 0", False, "unknown"),
+    ],
+)
+def test_state_of_a_target(difference: Triple | None, target: str, holds: bool, state: State) -> None:
+    assert state_of(difference, target, holds) == state
+
+
+def test_an_uncertain_record_is_never_shown_as_certain() -> None:
+    assert state_of(Triple(0.02, 0.01, 0.03), ">= 0", True, certain=False) == "likely"
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "said"),
+    [
+        ("auroc", Triple(0.02, 0.01, 0.03), "better"),
+        ("auroc", Triple(-0.02, -0.03, -0.01), "worse"),
+        ("latency_steps", Triple(-2, -3, -1), "better"),
+        ("latency_steps", Triple(2, 1, 3), "worse"),
+        ("auroc", Triple(0.02, 0.0, 0.03), "no difference can be shown"),
+        ("auroc", Triple(0.02), "no interval, so no claim"),
+    ],
+)
+def test_better_needs_the_whole_interval(metric: str, difference: Triple, said: str) -> None:
+    assert against(difference, metric_named(metric)) == said
+
+
+def _metrics(entries: Entries) -> dict[str, Any]:
+    return next(body for kind, body in entries if kind == "metrics")
+
+
+def test_verdict_claims_only_what_the_intervals_show(entries: Entries, chain: Chain) -> None:
+    metrics = _metrics(entries)
+    text = verdict(read_log(chain(entries)))
+    assert "0.957 [0.946, 0.966]" in text
+    assert "is not shown to differ (paired difference \u22120.003" in text
+    assert "Of five targets, three are met with the whole interval" in text
+    metrics["comparison"][0] |= {"value": -0.02, "low": -0.03, "high": -0.01, "holds": False}
+    text = verdict(read_log(chain(entries)))
+    assert "pooled data, its AUROC is lower" in text
+    assert "one is missed (as good as pooled)" in text
+
+
+def test_verdict_names_a_baseline_that_is_better_than_ours(entries: Entries, chain: Chain) -> None:
+    metrics = _metrics(entries)
+    boosted = {"value": 0.99, "low": 0.985, "high": 0.995}
+    metrics["baselines"]["gradient_boosting"]["traffic"]["auroc"] = boosted
+    text = verdict(read_log(chain(entries)))
+    assert "gradient boosting, has AUROC 0.990 [0.985, 0.995]; ours is lower" in text
+    boosted |= {"low": 0.95}
+    assert "the intervals overlap, so neither is shown to be better" in verdict(read_log(chain(entries)))
+
+
+def test_verdict_without_metrics_says_so(entries: Entries, chain: Chain) -> None:
+    rest = [entry for entry in entries if entry[0] != "metrics"]
+    assert "has not been judged" in verdict(read_log(chain(rest)))
+
+
+def test_a_model_judged_elsewhere_is_not_said_to_be_trained_here(entries: Entries, chain: Chain) -> None:
+    rest = [entry for entry in entries if entry[0] not in ("round", "messages")]
+    sheet = next(body for kind, body in rest if kind == "data")
+    sheet["splits"]["train"] = {"units": 0, "steps": 0, "attacked_steps": 0}
+    text = verdict(read_log(chain(rest)))
+    assert text.startswith("A trained detector is judged here on consortium")
+    assert "sites trained" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("federated split", "ours"),
+        ("Federated-Split", "ours"),
+        ("local only", "local"),
+        ("gradient_boosting", "gradient_boosting"),
+        ("GRU", "gru"),
+        ("my own model", "my_own_model"),
+    ],
+)
+def test_systems_are_known_under_all_their_names(name: str, key: str) -> None:
+    assert system_key(name) == key

@@ -1,0 +1,225 @@
+"""The command line: words in, exit code and words out, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lazaretto import __version__, catalog, cli, commands, runlog
+from lazaretto.errors import Interrupted
+
+TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(list(words))
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out, err
+
+
+def lazaretto(*words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lazaretto", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version")[:2] == (0, f"lazaretto {__version__}\n")
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for command in ("run", "evaluate", "report", "list", "data"):
+        assert f"  {command} " in out
+        assert call(capsys, command, "--help")[0] == 0
+
+
+def test_help_needs_no_numerical_libraries() -> None:
+    program = (
+        "import sys; from lazaretto import cli; cli.main(['--help']); "
+        "sys.exit(bool({'jax', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "list")
+    assert code == 0
+    for family in catalog.FAMILIES:
+        assert f"\n{family}" in f"\n{out}"
+        for name in catalog.names(family):
+            assert f"\n{name} " in out
+        assert call(capsys, "list", family)[1] in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["list", "ruels"], ["no such family", "ruels", "sources, models, rules"]),
+        (["run", "none.toml"], ["no such plan", "none.toml"]),
+        (["runn"], ["runn"]),
+        (["run"], ["PLAN"]),
+        (["run", "none.toml", "--sets", "a=b"], ["--sets"]),
+        (["report", "none"], ["no run log", "none"]),
+        (["evaluate", "none", "--source", "consortium", "--out", "other"], ["none"]),
+        (["evaluate", "none", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
+        (["data", "check", "x_iomt"], ["x_iomt", "reads files"]),
+        (["data", "check", "x_iomt", "none"], ["none"]),
+        (["data", "check", "consortia"], ["unknown source", "did you mean 'consortium'"]),
+        (
+            ["data", "check", "consortium", "--set", "sitess=3"],
+            ["no option", "sitess", "did you mean 'sites'"],
+        ),
+    ],
+)
+def test_wrong_words(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    says: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    for text in says:
+        assert text in err, err
+    assert not list(tmp_path.iterdir()), "something was written all the same"
+
+
+def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[data]\nsource = "x_iomt"\n')
+    code, _, err = call(capsys, "data", "check", "consortium", "--plan", str(plan))
+    assert code == 2
+    assert "plan is of another source" in err
+
+
+def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[data]\noptions = { sites = 3, units_per_site = 12 }\n")
+    code, out, _ = call(capsys, "data", "check", "consortium", "--plan", str(plan), *TINY)
+    assert code == 0
+    table = catalog.build("sources", "consortium", {"sites": 2, "units_per_site": 12, "windows": 2}).load(
+        None, 0
+    )
+    for word in (*table.schema.classes, *table.schema.features["traffic"], *table.notes[0].split()):
+        assert word in out
+    assert f"{table.valid.sum():,}" in out
+    assert "sites" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = runlog.create(tmp_path / "run.sqlite", [("run", {"name": "x"})])
+    data = log.read_bytes()
+    place = data.index(b"\xa4name\xa1x")
+    log.write_bytes(data[: place + 6] + b"y" + data[place + 7 :])
+    code, _, err = call(capsys, "report", str(tmp_path))
+    assert code == 1
+    assert "breaks at record 1" in err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_file_names_with_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "run", "a\x1b[31mred.toml")
+    assert code == 2
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 3, "interrupted"),
+        (Interrupted("stopped", way_out="go on with --resume"), 3, "go on with --resume"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 2, "the disk is full (found: runs/x)"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 2, "no permission (found: runs/x)"),
+        (OSError(errno.EROFS, "Read-only file system", "runs/x"), 2, "Read-only file system (found: runs/x)"),
+        (MemoryError(), 2, "not enough memory"),
+    ],
+)
+def test_what_may_happen_inside(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    says: str,
+) -> None:
+    def fail(*words: object, **options: object) -> Path:
+        raise error
+
+    monkeypatch.setattr(commands, "train", fail)
+    found, _, err = call(capsys, "run", "plan.toml")
+    assert found == code
+    assert says in err
+
+
+def test_a_full_device_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(commands, "train", lambda *words, **options: Path("/dev/full").write_bytes(b"x"))
+    code, _, err = call(capsys, "run", "plan.toml")
+    assert code == 2
+    assert "disk is full" in err
+
+
+def test_a_bug_is_called_a_bug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*words: object, **options: object) -> Path:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(commands, "train", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, _, err = call(capsys, "run", "plan.toml")
+    assert code == cli.BUG == 70
+    (saved,) = tmp_path.iterdir()
+    assert str(saved) in err
+    assert "bug in Lazaretto" in err
+    text = saved.read_text()
+    assert "Traceback" in text
+    assert "ZeroDivisionError: by zero" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.4, 1.5])
+def test_stopped_while_it_starts(tmp_path: Path, number: signal.Signals, seconds: float) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("[train]\nrounds = 100000\n")
+    with lazaretto("run", str(plan), "--out", str(tmp_path / "out"), "--quiet") as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+    if process.returncode == -number:
+        pytest.skip("the machine is so busy that Python itself had not started")
+    assert process.returncode == 3, err
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    with lazaretto("list") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert "Traceback" not in err
+    assert "bug in Lazaretto" not in err
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("lazaretto")
+    assert os.access(command, os.X_OK)
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"lazaretto {__version__}\n"

@@ -1,0 +1,280 @@
+"""Plans: what loads, what is refused, and that each refusal says the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazaretto import plan as plans
+from lazaretto.errors import PlanError
+
+
+def load(folder: Path, text: str, *sets: str, check_parts: bool = False, **overrides: Any) -> plans.Plan:
+    path = folder / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    laid = {key.replace("__", "."): value for key, value in overrides.items()}
+    return plans.load_plan(path, sets=sets, overrides=laid, check_parts=check_parts)
+
+
+def refusal(folder: Path, text: str, *sets: str, check_parts: bool = False) -> str:
+    with pytest.raises(PlanError) as error:
+        load(folder, text, *sets, check_parts=check_parts)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def test_an_empty_plan_is_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == plans.Plan()
+
+
+def test_defaults_are_those_stated(tmp_path: Path) -> None:
+    known = {key.name: key for key in plans.known_keys()}
+    plan = load(tmp_path, "").model_dump()
+    assert set(known) == {f"{section}.{key}" for section, keys in plan.items() for key in keys}
+    for name, key in known.items():
+        section, _, leaf = name.partition(".")
+        assert plan[section][leaf] == key.default
+        assert key.meaning.endswith("."), name
+        assert key.takes, name
+
+
+def test_dump_loads_to_an_equal_plan(tmp_path: Path) -> None:
+    plan = load(
+        tmp_path,
+        """
+        [run]
+        name = "x.1"
+        seeds = [3, 1, 2]
+        [data]
+        options = { units = 3, kinds = ["a", "b"], deep = { x = 0.1 } }
+        [sites]
+        by = "dirichlet"
+        count = 7
+        alpha = 0.1
+        [cut]
+        bits = 32
+        clip = 1
+        [evaluate]
+        baselines = []
+        """,
+    )
+    again = load(tmp_path, plans.dump(plan))
+    assert again == plan
+    assert plans.plan_digest(again) == plans.plan_digest(plan)
+    assert plans.dump(again) == plans.dump(plan)
+    assert plan.cut.clip == 1.0
+    assert plan.run.seeds == (3, 1, 2)
+
+
+@given(
+    rate=st.floats(1e-300, 1e300),
+    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=9, unique=True),
+)
+def test_numbers_survive_the_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, rate: float, seeds: list[int]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    plan = load(folder, "", f"train.learning_rate={rate!r}", f"run.seeds={seeds}")
+    assert plan.train.learning_rate == rate
+    assert load(folder, plans.dump(plan)) == plan
+
+
+def test_digest_tells_plans_apart_but_not_places(tmp_path: Path) -> None:
+    base = plans.plan_digest(load(tmp_path, ""))
+    assert plans.plan_digest(load(tmp_path, "", "train.rounds=41")) != base
+    assert plans.plan_digest(load(tmp_path, "", "data.options.x=1")) != base
+    assert plans.plan_digest(load(tmp_path, "", data__path="/somewhere")) == base
+
+
+def test_a_plan_cannot_be_changed(tmp_path: Path) -> None:
+    plan = load(tmp_path, "")
+    with pytest.raises(ValueError, match="frozen"):
+        plan.train.rounds = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("train.rounds=7", 7),
+        ("train.learning_rate=1e-2", 0.01),
+        ("run.name=night-3", "night-3"),
+        ('run.name="7"', "7"),
+        ("cut.enabled=false", False),
+        ("run.seeds=[4, 5]", (4, 5)),
+        ("data.options.columns.bytes=TotBytes", "TotBytes"),
+        ("data.options={ columns = { bytes = 3 } }", 3),
+        ("cut.clip = 32", 32.0),
+        ("data.options.columns.bytes=a b = c", "a b = c"),
+    ],
+)
+def test_set(tmp_path: Path, text: str, value: Any) -> None:
+    plan = load(tmp_path, "[train]\nrounds = 3\n", text)
+    section, _, leaf = text.partition("=")[0].strip().partition(".")
+    found = getattr(getattr(plan, section), leaf.partition(".")[0])
+    assert (found["columns"]["bytes"] if section == "data" else found) == value
+
+
+def test_set_null_and_order(tmp_path: Path) -> None:
+    assert load(tmp_path, "[cut]\nclip = 8.0\n", "cut.clip=null").cut.clip is None
+    assert load(tmp_path, "", "train.rounds=1", "train.rounds=2").train.rounds == 2
+    assert load(tmp_path, "", "train.rounds=1", train__rounds=5).train.rounds == 5
+
+
+def test_paths_are_relative_to_where_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = '[data]\npath = "../flows"\n'
+    assert load(tmp_path / "plans", text).data.path == str((tmp_path / "flows").resolve())
+    assert load(tmp_path / "plans", text, "data.path=here").data.path == str((tmp_path / "here").resolve())
+    assert load(tmp_path / "plans", text, data__path="there").data.path == str((tmp_path / "there").resolve())
+
+
+# What is wrong -> (plan, what the message must name).
+WRONG = {
+    "a key misspelt": (
+        "[train]\nlearningrate = 1\n",
+        ["train.learningrate", "unknown key", "'train.learning_rate'"],
+    ),
+    "a key of another section": ("[train]\nbits = 3\n", ["train.bits", "did you mean 'cut.bits'"]),
+    "a section misspelt": (
+        "[trian]\nx = 1\n",
+        ["trian", "unknown section", "did you mean 'train'", "evaluate"],
+    ),
+    "a section that is a value": ("cut = 3\n", ["cut", "should be a section", "[cut]"]),
+    "a number as text": ('[train]\nrounds = "10"\n', ["train.rounds", '"10"', "whole number at least 1"]),
+    "a fraction of a round": ("[train]\nrounds = 1.5\n", ["train.rounds", "1.5", "whole number"]),
+    "no rounds": ("[train]\nrounds = 0\n", ["train.rounds", "0", "at least 1"]),
+    "truth as a number": ("[cut]\nenabled = 1\n", ["cut.enabled", "true or false"]),
+    "a rate that is not a number": ("[train]\nlearning_rate = nan\n", ["train.learning_rate", "finite"]),
+    "an infinite clip": ("[cut]\nclip = inf\n", ["cut.clip", "finite"]),
+    "nine bits": ("[cut]\nbits = 9\n", ["cut.bits", "9", "from 2 to 8, or 32"]),
+    "an unknown choice": ('[train]\noptimiser = "adm"\n', ["train.optimiser", '"adm"', "'adam'", "'sgd'"]),
+    "an unknown baseline": (
+        '[evaluate]\nbaselines = ["lokal"]\n',
+        ["evaluate.baselines[0]", "did you mean 'local'"],
+    ),
+    "a seed twice": ("[run]\nseeds = [1, 1]\n", ["run.seeds", "twice"]),
+    "no seeds": ("[run]\nseeds = []\n", ["run.seeds", "at least 1"]),
+    "a negative seed": ("[run]\nseeds = [0, -1]\n", ["run.seeds[1]", "-1"]),
+    "a name that is a path": ('[run]\nname = "../x"\n', ["run.name", '"../x"']),
+    "a date in options": (
+        "[data]\noptions = { since = 2020-01-01 }\n",
+        ["data.options", "2020-01-01", "numbers"],
+    ),
+    "natural sites with a count": ("[sites]\ncount = 3\n", ["sites.count", "'natural'", "leave it out"]),
+    "sites without a count": ('[sites]\nby = "dirichlet"\n', ["sites.count", "needed", "sites.count = 20"]),
+    "a skew that is not used": ("[sites]\nalpha = 0.1\n", ["sites.alpha", "0.1", "'dirichlet'"]),
+    "the other skew": ('[sites]\nby = "unit"\ncount = 2\nquantity_alpha = 2.0\n', ["sites.quantity_alpha"]),
+    "a cut that is off, clipped": (
+        "[cut]\nenabled = false\nclip = 1.0\n",
+        ["cut.clip", "cut.enabled = true"],
+    ),
+    "a cut that is off, with bits": (
+        "[cut]\nenabled = false\nbits = 4\n",
+        ["cut.bits", "cut.enabled = true"],
+    ),
+    "nothing to train on": ("[split]\nvalidation = 0.5\ntest = 0.5\n", ["split.validation", "under 0.9"]),
+    "not TOML": ("[train\n", ["not valid TOML", "line 1"]),
+    "a key twice": ("[train]\nrounds = 1\nrounds = 2\n", ["not valid TOML"]),
+    "deep nesting": ("x = " + "[" * 5000, ["not valid TOML"]),
+}
+
+
+@pytest.mark.parametrize(("text", "names"), WRONG.values(), ids=WRONG)
+def test_wrong_plans(tmp_path: Path, text: str, names: list[str]) -> None:
+    message = refusal(tmp_path, text)
+    for name in [*names, "way out:"]:
+        assert name in message, message
+
+
+@pytest.mark.parametrize("key", [key.name for key in plans.known_keys()])
+def test_every_key_refuses_what_it_cannot_take(tmp_path: Path, key: str) -> None:
+    message = refusal(tmp_path, "", f"{key}=1979-05-27")
+    assert message.startswith(f"{key}: "), message
+    assert "1979-05-27" in message
+
+
+def test_all_errors_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "[train]\nrounds = 0\nx = 1\n[cut]\nbits = 1\n[trian]\n")
+    assert "4 errors" in message
+    for key in ("train.rounds", "train.x", "cut.bits", "trian"):
+        assert f"- {key}: " in message
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("train.rounds", ["--set needs", "train.rounds=10"]),
+        ("=3", ["--set needs"]),
+        ("train.rounds=", ["--set needs"]),
+        ("rounds=3", ["section.name", "did you mean 'train.rounds'"]),
+        ("train.=3", ["section.name"]),
+        ("train.rounds.x=3", ["train.rounds is not a section"]),
+        ('run.name="x', ["not valid TOML"]),
+        ("run.seeds=[1", ["not valid TOML"]),
+        ("train.rounds=1\ncut.bits=2", ["more than one value"]),
+        ("trian.rounds=3", ["unknown section", "did you mean 'train'"]),
+    ],
+)
+def test_wrong_sets(tmp_path: Path, text: str, names: list[str]) -> None:
+    message = refusal(tmp_path, "[train]\nrounds = 3\n", text)
+    for name in names:
+        assert name in message, message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    binary, large = tmp_path / "binary.toml", tmp_path / "large.toml"
+    binary.write_bytes(b"\xff\xfe\x00rubbish")
+    large.write_bytes(b"#" * (2**20 + 1))
+    for path, says in (
+        (tmp_path / "none.toml", "no such plan"),
+        (tmp_path, "cannot be read"),
+        (binary, "not text"),
+        (large, "too large"),
+    ):
+        with pytest.raises(PlanError, match=says) as error:
+            plans.load_plan(path)
+        assert "examples/consortium.toml" in str(error.value)
+
+
+# With the parts that exist.
+
+
+def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
+    assert load(tmp_path, "", check_parts=True) == plans.Plan()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('[model]\nname = "conv_grru"\n', ["model.name", "unknown model", "did you mean 'conv_gru'"]),
+        ('[data]\nsource = "consortia"\n', ["data.source", "unknown source", "did you mean 'consortium'"]),
+        ('[aggregate]\nrule = "maen"\n', ["aggregate.rule", "unknown rule", "did you mean 'mean'"]),
+        ("[model]\noptions = { sise = 3 }\n", ["model 'conv_gru' has no option", "sise", "options:"]),
+        ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
+        ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
+        ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
+    ],
+)
+def test_wrong_parts(tmp_path: Path, text: str, names: list[str]) -> None:
+    message = refusal(tmp_path, text, check_parts=True)
+    for name in [*names, "way out:"]:
+        assert name in message, message
+
+
+def test_a_model_without_cut_is_fine_when_the_cut_is_off(tmp_path: Path) -> None:
+    plan = load(tmp_path, '[model]\nname = "gru"\n[cut]\nenabled = false\n', check_parts=True)
+    assert plan.model.name == "gru"
+
+
+def test_the_examples_load(root: Path) -> None:
+    examples = sorted((root / "examples").glob("*.toml"))
+    assert {"consortium.toml", "x_iomt.toml"} <= {path.name for path in examples}
+    for path in examples:
+        plans.load_plan(path, overrides={"data.path": "."})
