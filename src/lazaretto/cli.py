@@ -5,24 +5,27 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import os
 import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
 from lazaretto import __version__, catalog
 from lazaretto.cli_grid import printable, show_parts
-from lazaretto.errors import LazarettoError
+from lazaretto.errors import Interrupted, LazarettoError
 
-__all__ = ["app", "main"]
+__all__ = ["BUG", "app", "data_check", "evaluate", "list_parts", "main", "report", "run"]
 
+P = ParamSpec("P")
 BUG = 70  # EX_SOFTWARE of sysexits.h
 
 app = typer.Typer(
@@ -53,6 +56,19 @@ OptionPlan = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+def _stoppable(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with Ctrl-C as one of our errors (typer would make it an "Aborted" with code 1)."""
+
+    @functools.wraps(command)
+    def run_it(*words: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*words, **options)
+        except KeyboardInterrupt as stop:
+            raise Interrupted("interrupted") from stop
+
+    return run_it
+
+
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
@@ -63,6 +79,7 @@ def _top(
 
 
 @app.command()
+@_stoppable
 def run(
     plan: PlanFile,
     data: Annotated[
@@ -80,6 +97,7 @@ def run(
 
 
 @app.command()
+@_stoppable
 def evaluate(
     directory: RunFolder,
     source: Annotated[str, typer.Option("--source", metavar="NAME", help="Source of the new data.")],
@@ -97,12 +115,14 @@ def evaluate(
 
 
 @app.command()
+@_stoppable
 def report(directory: RunFolder) -> None:
     """Write DIR/report.html anew from DIR/run.sqlite."""
     _report(_commands().write_page(directory))
 
 
 @app.command("list")
+@_stoppable
 def list_parts(
     family: Annotated[
         str | None, typer.Argument(metavar="[FAMILY]", help="sources, models or rules; all if not given.")
@@ -114,6 +134,7 @@ def list_parts(
 
 
 @data.command("check")
+@_stoppable
 def data_check(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Name of a source (lazaretto list sources).")
@@ -138,8 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
         app(arguments, standalone_mode=True)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
-    except KeyboardInterrupt:
-        return _say("interrupted", 3)
+    except Interrupted as stop:
+        return _say(str(stop), stop.exit_code)
     except LazarettoError as error:
         return _say(f"error: {error}", error.exit_code)
     except MemoryError:

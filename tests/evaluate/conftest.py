@@ -37,7 +37,7 @@ def _scored(seed: int, strength: float, number: int) -> Scored:
 
 @pytest.fixture
 def system() -> Callable[..., list[SeedScores]]:
-    """(strength, number, seeds) -> scores of one system; the truth depends on the seed, the noise on `number` too."""
+    """(strength, number, seeds) -> scores of a system; truth depends on the seed, noise on `number` too."""
 
     def make(strength: float, number: int, seeds: int = 3) -> list[SeedScores]:
         return [

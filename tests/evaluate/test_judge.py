@@ -158,9 +158,8 @@ def test_the_best_deep_baseline_is_chosen_on_validation(system: Make, protocol: 
 
 
 def with_groups(scored: Scored, factor: np.ndarray) -> Scored:
-    return dataclasses.replace(
-        scored, score=scored.score * factor[scored.site][:, None] + 10 * factor[scored.site][:, None], threshold_group=scored.site
-    )  # fmt: skip
+    of_unit = factor[scored.site][:, None]
+    return dataclasses.replace(scored, score=(scored.score + 10) * of_unit, threshold_group=scored.site)
 
 
 def test_models_of_different_scale_get_thresholds_and_a_scale_of_their_own(

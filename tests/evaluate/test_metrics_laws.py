@@ -45,7 +45,9 @@ def test_turning_the_scores_round_turns_the_auroc_round(seed: int) -> None:
     ones = np.ones((1, len(y)), dtype=np.float32)
     up = rank_metrics(rank_counts(score, y > 0, valid), ones)["auroc"][0]
     down = rank_metrics(rank_counts(-score, y > 0, valid), ones)["auroc"][0]
-    assert up + down == pytest.approx(1.0, abs=1e-5, nan_ok=True)
+    one_class = len(np.unique(y[valid] > 0)) < 2
+    assert np.isnan(up) == np.isnan(down) == one_class
+    assert one_class or up + down == pytest.approx(1.0, abs=1e-5)
 
 
 @settings(max_examples=60)
@@ -143,7 +145,7 @@ def test_unequal_units_cannot_be_the_same() -> None:
 
 
 def coverage(seed_spread: float, seeds: int, units: int, trials: int) -> float:
-    """Share of intervals that hold the truth: recall .5 on average, a spread between units and one between seeds."""
+    """Share of intervals that hold the truth: mean recall .5, a spread between units, one between seeds."""
     hits = 0
     for trial in range(trials):
         rng = generator(trial, "coverage", seeds, int(1000 * seed_spread))
@@ -171,5 +173,6 @@ def test_intervals_of_five_seeds_err_on_the_wide_side() -> None:
 
 
 def test_intervals_see_the_spread_between_seeds() -> None:
-    # five seeds give few degrees of freedom; drawing units alone would cover less than half of the time
-    assert coverage(0.05, 5, 40, 400) >= 0.85
+    # few seeds give few degrees of freedom: measured .92 with five seeds, .83 with two (a quick look)
+    assert 0.89 <= coverage(0.05, 5, 40, 400) <= 0.97
+    assert 0.78 <= coverage(0.05, 2, 40, 400) <= 0.90

@@ -240,11 +240,11 @@ CAMPAIGNS: Mapping[str, Campaign] = MappingProxyType(
             "telemetry",
             "unsteadiness",
             feigned=0.45,
-            repeats=1.6,
-            unsteadiness=0.6,
+            repeats=2.0,
+            unsteadiness=0.7,
             telemetry=0.3,
-            sessions=2,
-            padding=0.35,
+            sessions=3,
+            padding=0.45,
             delay=0.2,
         ),
     }
@@ -339,7 +339,7 @@ def campaigns(world: World, site: Hospital, beds: Bedsides, rng: np.random.Gener
     _spread(onset, hit & (family == families.index("ransomware")), beds, rng, earliest, latest)
     length = np.exp(rng.uniform(np.log(0.12), np.log(0.7), units)) * steps
     end = np.minimum(steps, onset + np.maximum(2, length.astype(int)))
-    intensity = np.exp(rng.uniform(np.log(2.0), np.log(20.0), units)) / world.difficulty
+    intensity = np.exp(rng.uniform(np.log(2.8), np.log(25.0), units)) / world.difficulty
     time = np.arange(steps)[None, :]
     under_way = hit[:, None] & (time >= onset[:, None]) & (time < end[:, None])
     envelope = under_way * intensity[:, None] * _shape(rng, time, onset, end)

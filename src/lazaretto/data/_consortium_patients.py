@@ -227,7 +227,7 @@ def _chart(
     before = np.concatenate([state.sent[:, :1], state.sent[:, :-1]], axis=1)
     weight = np.clip(abs(site.skew_steps), 0.0, 1.0)
     device = (1.0 - weight) * state.sent + weight * before
-    entry = np.round((state.received + false + slip) / resolution) * resolution
+    entry = _limited(np.round((state.received + false + slip) / resolution) * resolution)
     at = np.maximum.accumulate(np.where(written, np.arange(steps)[None, :, None], 0), axis=1)
     charted = np.take_along_axis(entry, at, axis=1)
     gap = np.take_along_axis(device - entry, at, axis=1)

@@ -2,8 +2,10 @@
 
 A replicate draws seeds with replacement, then units with replacement within each drawn seed, and takes
 the mean over the drawn seeds of the metric on the drawn units (Davison, Hinkley 1997, section 3.8). All
-systems share one set of draws, so differences are paired. With few seeds the two levels count part of
-the variance between units twice: such intervals are too wide, not too narrow.
+systems share one set of draws, so differences are paired. Few seeds limit it. Measured on made-up data
+(`tests/evaluate/test_metrics_laws.py`), intervals of 95 % hold the truth in 95 % of cases for one seed that
+stands for itself, and in 97 % for five seeds that differ by chance alone; where seeds truly differ (twice
+the error of one seed's units) in 92 % for five seeds and only 83 % for two: a quick look, not a claim.
 
 A replicate is a matrix product: how often each unit was drawn [n, u] times what each unit contributes.
 For ranking metrics a unit contributes two histograms over bins of equal mass; only the *spread* comes
@@ -120,9 +122,9 @@ def rank_counts(
 ) -> Ranks:
     """Histograms per unit over bins of equal mass.
 
-    score, positive, use: [u, L]; only steps in `use` count. Positives and negatives have the same weight in
-    all, and every bin holds the same weight, ties aside: equal scores share a bin. Where there are no more
-    different scores than bins, each has its own and nothing is lost.
+    score, positive, use: [u, L]; only steps in `use` count. Every bin holds the same weight, ties aside:
+    equal scores share a bin. A third of the weight is spread over the positives, a third over the negatives,
+    a third over all steps as 1 / rank. Where there are no more different scores than bins, nothing is lost.
     """
     truth = positive[use]
     different, place = np.unique(score[use], return_inverse=True)
@@ -131,8 +133,8 @@ def rank_counts(
         hits = np.bincount(place[truth], minlength=size)
         wrong = np.bincount(place[~truth], minlength=size)
         steps = hits + wrong
-        from_top = np.cumsum(steps[::-1])[::-1]  # precision changes fastest at the top: finer there, as 1 / rank
-        top = steps / from_top
+        from_top = np.cumsum(steps[::-1])[::-1]
+        top = steps / from_top  # precision changes fastest there
         weight = hits / max(hits.sum(), 1) + wrong / max(wrong.sum(), 1) + top / top.sum()
         # by the middle of each score's weight, so that neither kind tends to stand at a bin's edge
         middle = np.cumsum(weight) - weight / 2
@@ -164,8 +166,8 @@ def rank_metrics(ranks: Ranks, counts: NDArray[np.float32]) -> dict[str, NDArray
         below = np.cumsum(wrong, axis=1)
         total, others = hit.sum(axis=1, keepdims=True), below[:, -1:]
         better = (hit * (below - wrong / 2)).sum(axis=1, dtype=np.float64)
-        # precision at the average positive of a bin: it counts itself, as often as its unit was drawn, and half
-        # of the others in the bin; where the bin is one tie, all of them
+        # precision at the average positive of a bin: it counts itself, as often as its unit was drawn, and
+        # half of the others in the bin; where the bin is one tie, all of them
         again = np.square(weights) @ own / np.maximum(weights @ own, 1)
         hits = (
             total

@@ -1,0 +1,126 @@
+"""Claim: every message that leaves a site in simulation is counted and typed; no raw value or label among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lazaretto import wire
+from lazaretto.cut import Cut
+from lazaretto.evaluate.scored import OURS
+from lazaretto.plan import Plan, load_plan
+from lazaretto.run import systems
+from lazaretto.run.journal import open_journal
+from lazaretto.run.post import KINDS, LEAVES_THE_SITE, Post, count_cut_traffic
+from lazaretto.run.prepare import prepare
+from lazaretto.types import Message
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("plan") / "plan.toml"
+    path.write_text(
+        "[run]\nseeds = [3]\n[data.options]\nsites = 3\nunits_per_site = 12\nwindows = 2\n"
+        "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
+    )
+    return load_plan(path)
+
+
+@pytest.fixture(scope="module")
+def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Message], Post, object]:
+    """Everything that passed in a whole federated training."""
+    messages: list[Message] = []
+    post = Post(tap=messages.append)
+    prepared = prepare(plan, 3, post)
+    journal = open_journal(tmp_path_factory.mktemp("run"), plan, resume=False, show=lambda kind, body: None)
+    bench = systems.make_bench(plan, [prepared], [post], journal)
+    systems.federated(bench, OURS, systems.Job(place=0))
+    return messages, post, prepared
+
+
+def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple) -> None:
+    messages, post, prepared = sent
+    assert {message.kind for message in messages} == {
+        kind for kind, (link, _, _) in KINDS.items() if link == "site-coordinator"
+    }
+    rows = {row["kind"]: row for row in post.rows()}
+    for kind in {message.kind for message in messages}:
+        passed = [message for message in messages if message.kind == kind]
+        assert rows[kind]["count"] == len(passed)
+        assert rows[kind]["bytes"] == sum(len(wire.encode_message(message)) for message in passed)
+    sites, rounds = len(prepared.site_names), 2
+    assert rows["update"]["count"] == sites * rounds
+    assert {"activations", "gradients", "bottom", "trained bottom"} <= set(rows)
+
+
+def test_an_undeclared_kind_cannot_be_sent() -> None:
+    with pytest.raises(KeyError):
+        Post().send("readings", "site 01", "coordinator", 1, {"x": np.zeros(3, np.float32)})
+
+
+def _runs(values: np.ndarray, least: int) -> set[bytes]:
+    """Every run of `least` neighbouring values, as bytes: what a copy of the data would contain."""
+    flat = np.ascontiguousarray(values).ravel()
+    return {flat[i : i + least].tobytes() for i in range(len(flat) - least + 1)}
+
+
+def test_nothing_that_leaves_a_site_holds_a_raw_value_or_a_label(sent: tuple) -> None:
+    """Searches what was sent for any scaled reading, any pair of them, and any label sequence, in every number type."""
+    messages, _, prepared = sent
+    data = prepared.data
+    leaving = [message for message in messages if message.kind in LEAVES_THE_SITE]
+    assert {message.kind for message in leaving} == set(LEAVES_THE_SITE)
+    readings = np.unique(data.x[data.valid])
+    distinct = readings[(np.abs(readings) > 1e-3) & (np.abs(readings % 0.25) > 1e-6)]  # not 0, not a round number
+    assert len(distinct) > 1000
+    changing = [y for y in data.y if 0 < (np.diff(y) != 0).sum()]
+    assert changing
+    for message in leaving:
+        for array in message.payload.values():
+            values = np.asarray(array, np.float64).ravel()
+            close = np.isin(values.astype(np.float32), distinct).sum()
+            # two random sets of float32 meet by chance: 24 bits each, so a handful in a hundred thousand
+            assert close <= max(3, 0.002 * values.size), message.kind
+            pairs = _runs(np.asarray(array, np.float32), 2)
+            assert not pairs & _runs(distinct[:2000], 2)
+            for labels in changing:
+                for kind in (np.uint8, np.int32, np.int64, np.float32):
+                    assert labels.astype(kind).tobytes() not in np.asarray(array).tobytes(), message.kind
+
+
+def test_what_leaves_a_site_does_not_grow_with_its_data(sent: tuple, plan: Plan) -> None:
+    """Sizes depend on model, features and plan alone: a site with more rows sends not a byte more."""
+    messages, _, prepared = sent
+    steps = [int(prepared.data.valid[prepared.data.site == s].sum()) for s in range(len(prepared.site_names))]
+    assert len(set(steps)) > 1
+    for kind in LEAVES_THE_SITE:
+        sizes = {
+            sum(np.asarray(array).nbytes for array in message.payload.values())
+            for message in messages
+            if message.kind == kind
+        }
+        assert len(sizes) == 1, kind
+
+
+def test_the_search_would_find_a_planted_leak(sent: tuple) -> None:
+    _, _, prepared = sent
+    data = prepared.data
+    readings = np.unique(data.x[data.valid])
+    planted = np.concatenate([np.zeros(50, np.float32), data.x[data.valid][:40].ravel()])
+    assert np.isin(planted, readings).mean() > 0.5
+    labels = next(y for y in data.y if (np.diff(y) != 0).any())
+    assert labels.astype(np.uint8).tobytes() in np.concatenate([np.zeros(9, np.uint8), labels.astype(np.uint8)]).tobytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8, 32])
+def test_cut_bytes_are_those_of_real_messages(bits: int) -> None:
+    post = Post()
+    count_cut_traffic(post, Cut(bits=bits), exchanges=5, units=2, steps=16, channels=16, bottom=100, devices=3)
+    rows = {row["kind"]: row for row in post.rows()}
+    assert rows["activations"]["count"] == 15
+    payload = 2 * 16 * 16 * bits // 8
+    each = rows["activations"]["bytes"] / 15
+    assert payload < each < payload + 250
+    assert rows["gradients"]["bytes"] / 15 > 2 * 16 * 16 * 4
