@@ -1,11 +1,13 @@
-"""What simple detectors reach on `consortium` (traffic only, per step): python benchmarks/consortium_floor.py
+"""What simple detectors reach on `consortium`, per step: python benchmarks/consortium_floor.py
 
-Split by unit 55/15/30. Features: symlog around the median, then robust scale, both from training units. Logistic
-regression and gradient boosting (200 trees, no early stop) see the last 16 steps flattened with mean, sd, least,
-greatest and last - first of each feature; the rate threshold sees the rate of the step, in the better direction.
-Printed: AUROC over test steps, and by family (the family's steps against all normal steps).
+Split by unit 55/15/30. Features: symlog around the median, then robust scale, both from training units.
+Logistic regression and gradient boosting (200 trees, no early stop) see the last 16 steps flattened, with
+mean, sd, least, greatest and last - first of each feature. The rate threshold sees the rate of the step, in
+the direction that is better on training units. Printed: AUROC over test steps, and by family (the family's
+steps against all normal steps).
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
@@ -19,6 +21,8 @@ import sklearn
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import lazaretto
 from lazaretto.data.consortium import consortium
@@ -49,7 +53,8 @@ def scaled(x: np.ndarray[Any, Any], train: np.ndarray[Any, Any]) -> np.ndarray[A
     size[size == 0] = 1.0
     logs = np.sign(x) * np.log1p(np.abs(x) / size)
     low, middle, high = np.percentile(logs[train].reshape(-1, x.shape[-1]), [25, 50, 75], axis=0)
-    return ((logs - middle) / np.maximum(high - low, 0.2)).astype(np.float32)
+    out: np.ndarray[Any, Any] = ((logs - middle) / np.maximum(high - low, 0.2)).astype(np.float32)
+    return out
 
 
 def windows(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -79,9 +84,9 @@ def scores(
             np.sign(roc_auc_score(target, alone) - 0.5) * values[test][seen[test]][:, rate]
         )
     if "logistic regression" in detectors:
-        linear = LogisticRegression(C=0.01, max_iter=150, tol=1e-3)
-        clipped = np.clip(fit, -8, 8)
-        out["logistic regression"] = linear.fit(clipped, target).decision_function(np.clip(judged, -8, 8))
+        linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500, tol=1e-3))
+        linear.fit(np.clip(fit, -8, 8), target)
+        out["logistic regression"] = linear.decision_function(np.clip(judged, -8, 8))
     if "gradient boosting" in detectors:
         boosted = HistGradientBoostingClassifier(max_iter=200, early_stopping=False, random_state=0)
         out["gradient boosting"] = boosted.fit(fit, target).predict_proba(judged)[:, 1]
@@ -96,7 +101,8 @@ def main() -> None:
     given = parser.parse_args()
     print(f"machine: {os.cpu_count()} x {platform.processor() or platform.machine()}, {platform.system()}")
     print(
-        f"python {platform.python_version()}, scikit-learn {sklearn.__version__}, lazaretto {lazaretto.__version__}"
+        f"python {platform.python_version()}, scikit-learn {sklearn.__version__}, "
+        f"lazaretto {lazaretto.__version__}"
     )
     print(f"seeds {given.seeds}, modality {given.modality}, AUROC per step on test units\n")
     rows: dict[str, dict[str, list[float]]] = {}

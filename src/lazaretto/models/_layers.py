@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lazaretto.types import Array
 
-__all__ = ["conv", "conv_init", "dense", "dense_init", "deviation", "deviation_start", "gru", "gru_init"]
+__all__ = ["conv", "conv_init", "dense", "dense_init", "deviation", "deviation_start", "gru", "gru_init", "peak", "peak_start"]
 
 
 def dense_init(key: Array, inputs: int, outputs: int, gain: float = 1.0) -> dict[str, Array]:
@@ -138,3 +138,26 @@ def deviation(x: Array, state: tuple[Array, Array], memory_steps: float) -> tupl
     total = jnp.einsum("s,bsf->bf", last, x) + keep**steps * total
     weight = last.sum() + keep**steps * weight
     return jax.lax.stop_gradient(out), (jax.lax.stop_gradient(total), jax.lax.stop_gradient(weight))
+
+
+def peak_start(features: int, batch: int) -> Array:
+    """State of `peak` before the first step: [B, 2, F], largest and (negated) smallest so far."""
+    return jnp.zeros((batch, 2, features))
+
+
+def peak(x: Array, state: Array, memory_steps: float) -> tuple[Array, Array]:
+    """x [B, T, F] -> [B, T, 2F]: the largest and the smallest recent value, fading towards 0.
+
+    m[t] = max(x[t], keep · m[t - 1]) with keep = 1 - 1 / memory_steps, and the same for -x. A rare
+    packet is remembered where a mean would drown it. Nothing is learned, so no gradient passes.
+    """
+    keep = 1.0 - 1.0 / memory_steps
+    both = jnp.stack([x, -x], axis=2)  # [B, T, 2, F]
+
+    def step(held: Array, now: Array) -> tuple[Array, Array]:
+        held = jnp.maximum(now, keep * held)
+        return held, held
+
+    last, held = jax.lax.scan(step, state, jnp.swapaxes(both, 0, 1))
+    out = jnp.swapaxes(held, 0, 1).reshape(*x.shape[:2], -1)
+    return jax.lax.stop_gradient(out), jax.lax.stop_gradient(last)

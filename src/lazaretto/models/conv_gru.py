@@ -16,33 +16,38 @@ from lazaretto.models._layers import (
     deviation_start,
     gru,
     gru_init,
+    peak,
+    peak_start,
 )
 from lazaretto.types import Array, Model, Outputs
 
 __all__ = ["conv_gru"]
 
-_WIDTHS = (5, 3)  # steps that each convolution sees
+_WIDTH = 5  # steps that the convolution sees
 
 
 def conv_gru(
-    channels: int = 32, cut_channels: int = 16, hidden: int = 48, memory_steps: tuple[float, ...] = (64.0,)
+    channels: int = 32,
+    cut_channels: int = 16,
+    hidden: int = 48,
+    past_steps: float = 64.0,
+    peak_steps: float = 16.0,
 ) -> Model:
-    """Causal convolution on the device, GRU with carried state at the site, a score at every step.
+    """Own past and causal convolution on the device, GRU with carried state at the site, a score at every step.
 
-    The device feeds each reading and its deviation from the device's own past, once per entry of
-    `memory_steps` (time constants, in steps; empty for none), through conv(5) → GELU → conv(3).
-    The site runs GRU(hidden) and two heads: anomalous or not, and which kind.
+    The device looks at each reading, at its deviation from the device's own past (time constant
+    `past_steps`) and at the recent peaks of that deviation (fading with `peak_steps`); 0 leaves either
+    out. dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site runs GRU(hidden) and
+    two heads: anomalous or not, and which kind.
     """
-
-    def inputs_of(features: int) -> int:
-        return features * (1 + len(memory_steps))
+    parts = 1 + (past_steps > 0) + 2 * (peak_steps > 0)
 
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
         keys = jax.random.split(key, 5)
         return {
             "bottom": {
-                "first": conv_init(keys[0], _WIDTHS[0], inputs_of(features), channels),
-                "second": conv_init(keys[1], _WIDTHS[1], channels, cut_channels),
+                "first": dense_init(keys[0], parts * features, channels, gain=2.0**0.5),
+                "second": conv_init(keys[1], _WIDTH, channels, cut_channels),
             },
             "top": {
                 "gru": gru_init(keys[2], cut_channels, hidden),
@@ -52,20 +57,21 @@ def conv_gru(
         }
 
     def start(features: int, batch: int) -> tuple[Any, Any]:
-        pasts = tuple(deviation_start(features, batch) for _ in memory_steps)
-        tails = (
-            jnp.zeros((batch, _WIDTHS[0] - 1, inputs_of(features))),
-            jnp.zeros((batch, _WIDTHS[1] - 1, channels)),
-        )
-        return (pasts, tails), jnp.zeros((batch, hidden))
+        past, peaks = deviation_start(features, batch), peak_start(features, batch)
+        return (past, peaks, jnp.zeros((batch, _WIDTH - 1, channels))), jnp.zeros((batch, hidden))
 
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        pasts, (first_tail, second_tail) = state
-        own = [deviation(x, past, memory) for past, memory in zip(pasts, memory_steps, strict=True)]
-        seen = jnp.concatenate([x, *(out for out, _ in own)], axis=-1)
-        h, first_tail = conv(params["first"], seen, first_tail)
-        h, second_tail = conv(params["second"], jax.nn.gelu(h), second_tail)
-        return h, (tuple(past for _, past in own), (first_tail, second_tail))
+        past, peaks, tail = state
+        seen, own = [x], x
+        if past_steps > 0:
+            own, past = deviation(x, past, past_steps)
+            seen.append(own)
+        if peak_steps > 0:
+            held, peaks = peak(own, peaks, peak_steps)
+            seen.append(held)
+        h = jax.nn.gelu(dense(params["first"], jnp.concatenate(seen, axis=-1)))
+        h, tail = conv(params["second"], h, tail)
+        return h, (past, peaks, tail)
 
     def top(params: Any, h: Array, state: Any) -> tuple[Outputs, Any]:
         states, last = gru(params["gru"], jax.nn.gelu(h), state)

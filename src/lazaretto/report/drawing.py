@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +14,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from lazaretto.report.formats import fixed, percent
 from lazaretto.report.svg import COLOURS
 
-__all__ = ["Look", "bare", "key", "looks", "put", "span", "text_width", "ticks", "write"]
+__all__ = ["Line", "Look", "bare", "key", "looks", "put", "span", "text_width", "ticks", "write"]
+
+Line: TypeAlias = tuple[Sequence[float], Sequence[float]]  # xs, ys
+_PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,22 @@ def ticks(
     most: int = 5,
     *,
     shares: bool = False,
+    whole: bool = False,
 ) -> None:
     """Few ticks, at `at` or chosen; all with as many decimals as the finest needs; no tick marks.
 
-    shares: write 0.01 as 1 %.
+    shares: write 0.01 as 1 %. whole: ticks at whole numbers only.
     """
     side = plot.xaxis if axis == "x" else plot.yaxis
     low, high = plot.get_xlim() if axis == "x" else plot.get_ylim()
     places = (
         list(at)
         if at is not None
-        else list(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        else list(
+            MaxNLocator(
+                most, steps=[1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10], integer=whole
+            ).tick_values(low, high)
+        )
     )
     slack = 1e-9 * max(abs(low), abs(high), 1e-30)
     places = [place for place in places if low - slack <= place <= high + slack]
@@ -120,16 +129,21 @@ def span(
     return low, high
 
 
-def key(plot: Axes, entries: Sequence[tuple[str, Look]], *, right: bool, top: float, step: float) -> None:
-    """Names beside a piece of their line, one below the other, in the order given.
+def key(plot: Axes, entries: Sequence[tuple[str, Look]], lines: Sequence[Line]) -> tuple[bool, bool]:
+    """Names beside a piece of their line, in the order given, in the corner that the lines leave free.
 
-    right: stand at the right edge, else at the left. top: axes coordinate of the first name's middle;
-    step: axes units from one to the next.
+    lines: (xs, ys) in data coordinates, limits and scales of the axes being settled.
+    Returns whether the names stand at the right, and whether they stand low.
     """
-    across = plot.get_position().width * float(plot.figure.get_size_inches()[0]) * 96  # type: ignore[union-attr]
-    stroke, gap = 22 / across, 6 / across
+    box = plot.get_position()
+    size = plot.get_figure(root=True).get_size_inches() * 96  # type: ignore[union-attr]
+    across, down = float(box.width * size[0]), float(box.height * size[1])
+    stroke, gap, step = 22 / across, 6 / across, 18 / down
+    width = (text_width([name for name, _ in entries]) + 42) / across
+    right, low = _free_corner(plot, lines, width, step * len(entries) + 8 / down)
+    first = step * (len(entries) - 0.5) + 4 / down if low else 1 - step / 2 - 4 / down
     for place, (name, look) in enumerate(entries):
-        y = top - place * step
+        y = first - place * step
         x = 1 - stroke - gap if right else gap
         plot.plot(
             [x, x + stroke],
@@ -143,3 +157,24 @@ def key(plot: Axes, entries: Sequence[tuple[str, Look]], *, right: bool, top: fl
         beside = x - gap if right else x + stroke + gap
         weight = "bold" if look is _OURS else "normal"
         write(plot, beside, y, name, ha="right" if right else "left", color=look.colour, fontweight=weight)
+    return right, low
+
+
+def _free_corner(plot: Axes, lines: Sequence[Line], width: float, height: float) -> tuple[bool, bool]:
+    """(right, low) of the corner box of that size (axes units) through which the lines pass least."""
+    to_axes = plot.transData + plot.transAxes.inverted()
+    points: list[tuple[float, float]] = []
+    for xs, ys in lines:
+        placed = to_axes.transform([(x, y) for x, y in zip(xs, ys, strict=True)]).tolist() if len(xs) else []
+        for (x, y), (next_x, next_y) in itertools.pairwise(placed):
+            points += [(x + part * (next_x - x), y + part * (next_y - y)) for part in _PARTS]
+    corners = ((True, True), (False, True), (False, False), (True, False))
+
+    def crossed(corner: tuple[bool, bool]) -> int:
+        right, low = corner
+        return sum(
+            (x >= 1 - width if right else x <= width) and (y <= height if low else y >= 1 - height)
+            for x, y in points
+        )
+
+    return min(corners, key=crossed)

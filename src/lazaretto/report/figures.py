@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lazaretto.report.drawing import Look, bare, key, put, span, text_width, ticks
+from lazaretto.report.drawing import Line, Look, bare, key, put, span, text_width, ticks
 from lazaretto.report.formats import Triple, duration, interval_text, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -51,8 +51,8 @@ def forest(rows: Sequence[tuple[str, Triple, bool]], axis: str, wide: bool) -> F
     height = 26 if wide else 40
     names = [short(name, 26) for name, _, _ in rows]
     texts = [interval_text(value, decimals) for _, value, _ in rows]
-    left = text_width(names) + 14 if wide else 8
-    right = text_width(texts) + 6 if wide else 8
+    left = 1.08 * text_width(names) + 14 if wide else 8
+    right = 1.12 * text_width(texts) + 10 if wide else 8
     width = WIDE if wide else NARROW
     figure = sheet(width, height * len(rows) + 48)
     plot = axes(figure, left, 4, width - left - right, height * len(rows))
@@ -86,8 +86,8 @@ def dot_rows(labels: Sequence[str], dots: Sequence[Dots], axis: str, wide: bool)
     texts = [interval_text(value, 2) for value in dots[0].values]
     head = 26 + (0 if wide else 18 * ((len(dots) - 1) // 2))
     height = 12 + 11 * len(dots) if wide else 24 + 10 * len(dots)
-    left = text_width(names) + 14 if wide else 8
-    right = text_width(texts) + 6 if wide else 8
+    left = 1.08 * text_width(names) + 14 if wide else 8
+    right = 1.12 * text_width(texts) + 10 if wide else 8
     width = WIDE if wide else NARROW
     figure = sheet(width, head + height * len(names) + 44)
     plot = axes(figure, left, head, width - left - right, height * len(names))
@@ -149,7 +149,7 @@ def characteristic(roc: Sequence[Curve], pr: Sequence[Curve], rate: float, wide:
         plot.set_xlim(0, 1)
         plot.set_ylim(0, 1.01)
         _lines(plot, pr, reverse=True)
-        key(plot, [(c.name, c.look) for c in pr], right=False, top=0.06 + 0.062 * (len(pr) - 1), step=0.062)
+        key(plot, [(c.name, c.look) for c in pr], [(c.x, c.y) for c in pr])
         plot.set_xlabel("recall")
         y = 10 if beside or not roc else 10 + size + gap
         put(figure, left + size + gap if beside else left, y, "Precision at a recall", fontweight="bold")
@@ -165,6 +165,7 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
     limit = max(longest[int(0.98 * (len(longest) - 1))] * 1.15, 4.0) if longest else 10.0
     plot.set_xlim(0, limit)
     plot.set_ylim(0, 1.01)
+    drawn: list[Line] = []
     for line in sorted(lines, key=lambda line: line.look.width):
         xs, ys = [0.0], [0.0]
         for place, step in enumerate(line.steps, 1):
@@ -172,13 +173,14 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
             ys.append(place / line.campaigns)
         xs.append(limit)
         ys.append(ys[-1])
+        drawn.append((xs, ys))
         plot.step(
             xs, ys, where="post", color=line.look.colour, linestyle=line.look.dash, linewidth=line.look.width
         )
     plot.grid(True)
     ticks(plot, "x", most=8 if wide else 5)
     ticks(plot, "y", (0, 0.25, 0.5, 0.75, 1))
-    key(plot, [(d.name, d.look) for d in lines], right=True, top=0.08 + 0.08 * (len(lines) - 1), step=0.08)
+    key(plot, [(d.name, d.look) for d in lines], drawn)
     unit = "" if seconds is None else f"; one step is {duration(seconds)}"
     plot.set_xlabel(f"steps from onset to first alarm{unit}")
     put(figure, left, 10, "Share of attacks detected", fontweight="bold")
@@ -195,10 +197,9 @@ def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | Non
     _lines(plot, curves)
     if smallest is not None:
         ticks(plot, "x", [10.0**power for power in range(-5, 1)], shares=True)
-    plot.axvline(rate, color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
-    key(
-        plot, [(c.name, c.look) for c in curves], right=True, top=0.06 + 0.062 * (len(curves) - 1), step=0.062
-    )
+    right, low = key(plot, [(c.name, c.look) for c in curves], [(c.x, c.y) for c in curves])
+    top = 1.0 if right or low else 0.95 - 0.06 * len(curves)  # not through the names
+    plot.axvline(rate, ymax=top, color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
     scale = "" if smallest is None else " (logarithmic)"
     plot.set_xlabel(f"share of false positives{scale}")
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from lazaretto.report.drawing import bare, key, looks, put, span, text_width, ticks
+from lazaretto.report.drawing import Line, bare, key, looks, put, span, text_width, ticks
 from lazaretto.report.formats import fixed, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
 __all__ = ["Bar", "Story", "bars", "learning", "learning_by_site", "timeline"]
-
-Line = tuple[Sequence[float], Sequence[float]]  # rounds, values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ def learning(panels: Sequence[tuple[str, Sequence[Line], Line]], wide: bool) -> 
             fontweight="bold",
             annotation_clip=False,
         )
-        ticks(plot, "x", most=6 if wide else 5)
+        ticks(plot, "x", most=6 if wide else 5, whole=True)
         ticks(plot, "y", most=5)
         plot.set_xlabel("round")
         put(figure, x, y - 14, title, fontweight="bold")
@@ -135,13 +133,15 @@ def timeline(story: Story, unit: str, wide: bool) -> Figure:
         for begin, end in attacks:
             plot.axvspan(begin, end, color=COLOURS["band"], linewidth=0)
             if place == 0 and end == last_attack:
+                alarmed = story.alarms[0]
+                left_side = alarmed is not None and alarmed > (begin + end) / 2
                 plot.annotate(
                     "attack",
-                    (end, 0.02),
+                    (begin if left_side else end, 0.02),
                     xycoords=plot.get_xaxis_transform(),
-                    xytext=(-5, 0),
+                    xytext=(5 if left_side else -5, 0),
                     textcoords="offset points",
-                    ha="right",
+                    ha="left" if left_side else "right",
                     va="bottom",
                 )
         plot.step(
@@ -170,7 +170,7 @@ def timeline(story: Story, unit: str, wide: bool) -> Figure:
                 clip_on=False,
             )
         ticks(plot, "y", (0, 0.5, 1))
-        ticks(plot, "x", most=8 if wide else 5)
+        ticks(plot, "x", most=8 if wide else 5, whole=True)
         said = COLOURS["soft" if alarm is None else "alarm"]
         above = 36 if story.said[place] and not wide else 14
         put(figure, left, top - above, name, color=look[name].colour, fontweight="bold")
@@ -246,17 +246,11 @@ def _many(
     for _, line in sites:
         plot.plot(*line, color=COLOURS["other"], linewidth=0.5, alpha=0.5)
     plot.plot(*mean, color=COLOURS["ours"], linewidth=2.2)
-    ticks(plot, "x", most=7 if wide else 5)
+    ticks(plot, "x", most=7 if wide else 5, whole=True)
     ticks(plot, "y")
     plot.set_xlabel("round")
     look = looks(["mean"], "mean")["mean"]
-    key(
-        plot,
-        [(f"mean of {len(sites)} sites", look)],
-        right=True,
-        top=0.08 if what == "AUROC" else 0.92,
-        step=0.1,
-    )
+    key(plot, [(f"mean of {len(sites)} sites", look)], [*(line for _, line in sites[:24]), mean])
     put(figure, left, 10, f"Validation {what} by site", fontweight="bold")
     return figure
 

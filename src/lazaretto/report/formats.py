@@ -35,7 +35,7 @@ _LARGEST = 1e18
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """A value with its 95 % interval; `low` and `high` are None where there is no interval."""
+    """A value with its 95\u202f% interval; `low` and `high` are None where there is no interval."""
 
     value: float
     low: float | None = None
@@ -188,9 +188,9 @@ def duration(seconds: Any) -> str:
         return f"{minus}{size:.{1 if size >= 9.95 else 2}f}{space}s"
     whole = round(size)
     if whole < 3600:
-        return f"{minus}{whole // 60}{space}min {whole % 60}{space}s"
+        return f"{minus}{whole // 60}{space}min" + (f" {whole % 60}{space}s" if whole % 60 else "")
     minutes = round(size / 60)
-    return f"{minus}{minutes // 60}{space}h {minutes % 60}{space}min"
+    return f"{minus}{minutes // 60}{space}h" + (f" {minutes % 60}{space}min" if minutes % 60 else "")
 
 
 def short(text: Any, limit: int) -> str:

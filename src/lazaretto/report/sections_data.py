@@ -43,10 +43,7 @@ def sheet_of_data(log: Log) -> Section:
     pairs = [
         ("Source", words(data.get("source") or NOT_AVAILABLE)),
         ("Modality", words(data.get("modality") or NOT_AVAILABLE)),
-        (
-            "One step",
-            f"{step}, {duration(length)} on average" if length and duration(length) not in step else step,
-        ),
+        ("One step", _step(step, length)),
         (
             "Features",
             f"{len(features)}: {', '.join(words(f) for f in features)}" if features else NOT_AVAILABLE,
@@ -61,6 +58,13 @@ def sheet_of_data(log: Log) -> Section:
     ]
     blocks += [Text(text=str(note), tone="note") for note in items(data.get("notes"))]
     return Section(name="data", title="Data sheet", nav="Data", blocks=tuple(blocks))
+
+
+def _step(step: str, seconds: float | None) -> str:
+    """What a step is, with its length where the words do not say it."""
+    length = duration(seconds)
+    plain = length.replace("\u202f", " ")
+    return step if seconds is None or plain in step else f"{step}, {length} on average"
 
 
 def _splits(data: dict[str, Any]) -> Grid | None:

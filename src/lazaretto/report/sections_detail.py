@@ -48,7 +48,9 @@ def by_family(log: Log) -> Section:
         ("leave_one_family_out", "AUROC for a family that nobody trained on", "AUROC", "auroc"),
     ):
         name, title, axis, inner = part
-        names = families(ours.get(name))
+        known = families(ours.get(name))
+        classes = [family for family in families(log.first("data").get("classes")) if family in known]
+        names = list(dict.fromkeys([*classes, *known]))
         values = {
             system: {family: triple(_inside(mapping(body.get(name)).get(family), inner)) for family in names}
             for system, body in found.items()
@@ -79,9 +81,7 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
         f"Ours is highest for {words(present[0])}, {interval_text(ours[present[0]], 2)}, and lowest for "
         f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
     )
-    caption = (
-        "Bars are 95 % intervals; the numbers are ours. Families from the easiest for ours to the hardest."
-    )
+    caption = "Bars are 95\u202f% intervals; the numbers are ours. Families from easiest to hardest for ours."
     return picture(
         f"family-{name.split('_')[0]}",
         (title, caption, finding),
@@ -231,4 +231,4 @@ def _half(steps: tuple[float, ...], campaigns: int) -> str:
 
 def _median(steps: tuple[float, ...], campaigns: int) -> str:
     place = -(-campaigns // 2) - 1
-    return fixed(steps[place], 0) if place < len(steps) else "not half detected"
+    return fixed(steps[place], 0) if place < len(steps) else "never"

@@ -134,8 +134,8 @@ def _forest(scored: list[tuple[str, Triple]]) -> Picture:
     best = system_name(scored[0][0])
     title = "AUROC of every system"
     caption = (
-        "Dots are estimates, bars 95 % intervals over units and seeds. Whether two systems differ is not to "
-        "be read from bars that overlap, but from the paired differences below."
+        "Dots are estimates, bars 95\u202f% intervals over units and seeds. Bars that overlap do not tell "
+        "whether two systems differ; the paired differences below do."
     )
     finding = f"The highest of {len(scored)} estimates is that of {best}, {interval_text(scored[0][1])}"
     finding += f"; ours is number {rank}, {interval_text(dict(scored)[OURS])}." if rank > 1 else "."
@@ -174,7 +174,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
                 )
             )
     note = "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
-    note += "Thresholds come from validation units, never from test. Small figures: 95 % interval."
+    note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
     return Grid(
         caption="Every metric of every system",
         first="System",
@@ -202,7 +202,7 @@ def _paired(log: Log) -> Grid | None:
         caption="Paired differences, ours minus the other, and their targets",
         first="Question",
         columns=(
-            Column(title="Difference", hint="95 % interval"),
+            Column(title="Difference", hint="95\u202f% interval"),
             Column(title="Target"),
             Column(title="Holds?", numeric=False),
         ),
@@ -238,7 +238,7 @@ def _floors(log: Log) -> Grid | None:
         caption="Is the data hard enough to be judged on?",
         first="Question",
         columns=(
-            Column(title="Value", hint="95 % interval"),
+            Column(title="Value", hint="95\u202f% interval"),
             Column(title="Target"),
             Column(title="Holds?", numeric=False),
         ),
@@ -297,7 +297,7 @@ def _margins(log: Log) -> Grid | None:
         caption="Margin over the best deep baseline of each metric",
         first="Metric",
         columns=(
-            Column(title="Ours minus it", hint="95 % interval"),
+            Column(title="Ours minus it", hint="95\u202f% interval"),
             Column(title="Ours is", numeric=False),
         ),
         rows=tuple(rows),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lazaretto.report.blocks import STAYS, Block, Cell, Code, Column, Facts, Grid, Picture, Row, Section, Text
-from lazaretto.report.figures_run import Bar, Line, Story, bars, learning, learning_by_site, timeline
+from lazaretto.report.drawing import Line
+from lazaretto.report.figures_run import Bar, Story, bars, learning, learning_by_site, timeline
 from lazaretto.report.formats import (
     NOT_AVAILABLE,
     bytes_exact,
@@ -242,7 +243,10 @@ def bytes_by_link(log: Log) -> Section:
         if spread == 0
         else f" Other seeds differ by at most {percent(spread)}."
     )
-    caption = f"One training, seed {seed}, all rounds and sites together.{others} Counted in simulation."
+    caption = (
+        f"One training, seed {seed}, all rounds and sites together.{others} Counted in simulation. "
+        "↑ goes up towards the coordinator, ↓ comes back."
+    )
     finding = (
         f"Inside the hospitals {bytes_human(total['device-site'])}, between sites and coordinator "
         f"{bytes_human(total['site-coordinator'])}."

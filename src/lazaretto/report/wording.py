@@ -133,12 +133,6 @@ def against(difference: Triple, metric: Metric) -> str:
     return "better" if better else "worse" if worse else "no difference can be shown"
 
 
-def judged_only(log: Log) -> bool:
-    """Whether a model that was trained elsewhere is judged here on data it never saw."""
-    train = mapping(mapping(log.first("data").get("splits")).get("train"))
-    return not log.all("round") and number(train.get("units")) == 0
-
-
 def headline_seeds(log: Log) -> int:
     """Seeds that a headline needs."""
     plan = mapping(mapping(log.last("run").get("plan")).get("run"))
@@ -161,10 +155,16 @@ def verdict(log: Log) -> str:
     return " ".join(part for part in parts if part)
 
 
+def _judged_only(log: Log) -> bool:
+    """Whether a model that was trained elsewhere is judged here on data it never saw."""
+    train = mapping(mapping(log.first("data").get("splits")).get("train"))
+    return not log.all("round") and number(train.get("units")) == 0
+
+
 def _trained(log: Log) -> str:
     sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
     source = words(log.first("data").get("source") or "the data")
-    if judged_only(log):
+    if _judged_only(log):
         return f"A trained detector is judged here on {source}, data that it never saw."
     who = (
         f"{_spelled(len(sites)).capitalize()} sites"
@@ -179,7 +179,7 @@ def _trained(log: Log) -> str:
 
 def _quality(log: Log, ours: dict[str, Any]) -> str:
     units = number(mapping(mapping(log.first("data").get("splits")).get("test")).get("units"))
-    each = " a seed" if len(log.all("data")) > 1 else ""
+    each = " per seed" if len(log.all("data")) > 1 else ""
     where = (
         f"On {count(units)} test units{each} that took no part in training" if units else "On the test data"
     )
@@ -277,6 +277,9 @@ def _targets(log: Log) -> str:
     }
     if len(rows) == 1:
         return f"The one target ({rows[0].name}) is {phrases[rows[0].state]}."
+    states = {row.state for row in rows}
+    if len(states) == 1:
+        return f"All {_spelled(len(rows))} targets are {phrases[states.pop()]}."
     parts = []
     for state, phrase in phrases.items():
         found = [_titled(row, rows) for row in rows if row.state == state]
