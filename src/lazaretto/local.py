@@ -42,7 +42,8 @@ class LocalTraining:
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     pseudo_attacks: share of quiet streams, in [0, 1), that get a made-up campaign (see `disturb`).
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
-    a whole and to every step: a device's level is no evidence, and steps are few (see `jitter`).
+    a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
+    [0, 1). All three are noise against learning devices and families by heart (see `jitter`).
     """
 
     window: int
@@ -53,15 +54,19 @@ class LocalTraining:
     pseudo_attacks: float = 0.0
     level_noise: float = 0.0
     step_noise: float = 0.0
+    feature_dropout: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     synchronise: Literal["round", "step"] = "round"
 
 
 class SiteData(NamedTuple):
-    """One site's training data. x [D, U, L, F], y [D, U, L] int32, weight [D, U, L] float32 (0 pads),
-    units [] int32 (largest number of real units on a device; they come first), class_weight [K + 2], the last for
-    anomalies of unknown kind (y = -1)."""
+    """One site's training data.
+
+    x [D, U, L, F], y [D, U, L] int32, weight [D, U, L] float32 (0 pads),
+    units [] int32 (largest number of real units on a device; they come first),
+    class_weight [K + 2], the last for anomalies of unknown kind (y = -1).
+    """
 
     x: Array
     y: Array
@@ -94,7 +99,8 @@ def parameter_count(model: Model, features: int, kinds: int) -> int:
 def detection_loss(outputs: Any, y: Array, weight: Array, class_weight: Array, temporal: float) -> Array:
     """Class-balanced cross-entropy of "anomalous?" and "which kind?" + temporal consistency.
 
-    y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2] (Cui et al. 2019, arXiv:1901.05555).
+    y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2]
+    (Cui et al. 2019, arXiv:1901.05555).
     Temporal consistency: neighbouring steps with the same label should agree in representation and
     in probability. A batch without any weight has loss 0.
     """
@@ -162,7 +168,9 @@ def optimiser_of(training: LocalTraining, learning_rate: Array | float) -> optax
     return optax.chain(optax.clip_by_global_norm(training.clip_norm), step)
 
 
-def local_start(model: Model, training: LocalTraining, vector: Array, unravel: Any, devices: int) -> LocalState:
+def local_start(
+    model: Model, training: LocalTraining, vector: Array, unravel: Any, devices: int
+) -> LocalState:
     """A site's state before its first round."""
     params, optimiser = unravel(vector), optimiser_of(training, 0.0)
     one = optimiser.init(params["bottom"])
@@ -194,11 +202,18 @@ def disturb(x: Array, y: Array, weight: Array, key: Array, share: float) -> tupl
     return x + height[..., None] * shift[..., None, :], jnp.where(under_way & (weight > 0), -1, y)
 
 
-def jitter(x: Array, key: Array, level: float, step: float) -> Array:
-    """x [..., L, F] with one offset per stream and feature (sd `level`) and one per step (sd `step`)."""
-    level_key, step_key = jax.random.split(key)
-    offset = level * jax.random.normal(level_key, (*x.shape[:-2], 1, x.shape[-1]))
-    return x + offset + step * jax.random.normal(step_key, x.shape)
+def jitter(x: Array, key: Array, training: LocalTraining) -> Array:
+    """x [..., L, F] with an offset per stream and feature, noise per step, and some features hidden.
+
+    A hidden feature stays at 0 (its median over all sites) for the whole stream, so an attack must be
+    recognised by any subset of what it changes. Each stream hides its own share, uniform up to the largest.
+    """
+    keys = jax.random.split(key, 4)
+    lead, features = x.shape[:-2], x.shape[-1]
+    offset = training.level_noise * jax.random.normal(keys[0], (*lead, 1, features))
+    noisy = x + offset + training.step_noise * jax.random.normal(keys[1], x.shape)
+    share = jax.random.uniform(keys[2], (*lead, 1, 1), maxval=max(training.feature_dropout, 1e-6))
+    return noisy * (jax.random.uniform(keys[3], (*lead, 1, features)) >= share)
 
 
 def make_site_round(
@@ -218,7 +233,7 @@ def make_site_round(
         optimiser = optimiser_of(training, rate)
         params = unravel(state.vector)
         bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
-        start_bottom, start_top = model.start(features, size)
+        start_bottom, _ = model.start(features, size)
         start = (
             jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), start_bottom),
             model.start(features, devices * size)[1],
@@ -231,9 +246,9 @@ def make_site_round(
             take = jax.vmap(lambda values, row: values[row])
             x, y, weight = take(data.x, rows), take(data.y, rows), take(data.weight, rows)
             bottoms, top, bottom_opt, top_opt, total, key, _ = carry
-            if training.level_noise or training.step_noise:
+            if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)
-                x = jitter(x, jitter_key, training.level_noise, training.step_noise)
+                x = jitter(x, jitter_key, training)
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
                 x, y = disturb(x, y, weight, disturb_key, training.pseudo_attacks)

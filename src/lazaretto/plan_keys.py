@@ -39,6 +39,7 @@ Baseline: TypeAlias = Literal[
     "pooled",
     "gradient_boosting",
     "logistic_regression",
+    "rate_threshold",
     "gru",
     "cnn",
     "autoencoder",
@@ -208,6 +209,9 @@ class TrainPlan(_Section):
     )
     step_noise: Annotated[float, Ge(0)] = Field(
         default=0.0, description="Noise added to every training step, in scaled units."
+    )
+    feature_dropout: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0, description="Largest share of the features that is hidden from a training stream."
     )
     temporal_consistency: Annotated[float, Ge(0)] = Field(
         default=0.1, description="Weight of the temporal consistency term of the loss."

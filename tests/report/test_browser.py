@@ -17,7 +17,8 @@ pytestmark = [
 ]
 
 # A page beside the report measures it in a frame of a given width; the report itself runs no script.
-MEASURE = """<!DOCTYPE html><body><iframe src="report.html" style="width:{width}px;height:900px;border:0"></iframe>
+MEASURE = """<!DOCTYPE html><body>
+<iframe src="report.html" style="width:{width}px;height:900px;border:0"></iframe>
 <script>
 addEventListener("load", () => {{
   const page = document.querySelector("iframe").contentDocument;

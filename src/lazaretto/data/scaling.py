@@ -66,7 +66,8 @@ def bucket_counts(x: Float, valid: NDArray[np.bool_]) -> Int:
     counts = np.stack(
         [np.bincount(_bucket(values[:, f]), minlength=BUCKETS) for f in range(x.shape[-1])]
     ).astype(np.int64)
-    return counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    normalised: Int = counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return normalised
 
 
 def sum_counts(counts: Sequence[Int]) -> Int:
@@ -81,7 +82,8 @@ def sum_counts(counts: Sequence[Int]) -> Int:
                 found=f"shape {site.shape}, least {site.min()}, largest total {site.sum(axis=1).max()}",
                 way_out=f"counts are >= 0 and add up to at most {TOTAL} per feature",
             )
-    return np.sum(np.stack(counts), axis=0)
+    total: Int = np.sum(np.stack(counts), axis=0)
+    return total
 
 
 def scaling_from_counts(counts: Int) -> Scaling:
@@ -93,7 +95,8 @@ def scaling_from_counts(counts: Int) -> Scaling:
     cumulative = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def quantile(q: float) -> NDArray[np.float64]:
-        return values[np.minimum((cumulative < q - 1e-9).sum(axis=1), BUCKETS - 1)]
+        found: NDArray[np.float64] = values[np.minimum((cumulative < q - 1e-9).sum(axis=1), BUCKETS - 1)]
+        return found
 
     scale = np.zeros(len(counts))
     for tail in (0.05, 0.01, 1e-5):
@@ -104,4 +107,5 @@ def scaling_from_counts(counts: Int) -> Scaling:
 def apply_scaling(scaling: Scaling, x: Float) -> Float:
     """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; the same shape."""
     z = (x - scaling.center) / scaling.scale
-    return np.clip(np.sign(z) * np.log1p(np.abs(z)), -_LIMIT, _LIMIT).astype(np.float32)
+    scaled: Float = np.clip(np.sign(z) * np.log1p(np.abs(z)), -_LIMIT, _LIMIT).astype(np.float32)
+    return scaled

@@ -1,4 +1,4 @@
-"""Who holds which unit: natural keys, by unit, label skew, quantity skew, feature shift, families withheld."""
+"""Who holds which unit: natural keys, by unit, skewed in labels or size, shifted, families withheld."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["Partition", "partition", "shift_features", "withhold"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
     """site [u] of each stream (0 .. S - 1), site_names S, withheld [S, K + 1] bool: families that the
-    site never has in training or validation."""
+    site never has in training or validation.
+    """
 
     site: Int
     site_names: tuple[str, ...]
@@ -103,9 +104,9 @@ def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, P
             way_out="withhold fewer families than there are, with two sites or more",
         )
     withheld = np.zeros_like(parts.withheld)
-    for site in range(sites):
+    for place in range(sites):
         for extra in range(families):
-            withheld[site, 1 + (site + extra) % kinds] = True
+            withheld[place, 1 + (place + extra) % kinds] = True
     if withheld[:, 1:].all(axis=0).any():
         lost = int(np.flatnonzero(withheld[:, 1:].all(axis=0))[0]) + 1
         raise DataError(

@@ -95,4 +95,5 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
 
 def family_of(data: Streams) -> Int:
     """[u] class of the attack that a stream carries (the largest index if several), 0 for none."""
-    return np.where(data.valid, data.y, 0).max(axis=1)
+    carried: Int = np.where(data.valid, data.y, 0).max(axis=1)
+    return carried

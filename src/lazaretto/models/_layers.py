@@ -14,7 +14,18 @@ import jax.numpy as jnp
 
 from lazaretto.types import Array
 
-__all__ = ["conv", "conv_init", "dense", "dense_init", "deviation", "deviation_start", "gru", "gru_init", "peak", "peak_start"]
+__all__ = [
+    "conv",
+    "conv_init",
+    "dense",
+    "dense_init",
+    "deviation",
+    "deviation_start",
+    "gru",
+    "gru_init",
+    "peak",
+    "peak_start",
+]
 
 
 def dense_init(key: Array, inputs: int, outputs: int, gain: float = 1.0) -> dict[str, Array]:

@@ -50,6 +50,4 @@ def autoencoder(context_steps: int = 8, hidden: int = 48, code: int = 8) -> Mode
         normal = weight * (y == 0)
         return jnp.sum(normal * outputs.extra) / jnp.maximum(jnp.sum(normal), 1.0)
 
-    return Model(
-        name="autoencoder", init=init, start=start, bottom=bottom, top=top, loss=loss, split=False
-    )
+    return Model(name="autoencoder", init=init, start=start, bottom=bottom, top=top, loss=loss, split=False)

@@ -33,7 +33,7 @@ def conv_gru(
     past_steps: float = 64.0,
     peak_steps: float = 16.0,
 ) -> Model:
-    """Own past and causal convolution on the device, GRU with carried state at the site, a score at every step.
+    """Own past and causal convolution on the device, GRU at the site, a score at every step.
 
     The device looks at each reading, at its deviation from the device's own past (time constant
     `past_steps`) and at the recent peaks of that deviation (fading with `peak_steps`); 0 leaves either

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import jax
@@ -20,10 +21,8 @@ def use_all_cores(cache: str | None = None) -> int:
     A second call, or one after JAX has started, changes nothing. `cache` is a folder for compiled
     programs (JAX's persistent cache; also settable by JAX_COMPILATION_CACHE_DIR).
     """
-    try:
+    with contextlib.suppress(RuntimeError):  # JAX has started: keep what it has
         jax.config.update("jax_num_cpu_devices", cores())
-    except RuntimeError:  # JAX has started: keep what it has
-        pass
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -28,7 +28,16 @@ from lazaretto.run.journal import Journal, Show, close_journal, open_journal, qu
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
-from lazaretto.run.systems import WINDOWED, Bench, Job, centralised, federated, local_only, make_bench, windowed
+from lazaretto.run.systems import (
+    WINDOWED,
+    Bench,
+    Job,
+    centralised,
+    federated,
+    local_only,
+    make_bench,
+    windowed,
+)
 from lazaretto.types import TEST
 
 __all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
@@ -52,7 +61,9 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     try:
         _run(plan, journal, began)
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped", found=f"what was finished is in {out}", way_out="go on with --resume") from error
+        raise Interrupted(
+            "stopped", found=f"what was finished is in {out}", way_out="go on with --resume"
+        ) from error
 
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:
@@ -118,20 +129,21 @@ def _train(bench: Bench) -> tuple[dict[str, list[SeedScores]], LeftOut, Any, lis
             systems[name] = scored[: len(seeds)]
             for job, scores in zip(out_jobs, scored[len(seeds) :], strict=True):
                 leave(name, job, scores)
-    names = [name for name in WINDOWED if name in asked]
-    if names and bench.prepared[0].rate_column is not None:
-        names.append("rate_threshold")
+    rated = bench.prepared[0].rate_column is not None
+    names = [name for name in WINDOWED if name in asked and (rated or name != "rate_threshold")]
     for place in seeds:
         for name, scores in windowed(bench, Job(place=place), names).items():
             systems.setdefault(name, []).append(scores)
     for job in out_jobs:
-        for name, scores in windowed(bench, job, [n for n in names if n != "rate_threshold"]).items():
+        for name, scores in windowed(
+            bench, job, [name for name in names if name != "rate_threshold"]
+        ).items():
             leave(name, job, scores)
     return systems, left, ours[0][1], [rows for _, _, rows in ours]
 
 
 def _left_out_families(bench: Bench) -> list[int]:
-    """Families that can be left out: present in the test units of every judged seed, with others left to learn."""
+    """Families that every judged seed tests, where others are left to learn from."""
     plan = bench.plan
     if not plan.evaluate.leave_one_family_out:
         return []
@@ -230,7 +242,7 @@ def _save_model(
 def _timeline(
     prepared: Prepared, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol
 ) -> dict[str, Any] | None:
-    """One worked case: among detected campaigns of the first seed, the one of median latency (then lowest index)."""
+    """One worked case: of the first seed's detected campaigns, the one of median latency."""
     part = select(prepared.data, prepared.data.split == TEST)
     scores = systems[OURS][0]
     if scores.validation is None:
@@ -238,11 +250,11 @@ def _timeline(
     operating = operating_points(scores.validation, protocol)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
     cases = []
-    for row in np.flatnonzero(((part.y > 0) & part.valid).any(axis=1)):
+    for row in map(int, np.flatnonzero(((part.y > 0) & part.valid).any(axis=1))):
         attacked = np.flatnonzero((part.y[row] > 0) & part.valid[row])
         alarms = attacked[scores.test.score[row, attacked] > threshold]
         if alarms.size:
-            cases.append((int(alarms[0] - attacked[0]), int(row), attacked))
+            cases.append((int(alarms[0] - attacked[0]), row, attacked))
     if not cases:
         return None
     _, row, attacked = sorted(cases, key=lambda case: case[:2])[len(cases) // 2]
@@ -255,6 +267,7 @@ def _timeline(
         return [float(p) for p in probability(platt, theirs.test.score[row, steps])]
 
     site = int(part.site[row])
+    others = [name for name in ("gradient_boosting",) if name in systems]
     return {
         "unit": f"unit {int(part.unit[row])}",
         "site": prepared.site_names[site],
@@ -265,9 +278,18 @@ def _timeline(
         "steps": [int(step) for step in steps],
         "truth": [int(part.y[row, step] > 0) for step in steps],
         "score": chances(OURS),
-        "threshold": float(probability(operating.platt[EVERYONE], np.array([threshold]))[0]),
-        "others": {name: chances(name) for name in ("gradient_boosting",) if name in systems},
+        "threshold": _alarm_chance(scores, protocol),
+        "others": {name: chances(name) for name in others},
+        "other_thresholds": {name: _alarm_chance(systems[name][0], protocol) for name in others},
     }
+
+
+def _alarm_chance(scores: SeedScores, protocol: Protocol) -> float:
+    """The system's alarm threshold as a probability."""
+    assert scores.validation is not None  # noqa: S101
+    operating = operating_points(scores.validation, protocol)
+    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
+    return float(probability(operating.platt[EVERYONE], np.array([threshold]))[0])
 
 
 def write_metrics(
@@ -321,5 +343,6 @@ def write_metrics(
     journal.record("metrics", metrics)
     finished = {"seconds": time.perf_counter() - began, "peak_bytes": int(peak), "interrupted": False}
     journal.record("finished", finished)
-    write_whole(journal.folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n")
-
+    write_whole(
+        journal.folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n"
+    )

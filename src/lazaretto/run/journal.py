@@ -72,7 +72,9 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show) -> Journal:
             )
         if text.read_bytes() != written:
             raise InputError(
-                "the folder was made from another plan", found=text, way_out="use the same plan, or another --out"
+                "the folder was made from another plan",
+                found=text,
+                way_out="use the same plan, or another --out",
             )
         seen = {
             (record.kind, *(record.body.get(name) for name in _IDENTITY[record.kind]))
@@ -91,7 +93,9 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show) -> Journal:
         parts.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            "cannot make the output folder", found=f"{folder}: {error.strerror}", way_out="choose another --out"
+            "cannot make the output folder",
+            found=f"{folder}: {error.strerror}",
+            way_out="choose another --out",
         ) from error
     write_whole(text, written)
     runlog.create(log)

@@ -140,7 +140,9 @@ def _score(arrays: Mapping[str, Any], meta: Mapping[str, Any], data: Streams) ->
             way_out="use a folder that a finished run wrote",
         )
     scaled = apply_scaling(Scaling(arrays["center"], arrays["scale"]), data.x)
-    return score_streams(program, arrays["vector"], np.where(data.valid[..., None], scaled, 0).astype(np.float32))
+    return score_streams(
+        program, arrays["vector"], np.where(data.valid[..., None], scaled, 0).astype(np.float32)
+    )
 
 
 def _sheet(
@@ -151,7 +153,10 @@ def _sheet(
     units = len(np.unique(data.unit))
     attacked = int((data.y[data.valid] > 0).sum())
     families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
-    notes = [*table.notes, "Everything here is test data: thresholds and calibration come from the training run."]
+    notes = [
+        *table.notes,
+        "Everything here is test data: thresholds and calibration come from the training run.",
+    ]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
     nothing = {"units": 0, "steps": 0, "attacked_steps": 0}

@@ -27,13 +27,15 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "bottom": ("device-site", "down", "the device's part of the model"),
     "trained bottom": ("device-site", "up", "the device's part of the model after a round"),
 }
-LEAVES_THE_SITE = tuple(kind for kind, (link, way, _) in KINDS.items() if link == "site-coordinator" and way == "up")
+LEAVES_THE_SITE = tuple(
+    kind for kind, (link, way, _) in KINDS.items() if (link, way) == ("site-coordinator", "up")
+)
 
 
-class Count(NamedTuple):
+class _Passed(NamedTuple):
     """How often a kind of message passed, and its bytes on the wire, frames included."""
 
-    count: int
+    messages: int
     size_bytes: int
 
 
@@ -42,7 +44,7 @@ class Post:
 
     def __init__(self, tap: Callable[[Message], None] | None = None) -> None:
         self._tap = tap
-        self._counts: dict[str, Count] = {}
+        self._counts: dict[str, _Passed] = {}
 
     def send(
         self, kind: str, sender: str, receiver: str, round_number: int, payload: Mapping[str, Array]
@@ -56,8 +58,8 @@ class Post:
 
     def count(self, kind: str, messages: int, size_bytes: int) -> None:
         """Count messages that passed inside the compiled program."""
-        before = self._counts.get(kind, Count(0, 0))
-        self._counts[KINDS[kind] and kind] = Count(before.count + messages, before.size_bytes + size_bytes)
+        before = self._counts.get(kind, _Passed(0, 0))
+        self._counts[kind] = _Passed(before.messages + messages, before.size_bytes + size_bytes)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each kind that passed, as in the run log's record `messages`."""
@@ -67,19 +69,19 @@ class Post:
                 "link": KINDS[kind][0],
                 "direction": KINDS[kind][1],
                 "content": KINDS[kind][2],
-                "count": count.count,
-                "bytes": count.size_bytes,
+                "count": passed.messages,
+                "bytes": passed.size_bytes,
             }
-            for kind, count in sorted(self._counts.items())
+            for kind, passed in sorted(self._counts.items())
         ]
 
     def restore(self, rows: list[dict[str, Any]]) -> None:
         """Go on from the rows of an interrupted run."""
-        self._counts = {row["kind"]: Count(row["count"], row["bytes"]) for row in rows}
+        self._counts = {row["kind"]: _Passed(row["count"], row["bytes"]) for row in rows}
 
     def link_bytes(self, link: Literal["device-site", "site-coordinator"]) -> int:
         """Bytes over one link so far, both directions."""
-        return sum(count.size_bytes for kind, count in self._counts.items() if KINDS[kind][0] == link)
+        return sum(passed.size_bytes for kind, passed in self._counts.items() if KINDS[kind][0] == link)
 
 
 def _message(

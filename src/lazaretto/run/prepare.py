@@ -67,7 +67,7 @@ def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
     source, table = load_table(plan, seed)
     table = assign_splits(table, plan.split.by, plan.split.validation, plan.split.test, seed)
     table, removed = remove_duplicates(table)
-    leaks = _refuse_leaks(table)
+    leaks = _leak_notes(table)
     data = streams(table, plan.data.modality)
     sites = plan.sites
     parts = partition(
@@ -108,9 +108,13 @@ def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[A
     return [np.flatnonzero(use & (data.site == site)) for site in range(len(prepared.site_names))]
 
 
-def _refuse_leaks(table: Table) -> list[str]:
+def _leak_notes(table: Table) -> list[str]:
     """Findings on the features that are kept; they go into the data sheet as notes."""
-    return [f"suspected leak: {finding}" for finding in table_findings(table)]
+    return [
+        f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
+        for finding in table_findings(table)
+        if finding.dropped is None
+    ]
 
 
 def _agree_scaling(data: Streams, parts: Partition, post: Post) -> Scaling:

@@ -15,7 +15,7 @@ __all__ = ["display", "human_bytes"]
 
 
 def human_bytes(count: float) -> str:
-    """"1.2 MB"; powers of 1000."""
+    """Bytes for people, such as 1.2 MB; powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -89,6 +89,8 @@ def _lines(screen: Console) -> Show:
         if event == "stage":
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
         elif event == "round" and body["round"] % max(1, body["rounds"] // 4) == 0:
-            screen.print(f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}")
+            screen.print(
+                f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}"
+            )
 
     return show

@@ -36,7 +36,9 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise LazarettoError(
-            f"cannot write {path.name}", found=error.strerror, way_out=f"free space or rights in {path.parent}"
+            f"cannot write {path.name}",
+            found=error.strerror,
+            way_out=f"free space or rights in {path.parent}",
         ) from error
 
 

@@ -65,7 +65,8 @@ def compile_program(
 
     def stream(state: LocalState, data: SiteData, keys: Array, rate: Array) -> tuple[LocalState, Array]:
         def step(_: None, site: Any) -> tuple[None, Any]:
-            return None, one(*site, rate)
+            site_state, site_data, key = site
+            return None, one(site_state, site_data, key, rate)
 
         new, loss = jax.lax.scan(step, None, (state, data, keys))[1]
         return new, loss
@@ -132,7 +133,8 @@ def class_weights(y: Int, valid: NDArray[np.bool_], kinds: int, beta: float) -> 
     each = weight(counts)
     mean = (each * counts).sum() / max(counts.sum(), 1.0)
     unknown = weight(np.maximum(counts[1:].sum(keepdims=True), 1.0))
-    return (np.concatenate([each, unknown]) / max(mean, 1e-12)).astype(np.float32)
+    balanced: Float = (np.concatenate([each, unknown]) / max(mean, 1e-12)).astype(np.float32)
+    return balanced
 
 
 def pack_sites(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
@@ -22,16 +19,17 @@ from lazaretto.keys import seed_of
 from lazaretto.local import LocalTraining
 from lazaretto.plan import Plan
 from lazaretto.run.journal import Journal, Stage, stage
-from lazaretto.run.post import Post, count_cut_traffic
+from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
 from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites, score_streams
 from lazaretto.run.train import Schedule, train_alone, train_federation
-from lazaretto.types import TEST, VALIDATION, Array, Float, Int, Model
+from lazaretto.run.watch import Watch, exchange_counter, show_rounds
+from lazaretto.types import TEST, VALIDATION, Float, Model
 
 __all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only", "make_bench", "windowed"]
 
 _FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
-WINDOWED = tuple(_FITS)
+WINDOWED = (*_FITS, "rate_threshold")
 _EXACT = Cut(bits=32, clip=None)
 
 
@@ -81,6 +79,7 @@ def _program(bench: Bench, name: str, cut: Cut, batch: int, ours: bool) -> tuple
             pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
             level_noise=plan.train.level_noise if ours else 0.0,
             step_noise=plan.train.step_noise if ours else 0.0,
+            feature_dropout=plan.train.feature_dropout if ours else 0.0,
             weight_decay=plan.train.weight_decay,
             clip_norm=plan.train.clip_norm,
             synchronise=plan.cut.synchronise,
@@ -105,11 +104,17 @@ def _label(system: str, prepared: Prepared, job: Job) -> str:
 def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
     part = select(prepared.data, prepared.data.split == split)
     return Scored(
-        score=score, y=part.y, valid=part.valid, site=part.site, threshold_group=part.site if by_site else None
+        score=score,
+        y=part.y,
+        valid=part.valid,
+        site=part.site,
+        threshold_group=part.site if by_site else None,
     )
 
 
-def _seed_scores(prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False) -> SeedScores:
+def _seed_scores(
+    prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False
+) -> SeedScores:
     return SeedScores(
         validation=_scored(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
         test=_scored(prepared, TEST, arrays[f"{prefix}test"], by_site),
@@ -117,7 +122,8 @@ def _seed_scores(prepared: Prepared, arrays: dict[str, Any], prefix: str = "", b
 
 
 def _split_x(prepared: Prepared, split: int) -> Float:
-    return prepared.data.x[prepared.data.split == split]
+    part: Float = prepared.data.x[prepared.data.split == split]
+    return part
 
 
 def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, list[dict[str, Any]]]:
@@ -146,8 +152,10 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
             units=-(-bench.units // devices),
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
-        watch = _Watch(bench, program, prepared, post, label, plan.train.rounds, detailed=job.without is None)
-        exchanges = _exchange_counter(post, program, model, data, cut, batch, bench)
+        watch = Watch(
+            bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.without is None
+        )
+        exchanges = exchange_counter(post, model, data, cut, batch, prepared, plan.train.local_epochs)
 
         def done(round_number: int, losses: Float, vector: Float) -> None:
             if split:
@@ -156,7 +164,14 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
 
         rule = catalog.build("rules", plan.aggregate.rule, plan.aggregate.options)
         vector = train_federation(
-            program, data, prepared.site_names, sizes, rule, _schedule(plan), (vector, prepared.seed), (post, unfinished, done)
+            program,
+            data,
+            prepared.site_names,
+            sizes,
+            rule,
+            _schedule(plan),
+            (vector, prepared.seed),
+            (post, unfinished, done),
         )
         validation = score_streams(program, vector, _split_x(prepared, VALIDATION))
         test = score_streams(program, vector, _split_x(prepared, TEST))
@@ -166,107 +181,8 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
     if job.without is None:
-        bench.journal.record(
-            "messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]}
-        )
+        bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
     return _seed_scores(prepared, arrays), arrays["vector"], meta["messages"]
-
-
-def _exchange_counter(
-    post: Post, program: Program, model: Model, data: Any, cut: Cut, batch: int, bench: Bench
-) -> Callable[[], None]:
-    """Counts, after each round, what devices and sites exchanged inside the compiled program."""
-    features, kinds, length = bench.shape
-    window = bench.prepared[0].data.window
-    devices, units = data.x.shape[1], data.x.shape[2]
-    size = min(batch, units)
-    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
-    bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
-    reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
-    h, _ = jax.eval_shape(
-        lambda p, x: model.bottom(p, x, model.start(features, 1)[0]), shapes["bottom"], reading
-    )
-    epochs = bench.plan.train.local_epochs
-
-    def count() -> None:
-        for real in np.asarray(data.units):
-            batches = -(-int(real) // size)
-            if batches:
-                exchanges = batches * (length // window) * epochs
-                count_cut_traffic(post, cut, exchanges, size, window, int(h.shape[-1]), bottom, devices)
-
-    return count
-
-
-class _Watch:
-    """After each round: every site judges the model on its own validation units and reports three numbers."""
-
-    def __init__(
-        self, bench: Bench, program: Program, prepared: Prepared, post: Post, label: str, rounds: int, detailed: bool
-    ) -> None:
-        self._bench, self._program, self._prepared, self._post = bench, program, prepared, post
-        self._label, self._rounds, self._detailed = label, rounds, detailed
-        self._began = time.perf_counter()
-        self._first: float | None = None
-        self._typical: list[float] = []
-        self._part = select(prepared.data, prepared.data.split == VALIDATION)
-
-    @property
-    def compile_seconds(self) -> float | None:
-        """How much longer the first round took than the median of the others."""
-        if self._first is None or not self._typical:
-            return None
-        return max(0.0, self._first - float(np.median(self._typical)))
-
-    def __call__(self, round_number: int, losses: Float, vector: Float) -> None:
-        seconds = time.perf_counter() - self._began
-        if self._first is None:
-            self._first = seconds
-        else:
-            self._typical.append(seconds)
-        names = self._prepared.site_names
-        sites: list[dict[str, Any]] = []
-        if self._detailed:
-            score = score_streams(self._program, vector, self._part.x)
-            for site, name in enumerate(names):
-                loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
-                values = [losses[site], np.nan if loss is None else loss, np.nan if area is None else area]
-                self._post.send(
-                    "round report", name, "coordinator", round_number, {"values": np.array(values, np.float32)}
-                )
-                sites.append({"name": name, "loss": loss, "auroc": area})
-        areas = [row["auroc"] for row in sites if row["auroc"] is not None]
-        body = {
-            "seed": self._prepared.seed,
-            "system": self._label,
-            "round": round_number,
-            "rounds": self._rounds,
-            "loss": float(np.mean(losses)),
-            "validation_auroc": float(np.mean(areas)) if areas else None,
-            "sites": sites,
-            "bytes": {
-                "device_site": self._post.link_bytes("device-site"),
-                "site_coordinator": self._post.link_bytes("site-coordinator"),
-            },
-            "seconds": seconds,
-        }
-        if self._detailed:
-            self._bench.journal.record("round", body)
-        else:
-            self._bench.journal.show("round", body)
-        self._began = time.perf_counter()
-
-
-def _site_report(
-    y: Int, valid: Array, score: Float, own: Array
-) -> tuple[float | None, float | None]:
-    use = valid & own[:, None]
-    truth, values = y[use] > 0, score[use].astype(np.float64)
-    if not truth.size:
-        return None, None
-    loss = float(np.mean(np.logaddexp(0.0, np.where(truth, -values, values))))
-    both = truth.any() and not truth.all()
-    return loss, float(roc_auc_score(truth, values)) if both else None
 
 
 def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -> float:
@@ -305,9 +221,14 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             units=-(-bench.units // devices),
         )
         first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
-        done = _show_rounds(bench, "local", prepared.seed)
+        done = show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds)
         vectors = train_alone(
-            program, data, np.repeat(first, data.x.shape[0], axis=0), prepared.seed, _schedule(plan), (unfinished, done)
+            program,
+            data,
+            np.repeat(first, data.x.shape[0], axis=0),
+            prepared.seed,
+            _schedule(plan),
+            (unfinished, done),
         )
         arrays = {}
         for name, split in (("validation", VALIDATION), ("test", TEST)):
@@ -338,20 +259,26 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         for job in jobs:
             prepared = bench.prepared[job.place]
             rows = np.concatenate(members(prepared, job.without))
-            pack, _ = pack_sites(prepared.data, [rows], 1, plan.train.class_balance, prepared.kinds, 1, units=width)
+            pack, _ = pack_sites(
+                prepared.data, [rows], 1, plan.train.class_balance, prepared.kinds, 1, units=width
+            )
             packs.append(pack)
         spare = -len(jobs) % program.cores
         packs += [packs[0]._replace(units=np.zeros(1, np.int32))] * spare
         data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
-        done = _show_rounds(bench, system, None)
-        vectors = train_alone(program, data, vectors, seed_of(seeds[0], system), _schedule(plan), (unfinished, done))
+        done = show_rounds(bench.journal, system, None, plan.train.rounds)
+        vectors = train_alone(
+            program, data, vectors, seed_of(seeds[0], system), _schedule(plan), (unfinished, done)
+        )
         arrays = {}
         for place, job in enumerate(jobs):
             prepared = bench.prepared[job.place]
             for split_name, split in (("validation", VALIDATION), ("test", TEST)):
-                arrays[f"{place}.{split_name}"] = score_streams(program, vectors[place], _split_x(prepared, split))
+                arrays[f"{place}.{split_name}"] = score_streams(
+                    program, vectors[place], _split_x(prepared, split)
+                )
         return arrays, {}
 
     arrays, _ = stage(bench.journal, system, make)
@@ -381,28 +308,3 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
         arrays, _ = stage(bench.journal, _label(name, prepared, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)
     return found
-
-
-def _show_rounds(bench: Bench, system: str, seed: int | None) -> Callable[[int, Float, Float], None]:
-    began = time.perf_counter()
-
-    def done(round_number: int, losses: Float, vectors: Float) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        bench.journal.show(
-            "round",
-            {
-                "seed": seed,
-                "system": system,
-                "round": round_number,
-                "rounds": bench.plan.train.rounds,
-                "loss": float(np.mean(losses)),
-                "validation_auroc": None,
-                "sites": [],
-                "bytes": {"device_site": 0, "site_coordinator": 0},
-                "seconds": now - began,
-            },
-        )
-        began = now
-
-    return done

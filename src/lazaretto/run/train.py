@@ -87,6 +87,10 @@ def _leaves(state: LocalState) -> dict[str, Any]:
     return {f"leaf{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
+def _stopped(round_number: int) -> Interrupted:
+    return Interrupted("stopped", found=f"after round {round_number}", way_out="go on with --resume")
+
+
 class _Checkpoint:
     """Where a stage's unfinished training is kept; saves at most every `_SAVE_SECONDS`."""
 
@@ -122,7 +126,7 @@ def train_federation(
     first: tuple[Float, int],
     environment: tuple[Post, Path | None, RoundsDone],
 ) -> Float:
-    """Train a common vector: broadcast, train at every site, send updates, aggregate; `schedule.rounds` times.
+    """Train a common vector: broadcast, train at every site, send updates, aggregate, again and again.
 
     data: SiteData with leading axis S (padded beyond `names`). sizes: [sites] training steps.
     first: initial vector [d] and the seed. environment: where messages pass, where unfinished state
@@ -158,7 +162,7 @@ def train_federation(
             last = index + 1 == schedule.rounds
             checkpoint.save(state, index + 1, {"messages": post.rows()}, force=stop.asked and not last)
             if stop.asked and not last:
-                raise Interrupted("stopped", found=f"after round {index + 1}", way_out="go on with --resume")
+                raise _stopped(index + 1)
     checkpoint.remove()
     return vector
 
@@ -191,6 +195,6 @@ def train_alone(
             last = index + 1 == schedule.rounds
             checkpoint.save(state, index + 1, {}, force=stop.asked and not last)
             if stop.asked and not last:
-                raise Interrupted("stopped", found=f"after round {index + 1}", way_out="go on with --resume")
+                raise _stopped(index + 1)
     checkpoint.remove()
     return np.asarray(state.vector)

@@ -1,0 +1,156 @@
+"""What is seen of a training after each round: by the sites that judge it, and by the display."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from lazaretto.cut import Cut
+from lazaretto.data.streams import select
+from lazaretto.local import SiteData
+from lazaretto.run.journal import Journal
+from lazaretto.run.post import Post, count_cut_traffic
+from lazaretto.run.prepare import Prepared
+from lazaretto.run.simulate import Program, score_streams
+from lazaretto.types import VALIDATION, Array, Float, Int, Model
+
+__all__ = ["Watch", "exchange_counter", "show_rounds"]
+
+
+def exchange_counter(
+    post: Post, model: Model, data: SiteData, cut: Cut, batch: int, prepared: Prepared, epochs: int
+) -> Callable[[], None]:
+    """Counts, after each round, what devices and sites exchanged inside the compiled program."""
+    features, kinds, length = prepared.data.x.shape[2], prepared.kinds, prepared.data.x.shape[1]
+    window = prepared.data.window
+    devices, units = data.x.shape[1], data.x.shape[2]
+    size = min(batch, units)
+    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
+    reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
+    h, _ = jax.eval_shape(
+        lambda p, x: model.bottom(p, x, model.start(features, 1)[0]), shapes["bottom"], reading
+    )
+
+    def count() -> None:
+        for real in np.asarray(data.units):
+            batches = -(-int(real) // size)
+            if batches:
+                exchanges = batches * (length // window) * epochs
+                count_cut_traffic(post, cut, exchanges, size, window, int(h.shape[-1]), bottom, devices)
+
+    return count
+
+
+class Watch:
+    """After each round: every site judges the model on its own validation units and reports three numbers."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        program: Program,
+        prepared: Prepared,
+        post: Post,
+        label: str,
+        rounds: int,
+        detailed: bool,
+    ) -> None:
+        self._journal, self._program, self._prepared, self._post = journal, program, prepared, post
+        self._label, self._rounds, self._detailed = label, rounds, detailed
+        self._began = time.perf_counter()
+        self._first: float | None = None
+        self._typical: list[float] = []
+        self._part = select(prepared.data, prepared.data.split == VALIDATION)
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """How much longer the first round took than the median of the others."""
+        if self._first is None or not self._typical:
+            return None
+        return max(0.0, self._first - float(np.median(self._typical)))
+
+    def __call__(self, round_number: int, losses: Float, vector: Float) -> None:
+        """Log the round: losses [S] of its training, and what each site makes of the new vector [d]."""
+        seconds = time.perf_counter() - self._began
+        if self._first is None:
+            self._first = seconds
+        else:
+            self._typical.append(seconds)
+        names = self._prepared.site_names
+        sites: list[dict[str, Any]] = []
+        if self._detailed:
+            score = score_streams(self._program, vector, self._part.x)
+            for site, name in enumerate(names):
+                loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
+                values = [losses[site], np.nan if loss is None else loss, np.nan if area is None else area]
+                self._post.send(
+                    "round report",
+                    name,
+                    "coordinator",
+                    round_number,
+                    {"values": np.array(values, np.float32)},
+                )
+                sites.append({"name": name, "loss": loss, "auroc": area})
+        areas = [row["auroc"] for row in sites if row["auroc"] is not None]
+        body = {
+            "seed": self._prepared.seed,
+            "system": self._label,
+            "round": round_number,
+            "rounds": self._rounds,
+            "loss": float(np.mean(losses)),
+            "validation_auroc": float(np.mean(areas)) if areas else None,
+            "sites": sites,
+            "bytes": {
+                "device_site": self._post.link_bytes("device-site"),
+                "site_coordinator": self._post.link_bytes("site-coordinator"),
+            },
+            "seconds": seconds,
+        }
+        if self._detailed:
+            self._journal.record("round", body)
+        else:
+            self._journal.show("round", body)
+        self._began = time.perf_counter()
+
+
+def _site_report(y: Int, valid: Array, score: Float, own: Array) -> tuple[float | None, float | None]:
+    use = valid & own[:, None]
+    truth, values = y[use] > 0, score[use].astype(np.float64)
+    if not truth.size:
+        return None, None
+    loss = float(np.mean(np.logaddexp(0.0, np.where(truth, -values, values))))
+    both = truth.any() and not truth.all()
+    return loss, float(roc_auc_score(truth, values)) if both else None
+
+
+def show_rounds(
+    journal: Journal, system: str, seed: int | None, rounds: int
+) -> Callable[[int, Float, Float], None]:
+    """Only shows how a training goes that exchanges nothing."""
+    began = time.perf_counter()
+
+    def done(round_number: int, losses: Float, vectors: Float) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        journal.show(
+            "round",
+            {
+                "seed": seed,
+                "system": system,
+                "round": round_number,
+                "rounds": rounds,
+                "loss": float(np.mean(losses)),
+                "validation_auroc": None,
+                "sites": [],
+                "bytes": {"device_site": 0, "site_coordinator": 0},
+                "seconds": now - began,
+            },
+        )
+        began = now
+
+    return done
