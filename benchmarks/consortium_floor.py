@@ -3,8 +3,9 @@
 Split by unit 55/15/30. Features: symlog around the median, then robust scale, both from training units.
 Logistic regression and gradient boosting (200 trees, no early stop) see the last 16 steps flattened, with
 mean, sd, least, greatest and last - first of each feature. The rate threshold sees the rate of the step, in
-the direction that is better on training units. Printed: AUROC over test steps, and by family (the family's
-steps against all normal steps).
+the direction that is better on training units. "Boosting and position" is a control: it is also told the
+number of the step in the stream, which a recurrent model can count by itself. Printed: AUROC over test
+steps, and by family (the family's steps against all normal steps).
 """
 
 # ruff: noqa: T201
@@ -32,7 +33,7 @@ from lazaretto.types import Table
 __all__ = ["main", "scores"]
 
 SPAN = 16
-DETECTORS = ("rate threshold", "logistic regression", "gradient boosting")
+DETECTORS = ("rate threshold", "logistic regression", "gradient boosting", "boosting and position")
 
 
 def streams(
@@ -90,6 +91,12 @@ def scores(
     if "gradient boosting" in detectors:
         boosted = HistGradientBoostingClassifier(max_iter=200, early_stopping=False, random_state=0)
         out["gradient boosting"] = boosted.fit(fit, target).predict_proba(judged)[:, 1]
+    if "boosting and position" in detectors:
+        place = np.broadcast_to(np.arange(x.shape[1], dtype=np.float32)[None, :, None], (*label.shape, 1))
+        told = np.concatenate([wide, place], axis=2)
+        boosted = HistGradientBoostingClassifier(max_iter=200, early_stopping=False, random_state=0)
+        boosted.fit(told[train][seen[train]], target)
+        out["boosting and position"] = boosted.predict_proba(told[test][seen[test]])[:, 1]
     return label[test][seen[test]], out
 
 

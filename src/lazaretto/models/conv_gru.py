@@ -28,8 +28,8 @@ _WIDTH = 5  # steps that the convolution sees
 
 def conv_gru(
     channels: int = 32,
-    cut_channels: int = 16,
-    hidden: int = 48,
+    cut_channels: int = 24,
+    hidden: int = 64,
     past_steps: float = 64.0,
     peak_steps: float = 16.0,
 ) -> Model:

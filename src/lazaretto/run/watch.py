@@ -87,14 +87,12 @@ class Watch:
             score = score_streams(self._program, vector, self._part.x)
             for site, name in enumerate(names):
                 loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
-                values = [losses[site], np.nan if loss is None else loss, np.nan if area is None else area]
-                self._post.send(
-                    "round report",
-                    name,
-                    "coordinator",
-                    round_number,
-                    {"values": np.array(values, np.float32)},
-                )
+                said = [float(losses[site]), loss, area]  # a site with one class has no AUROC to report
+                report = {
+                    "values": np.array([value or 0.0 for value in said], np.float32),
+                    "known": np.array([value is not None for value in said], np.uint8),
+                }
+                self._post.send("round report", name, "coordinator", round_number, report)
                 sites.append({"name": name, "loss": loss, "auroc": area})
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
