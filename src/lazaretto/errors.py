@@ -1,12 +1,12 @@
 """One error tree. Every message names the offending thing, the value found, and the way out.
 
-    LazarettoError
-    ├── InputError        exit 2: a file, a table or a message is wrong
-    │   ├── DataError     a source's files cannot be used
-    │   └── WireError     bytes from outside are not one of our messages
-    ├── PlanError         exit 2: the plan or a command-line value is wrong
-    ├── CheckFailed       exit 1: what was checked does not hold
-    └── Interrupted       exit 3: stopped by the user; the state is saved
+LazarettoError
+├── InputError        exit 2: a file, a table or a message is wrong
+│   ├── DataError     a source's files cannot be used
+│   └── WireError     bytes from outside are not one of our messages
+├── PlanError         exit 2: the plan or a command-line value is wrong
+├── CheckFailed       exit 1: what was checked does not hold
+└── Interrupted       exit 3: stopped by the user; the state is saved
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class LocalTraining:
 
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
+    kind_weight: weight of the term that names the family, >= 0.
     pseudo_attacks: share of quiet streams, in [0, 1), that get a made-up campaign (see `disturb`).
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
@@ -55,6 +56,7 @@ class LocalTraining:
     level_noise: float = 0.0
     step_noise: float = 0.0
     feature_dropout: float = 0.0
+    kind_weight: float = 1.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     synchronise: Literal["round", "step"] = "round"
@@ -96,7 +98,9 @@ def parameter_count(model: Model, features: int, kinds: int) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def detection_loss(outputs: Any, y: Array, weight: Array, class_weight: Array, temporal: float) -> Array:
+def detection_loss(
+    outputs: Any, y: Array, weight: Array, class_weight: Array, temporal: float, kind_weight: float = 1.0
+) -> Array:
     """Class-balanced cross-entropy of "anomalous?" and "which kind?" + temporal consistency.
 
     y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2]
@@ -111,7 +115,7 @@ def detection_loss(outputs: Any, y: Array, weight: Array, class_weight: Array, t
     loss = (balanced * binary).sum() / total
     if outputs.kinds.shape[-1]:
         kinds = optax.softmax_cross_entropy_with_integer_labels(outputs.kinds, jnp.maximum(y - 1, 0))
-        loss = loss + (balanced * (y > 0) * kinds).sum() / total
+        loss = loss + kind_weight * (balanced * (y > 0) * kinds).sum() / total
     if temporal:
         same = (y[:, 1:] == y[:, :-1]) * jnp.minimum(weight[:, 1:], weight[:, :-1])
         apart = jnp.diff(outputs.representation, axis=1)
@@ -267,7 +271,12 @@ def make_site_round(
                     if model.loss is not None:
                         return model.loss(outputs, flat_y, flat_weight, data.class_weight)
                     return detection_loss(
-                        outputs, flat_y, flat_weight, data.class_weight, training.temporal_consistency
+                        outputs,
+                        flat_y,
+                        flat_weight,
+                        data.class_weight,
+                        training.temporal_consistency,
+                        training.kind_weight,
                     )
 
                 value, gradients, states = split_gradients(

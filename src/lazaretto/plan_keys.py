@@ -195,6 +195,9 @@ class TrainPlan(_Section):
     )
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="Optimiser at the sites.")
     learning_rate: Annotated[float, Gt(0)] = Field(default=3e-3, description="Its step size.")
+    pooled_learning_rate: Annotated[float, Gt(0)] = Field(
+        default=3e-3, description="Its step size where one model trains on the data of all sites."
+    )
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="Whether the step size falls over the rounds."
     )
@@ -215,6 +218,9 @@ class TrainPlan(_Section):
     )
     temporal_consistency: Annotated[float, Ge(0)] = Field(
         default=0.1, description="Weight of the temporal consistency term of the loss."
+    )
+    kind_weight: Annotated[float, Ge(0)] = Field(
+        default=1.0, description="Weight of the term of the loss that names the attack family."
     )
     class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.999,
@@ -241,6 +247,11 @@ class EvaluatePlan(_Section):
         default=1000, description="Resamples of units behind each 95 % interval."
     )
     window_steps: Count = Field(default=16, description="Steps that the windowed baselines see at once.")
+    noisy_baselines: Baselines = Field(
+        default=("gru",),
+        description="Networks that train with the noise and hidden features of [train] as ours does; "
+        "the other baselines do better without.",
+    )
     leave_one_family_out: bool = Field(
         default=True, description="Whether to train again without each attack family and judge on it."
     )

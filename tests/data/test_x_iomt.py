@@ -229,15 +229,25 @@ def test_campaigns_keep_to_their_bounds_and_shapes() -> None:
     drawn = [streams.draw_campaign(64, 2, 0.01, rng) for _ in range(600)]
     assert {c.shape for c in drawn} == {"steady", "ramp", "on-off"}
     for c in drawn:
-        assert 0.15 * 64 <= c.onset <= 0.6 * 64
-        assert c.onset < c.end <= 64
+        assert 0 <= c.onset < c.end <= 64
+        assert c.end - c.onset <= 0.6 * 64 + 1
         assert 0.01 <= c.intensity <= 0.5
         assert not c.share[: c.onset].any()
         assert not c.share[c.end :].any()
-        assert c.share.max() == pytest.approx(c.intensity) or c.end - c.onset == 1
-        assert c.share[c.onset] > 0  # the label starts with the attack
+        assert c.share.max() <= c.intensity * (1 + 1e-12)
+        assert c.share[c.onset] > 0 or c.onset == 0  # the label starts with the attack, or before the stream
     below = np.mean([c.intensity < np.sqrt(0.01 * 0.5) for c in drawn])
     assert below == pytest.approx(0.5, abs=0.07)  # log-uniform: half lie below the geometric mean
+
+
+def test_the_number_of_the_step_tells_nothing() -> None:
+    """Every step is attacked equally often: 4,000 campaigns, binomial sd under .008, 64 steps, 4.5 sd."""
+    rng = np.random.default_rng(1)
+    under_way = np.zeros(64)
+    for _ in range(4000):
+        c = streams.draw_campaign(64, 1, 0.01, rng)
+        under_way[c.onset : c.end] += 1
+    assert np.ptp(under_way / 4000) < 2 * 4.5 * 0.008
 
 
 def drawn_stream(folder: Path, share: float, background: float) -> tuple[streams.Packets, streams.Stream]:
@@ -327,7 +337,6 @@ def test_labels_run_without_a_hole_from_onset_to_end(folder: Path) -> None:
         on = np.flatnonzero(label)
         if len(on):
             assert (label[on[0] : on[-1] + 1] == label[on[0]]).all()
-            assert 0.15 * 12 <= on[0] <= 0.6 * 12
     np.testing.assert_array_equal(table.y, table.y_step.max(axis=1))
 
 

@@ -104,20 +104,22 @@ class Campaigns:
 
 
 def campaigns(world: World, site: Hospital, beds: Bedsides, rng: np.random.Generator) -> Campaigns:
-    """Draw campaigns: onset between 15 % and 70 % of the stream; intensity is log-uniform.
+    """Draw campaigns at any place that overlaps the stream; intensity is log-uniform.
 
-    At difficulty 1 it runs from 2.8 to 25: what the pushes of `CAMPAIGNS` are multiplied by. Some campaigns
-    are steady, some ramp up, some come and go.
+    Some are under way when the stream begins and some when it ends: every step is attacked with the same
+    chance, so that its number tells nothing. At difficulty 1 intensity runs from 2.8 to 25: what the
+    pushes of `CAMPAIGNS` are multiplied by. Some campaigns are steady, some ramp up, some come and go.
     """
     steps, units = world.steps, site.units
     families = list(CAMPAIGNS)
     hit = rng.random(units) < world.attacked
     family = rng.choice(len(families), size=units, p=site.families)
-    earliest, latest = max(1, round(0.15 * steps)), max(1, round(0.7 * steps))
-    onset = rng.integers(earliest, latest + 1, units)
-    _spread(onset, hit & (family == families.index("ransomware")), beds, rng, earliest, latest)
+    place = rng.random(units)
+    _spread(place, hit & (family == families.index("ransomware")), beds, rng)
     length = np.exp(rng.uniform(np.log(0.12), np.log(0.7), units)) * steps
-    end = np.minimum(steps, onset + np.maximum(2, length.astype(int)))
+    lasting = np.maximum(2, length.astype(np.int64))
+    onset = np.floor(place * (steps + lasting - 1)).astype(np.int64) + 1 - lasting
+    end = onset + lasting
     intensity = np.exp(rng.uniform(np.log(2.8), np.log(25.0), units)) / world.difficulty
     time = np.arange(steps)[None, :]
     under_way = hit[:, None] & (time >= onset[:, None]) & (time < end[:, None])
@@ -135,29 +137,25 @@ def campaigns(world: World, site: Hospital, beds: Bedsides, rng: np.random.Gener
     return Campaigns(
         drives=drives,
         label=np.where(under_way, family[:, None] + 1, 0).astype(np.int64),
-        onset=np.where(hit, onset, steps),
-        end=np.where(hit, end, steps),
+        onset=np.where(hit, np.maximum(0, onset), steps),
+        end=np.where(hit, np.minimum(steps, end), steps),
         intensity=np.where(hit, intensity, 0.0),
     )
 
 
-def _spread(
-    onset: NDArray[np.int64],
-    infected: NDArray[np.bool_],
-    beds: Bedsides,
-    rng: np.random.Generator,
-    earliest: int,
-    latest: int,
-) -> None:
-    """Ransomware jumps from bed to bed, first through the ward it starts in; sets `onset` in place."""
+def _spread(place: Floats, infected: NDArray[np.bool_], beds: Bedsides, rng: np.random.Generator) -> None:
+    """Ransomware jumps from bed to bed, first through the ward it starts in; sets `place` of theirs.
+
+    place: [U] in [0, 1), where in the time that a campaign may begin it does. The lags go round at 1, so
+    that each bed's place is uniform.
+    """
     rows = np.flatnonzero(infected)
     if len(rows) == 0:
         return
     rows = rng.permutation(rows)
     order = rows[np.argsort((beds.ward[rows] != beds.ward[rows[0]]).astype(int), kind="stable")]
-    first = rng.integers(earliest, (earliest + latest) // 2 + 1)
-    gaps = rng.exponential(0.05 * (latest - earliest), len(order))
-    onset[order] = np.minimum(latest, first + np.floor(np.cumsum(gaps) - gaps[0])).astype(np.int64)
+    lags = np.cumsum(rng.exponential(0.025, len(order)))
+    place[order] = (rng.random() + lags) % 1.0
 
 
 def _shape(

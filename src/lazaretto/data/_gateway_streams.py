@@ -136,25 +136,25 @@ def assign_splits(sizes: Int, what: str, rng: np.random.Generator) -> Int:
 
 
 def draw_campaign(steps: int, family: int, lowest_intensity: float, rng: np.random.Generator) -> Campaign:
-    """Onset at 15 to 60 % of the stream, 15 to 60 % long (cut at its end), intensity log-uniform up to 50 %.
+    """15 to 60 % of the stream long, at any place that overlaps it, intensity log-uniform up to 50 %.
 
-    Shapes: steady; ramp, from a tenth of the intensity to all of it; on-off, 2 to 5 steps each.
+    Some campaigns are under way when the stream begins and some when it ends: every step is attacked
+    with the same chance, so that its number tells nothing. Shapes: steady; ramp, from a tenth of the
+    intensity to all of it; on-off, 2 to 5 steps each.
     """
-    onset = int(
-        rng.integers(int(np.ceil(0.15 * steps)), max(int(0.6 * steps), int(np.ceil(0.15 * steps))) + 1)
-    )
-    onset = min(onset, steps - 1)
-    end = min(steps, onset + max(1, round(steps * rng.uniform(0.15, 0.6))))
+    lasting = max(1, round(steps * rng.uniform(0.15, 0.6)))
+    began = int(rng.integers(1 - lasting, steps))
     intensity = float(np.exp(rng.uniform(np.log(lowest_intensity), np.log(0.5))))
     shape = str(rng.choice(["steady", "ramp", "on-off"]))
-    share = np.zeros(steps)
+    height = np.ones(lasting)
     if shape == "ramp":
-        share[onset:end] = intensity * np.linspace(0.1, 1.0, end - onset)
+        height = np.linspace(0.1, 1.0, lasting)
     elif shape == "on-off":
         on, off = rng.integers(2, 6, size=2)
-        share[onset:end] = intensity * (np.arange(end - onset) % (on + off) < on)
-    else:
-        share[onset:end] = intensity
+        height = np.asarray(np.arange(lasting) % (on + off) < on, np.float64)
+    onset, end = max(0, began), min(steps, began + lasting)
+    share = np.zeros(steps)
+    share[onset:end] = intensity * height[onset - began : end - began]
     return Campaign(family=family, onset=onset, end=end, intensity=intensity, shape=shape, share=share)
 
 

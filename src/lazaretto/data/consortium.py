@@ -33,12 +33,12 @@ _LEAKS = {
     "unit": "names the bedside; a unit under attack would be learnt by heart",
     "site": "names the hospital; families are not equally common everywhere",
     "ward": "names the ward; ransomware spreads through wards",
-    "time_seconds": "clock of the row; campaigns start at certain times",
-    "step_in_stream": "campaigns start between 15 % and 70 % of a stream, so position alone is informative",
+    "time_seconds": "clock of the row; attacks of one ward come one after another",
+    "step_in_stream": "says nothing by design, as campaigns begin and end anywhere",
 }
 _NOTES = (
     "consortium is simulated: its figures compare detectors, they do not forecast a hospital's",
-    "campaigns start between 15 % and 70 % of a stream, so the step's number alone has AUROC of about .7",
+    "campaigns begin and end anywhere, also outside the stream, so that the number of a step tells nothing",
 )
 
 

@@ -82,7 +82,7 @@ def x_iomt(
     """X-IoMT packets (MQTT, HTTP, SYN flood, FIN flood, Slowloris) as gateway streams.
 
     A unit is a stream of windows · window_steps steps of step_packets packets; `attacked_share` of the
-    streams carry one campaign (onset at 15 to 60 %, 15 to 60 % long, intensity log-uniform from
+    streams carry one campaign (anywhere, 15 to 60 % long, intensity log-uniform from
     `lowest_intensity` to .5 of the packets). Train, validation and test streams (55, 15, 30 %) draw from
     disjoint blocks of time. view: "headers", or "full" with shares of MQTT and HTTP messages as well.
 

@@ -30,15 +30,15 @@ def conv_gru(
     channels: int = 32,
     cut_channels: int = 24,
     hidden: int = 64,
-    past_steps: float = 64.0,
+    past_steps: float = 16.0,
     peak_steps: float = 16.0,
 ) -> Model:
     """Own past and causal convolution on the device, GRU at the site, a score at every step.
 
     The device looks at each reading, at its deviation from the device's own past (time constant
-    `past_steps`) and at the recent peaks of that deviation (fading with `peak_steps`); 0 leaves either
-    out. dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site runs GRU(hidden) and
-    two heads: anomalous or not, and which kind.
+    `past_steps`) and at its recent peaks (fading with `peak_steps`); 0 leaves either out.
+    dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site runs GRU(hidden) and two
+    heads: anomalous or not, and which kind.
     """
     parts = 1 + (past_steps > 0) + 2 * (peak_steps > 0)
 
@@ -67,7 +67,7 @@ def conv_gru(
             own, past = deviation(x, past, past_steps)
             seen.append(own)
         if peak_steps > 0:
-            held, peaks = peak(own, peaks, peak_steps)
+            held, peaks = peak(x, peaks, peak_steps)
             seen.append(held)
         h = jax.nn.gelu(dense(params["first"], jnp.concatenate(seen, axis=-1)))
         h, tail = conv(params["second"], h, tail)

@@ -70,16 +70,18 @@ def _program(bench: Bench, name: str, cut: Cut, batch: int, ours: bool) -> tuple
     if key not in bench.programs:
         plan = bench.plan
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
+        noisy = ours or name in plan.evaluate.noisy_baselines
         training = LocalTraining(
             window=bench.prepared[0].data.window,
             batch_units=batch,
             local_epochs=plan.train.local_epochs,
             optimiser=plan.train.optimiser,
             temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
+            kind_weight=plan.train.kind_weight,
             pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
-            level_noise=plan.train.level_noise if ours else 0.0,
-            step_noise=plan.train.step_noise if ours else 0.0,
-            feature_dropout=plan.train.feature_dropout if ours else 0.0,
+            level_noise=plan.train.level_noise if noisy else 0.0,
+            step_noise=plan.train.step_noise if noisy else 0.0,
+            feature_dropout=plan.train.feature_dropout if noisy else 0.0,
             weight_decay=plan.train.weight_decay,
             clip_norm=plan.train.clip_norm,
             synchronise=plan.cut.synchronise,
@@ -89,10 +91,10 @@ def _program(bench: Bench, name: str, cut: Cut, batch: int, ours: bool) -> tuple
     return bench.programs[key]
 
 
-def _schedule(plan: Plan) -> Schedule:
+def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
     return Schedule(
         rounds=plan.train.rounds,
-        learning_rate=plan.train.learning_rate,
+        learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
         cosine=plan.train.schedule == "cosine",
     )
 
@@ -270,7 +272,12 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
         done = show_rounds(bench.journal, system, None, plan.train.rounds)
         vectors = train_alone(
-            program, data, vectors, seed_of(seeds[0], system), _schedule(plan), (unfinished, done)
+            program,
+            data,
+            vectors,
+            seed_of(seeds[0], system),
+            _schedule(plan, pooled=True),
+            (unfinished, done),
         )
         arrays = {}
         for place, job in enumerate(jobs):
