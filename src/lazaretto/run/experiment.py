@@ -24,7 +24,7 @@ from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, OURS, Protocol, SeedSco
 from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.backend import use_all_cores
-from lazaretto.run.journal import Journal, Show, close_journal, open_journal, quiet
+from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
@@ -53,7 +53,7 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
 
     Writes plan.toml, run.sqlite, metrics.json, model.safetensors. With `resume`, goes on where an
     interrupted run stopped, with the same result to the bit. Raises Interrupted (exit 3) after saving
-    when the user stops it; any other LazarettoError leaves finished stages in place.
+    when the user stops it; any other error leaves finished stages in place, and no folder if there are none.
     """
     use_all_cores()
     journal = open_journal(out, plan, resume, show)
@@ -64,6 +64,11 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
         raise Interrupted(
             "stopped", found=f"what was finished is in {out}", way_out="go on with --resume"
         ) from error
+    except Interrupted:
+        raise
+    except BaseException:
+        discard_if_empty(journal)
+        raise
 
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from lazaretto.errors import InputError
 from lazaretto.plan import Plan, dump
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 
-__all__ = ["Journal", "Show", "close_journal", "open_journal", "quiet", "stage"]
+__all__ = ["Journal", "Show", "close_journal", "discard_if_empty", "open_journal", "quiet", "stage"]
 
 Show = Callable[[str, Mapping[str, Any]], None]
 Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -100,6 +101,16 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show) -> Journal:
     write_whole(text, written)
     runlog.create(log)
     return Journal(folder=folder, log=log, parts=parts, show=show)
+
+
+def discard_if_empty(journal: Journal) -> None:
+    """After an error: take away a folder in which no stage was finished; nothing half-written stays."""
+    if not any(journal.parts.iterdir()):
+        shutil.rmtree(journal.parts)
+        for path in (journal.log, journal.folder / "plan.toml"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else's files stay
+            journal.folder.rmdir()
 
 
 def close_journal(journal: Journal) -> None:
