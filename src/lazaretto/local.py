@@ -220,6 +220,11 @@ def jitter(x: Array, key: Array, training: LocalTraining) -> Array:
     return noisy * (jax.random.uniform(keys[3], (*lead, 1, features)) >= share)
 
 
+def _taken(values: Array, rows: Array) -> Array:
+    """values [D, U, ...], rows [D, b] -> [D, b, ...]: each device's own units."""
+    return jax.vmap(jnp.take, in_axes=(0, 0, None))(values, rows, 0)
+
+
 def make_site_round(
     model: Model, cut: Cut, training: LocalTraining, unravel: Callable[[Array], Any]
 ) -> Callable[[LocalState, SiteData, Array, Array], tuple[LocalState, Array]]:
@@ -247,8 +252,7 @@ def make_site_round(
         def one_batch(index: Array, carry: Any) -> Any:
             order = carry[-1]
             rows = jax.lax.dynamic_slice_in_dim(order, index * size, size, axis=1)  # [D, b]
-            take = jax.vmap(lambda values, row: values[row])
-            x, y, weight = take(data.x, rows), take(data.y, rows), take(data.weight, rows)
+            x, y, weight = (_taken(values, rows) for values in (data.x, data.y, data.weight))
             bottoms, top, bottom_opt, top_opt, total, key, _ = carry
             if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)

@@ -251,7 +251,7 @@ def traffic(
 
 def _tapped(rng: np.random.Generator, packets: Floats, site: Hospital) -> Floats:
     """Packets as a sampling tap estimates them: one in so many is seen, and counted for all."""
-    out: Floats = rng.poisson(packets / site.packet_sampling) * float(site.packet_sampling)
+    out: Floats = rng.poisson(packets / site.packet_sampling).astype(np.float64) * float(site.packet_sampling)
     return out
 
 

@@ -172,7 +172,10 @@ class Hospital:
 
     def hours(self, steps: int) -> Floats:
         """Hour of the day [steps] in [0, 24)."""
-        return (self.start_seconds + STEP_SECONDS * np.arange(steps)) / 3600.0 % 24.0
+        hour: Floats = (
+            (self.start_seconds + STEP_SECONDS * np.arange(steps, dtype=np.float64)) / 3600.0 % 24.0
+        )
+        return hour
 
 
 def hospital(world: World, seed: int, index: int, families: int) -> Hospital:

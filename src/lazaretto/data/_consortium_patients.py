@@ -227,5 +227,6 @@ def _chart(
     at = np.maximum.accumulate(np.where(written, np.arange(steps)[None, :, None], 0), axis=1)
     charted = np.take_along_axis(entry, at, axis=1)
     gap = np.take_along_axis(device - entry, at, axis=1)
-    age = 5.0 * (np.arange(steps)[None, :, None] - at) + np.where(at == 0, first_age[:, None, :], 0.0)
+    unseen = np.where(at == 0, first_age[:, None, :], 0.0)
+    age = (5.0 * (np.arange(steps)[None, :, None] - at) + unseen).astype(np.float64)
     return charted, age, np.where(beds.sends[:, None, :], gap, 0.0), charts

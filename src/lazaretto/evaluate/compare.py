@@ -69,6 +69,9 @@ def judge(
             }
             for family, found in families.items()
         }
+        tables[name][protocol.setting]["leave_one_family_out_mean"] = {
+            "auroc": interval(*_mean_of_families(families))
+        }
     deep = {name: validation_values(systems[name], protocol, name) for name in DEEP if name in systems}
     return {
         "test": tables.pop(ours),
@@ -177,6 +180,16 @@ def _left_out_claims(left: _LeftOut, ours: str) -> list[dict[str, Any]]:
                 _row(title, "leave_one_family_out.auroc", name, interval(own - theirs, samples), ">=", 0.0)
             )
     return rows
+
+
+def _mean_of_families(found: Mapping[int, Judged]) -> tuple[float, NDArray[np.float64]]:
+    """AUROC as mean over the families where it can be had, with its replicates."""
+    held = [one for one in found.values() if np.isfinite(one.values["auroc"])]
+    if not held:
+        return float("nan"), np.zeros(0)
+    return float(np.mean([one.values["auroc"] for one in held])), np.mean(
+        [one.samples["auroc"] for one in held], axis=0
+    )
 
 
 def _family_mean(
