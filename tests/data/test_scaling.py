@@ -28,7 +28,7 @@ def _counts(x: np.ndarray) -> np.ndarray:
 
 
 def test_quantiles_come_out_to_a_bucket() -> None:
-    x = _site(0)
+    x = np.concatenate([_site(seed) for seed in range(100)])  # enough for quantiles to be smooth
     scaling = scaling_from_counts(_counts(x))
     flat = x.reshape(-1, 2)
     np.testing.assert_allclose(scaling.center, np.median(flat, axis=0), rtol=0.11)

@@ -75,8 +75,9 @@ def test_nothing_that_leaves_a_site_holds_a_raw_value_or_a_label(sent: tuple) ->
         (np.abs(readings) > 1e-3) & (np.abs(readings % 0.25) > 1e-6)
     ]  # not 0, not a round number
     assert len(distinct) > 1000
-    changing = [y for y in data.y if (np.diff(y) != 0).any()]
-    assert changing
+    # sequences that no row of counters would show by chance: both kinds of step, several of each
+    changing = [y for y in data.y if min((y > 0).sum(), (y == 0).sum()) >= 6]
+    assert len(changing) >= 3
     for message in leaving:
         for array in message.payload.values():
             values = np.asarray(array, np.float64).ravel()

@@ -83,7 +83,7 @@ def consortium(
         )
     small = World(
         sites=2,
-        units_per_site=6,
+        units_per_site=12,
         windows=3,
         window_steps=8,
         attacked=0.6,
