@@ -31,12 +31,12 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def _search_path(package: str) -> list[str]:
+    """Our own folder of the package, then those of LAZARETTO_PATH as it is now."""
     module = importlib.import_module(package)
-    folder = package.rpartition(".")[2]
-    for root in os.environ.get("LAZARETTO_PATH", "").split(os.pathsep):
-        place = str(Path(root) / folder)
-        if root and Path(place).is_dir() and place not in module.__path__:
-            module.__path__.append(place)
+    roots = [root for root in os.environ.get("LAZARETTO_PATH", "").split(os.pathsep) if root]
+    places = [Path(root) / package.rpartition(".")[2] for root in roots]
+    own = str(Path(str(module.__file__)).parent)
+    module.__path__[:] = [own, *(str(place) for place in places if place.is_dir())]
     return list(module.__path__)
 
 
