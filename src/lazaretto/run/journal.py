@@ -29,6 +29,11 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),
     "messages": ("seed", "system"),
+    "timeline": (),
+    "curves": ("system",),
+    "latency": ("system",),
+    "metrics": (),
+    "finished": (),
 }
 
 
