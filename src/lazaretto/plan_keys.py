@@ -189,14 +189,14 @@ class TrainPlan(_Section):
 
     rounds: Count = Field(default=40, description="Rounds of training.")
     local_epochs: Count = Field(default=1, description="Passes over a site's data in each round.")
-    batch_units: Count = Field(default=8, description="Units (sequences) in a batch.")
+    batch_units: Count = Field(default=4, description="Units (sequences) in a batch.")
     pooled_batch_units: Count = Field(
         default=16, description="Units in a batch where one model trains on the data of all sites."
     )
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="Optimiser at the sites.")
-    learning_rate: Annotated[float, Gt(0)] = Field(default=3e-3, description="Its step size.")
+    learning_rate: Annotated[float, Gt(0)] = Field(default=0.015, description="Its step size.")
     pooled_learning_rate: Annotated[float, Gt(0)] = Field(
-        default=3e-3, description="Its step size where one model trains on the data of all sites."
+        default=0.004, description="Its step size where one model trains on the data of all sites."
     )
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="Whether the step size falls over the rounds."
@@ -208,16 +208,16 @@ class TrainPlan(_Section):
         description="Share of quiet training streams that get a made-up disturbance, labelled anomalous.",
     )
     level_noise: Annotated[float, Ge(0)] = Field(
-        default=0.0, description="Noise added to a training stream as a whole, in scaled units."
+        default=0.1, description="Noise added to a training stream as a whole, in scaled units."
     )
     step_noise: Annotated[float, Ge(0)] = Field(
-        default=0.0, description="Noise added to every training step, in scaled units."
+        default=0.1, description="Noise added to every training step, in scaled units."
     )
     feature_dropout: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.0, description="Largest share of the features that is hidden from a training stream."
+        default=0.3, description="Largest share of the features that is hidden from a training stream."
     )
     temporal_consistency: Annotated[float, Ge(0)] = Field(
-        default=0.1, description="Weight of the temporal consistency term of the loss."
+        default=0.3, description="Weight of the temporal consistency term of the loss."
     )
     kind_weight: Annotated[float, Ge(0)] = Field(
         default=1.0, description="Weight of the term of the loss that names the attack family."
