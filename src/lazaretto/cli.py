@@ -61,10 +61,17 @@ def _stoppable(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run_it(*words: P.args, **options: P.kwargs) -> None:
+        # Only now: an exception in the middle of typer's own work would come out as something else.
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, _terminated)
             command(*words, **options)
         except KeyboardInterrupt as stop:
             raise Interrupted("interrupted") from stop
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return run_it
 
@@ -153,8 +160,6 @@ def data_check(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong is said in words, without traceback."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminated)
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as left:
