@@ -61,7 +61,9 @@ def _stoppable(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run_it(*words: P.args, **options: P.kwargs) -> None:
-        # Only now: an exception in the middle of typer's own work would come out as something else.
+        # Only now: an exception in the middle of typer's work or of an import may be lost or come out as
+        # something else, and until here nothing has begun.
+        _commands()
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
