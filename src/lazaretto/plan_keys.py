@@ -180,7 +180,9 @@ class CutPlan(_Section):
         default=None, description="Largest norm of one step's activations; none if absent."
     )
     synchronise: Literal["round", "step"] = Field(
-        default="round", description="When the bottoms of a site's devices are averaged."
+        default="step",
+        description="How a site's devices keep one bottom: `step`: its gradients are averaged at every step; "
+        "`round`: each device trains its own, and they are averaged after the round.",
     )
 
 

@@ -60,3 +60,15 @@ def test_the_deviation_against_a_running_mean() -> None:
     first, state = layers.deviation(x[:, :4], layers.deviation_start(3, 2), 4.0)
     second, _ = layers.deviation(x[:, 4:], state, 4.0)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), expected, atol=1e-5)
+
+
+def test_soft_bins_one_feature_and_bin_at_a_time() -> None:
+    params = layers.soft_bins_init(jax.random.key(3), 3, 4)
+    x = np.asarray(jax.random.normal(jax.random.key(4), (2, 5, 3)))
+    out = np.asarray(layers.soft_bins(params, x)).reshape(2, 5, 3, 4)
+    for feature in range(3):
+        for place in range(4):
+            slope, bias = float(params["slope"][feature, place]), float(params["b"][feature, place])
+            expected = np.tanh(slope * x[:, :, feature] + bias)
+            np.testing.assert_allclose(out[:, :, feature, place], expected, atol=1e-6)
+    assert layers.soft_bins(layers.soft_bins_init(jax.random.key(3), 3, 0), x).shape == (2, 5, 0)

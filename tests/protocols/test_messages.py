@@ -121,12 +121,24 @@ def test_the_search_would_find_a_planted_leak(sent: tuple) -> None:
 @pytest.mark.parametrize("bits", [4, 8, 32])
 def test_cut_bytes_are_those_of_real_messages(bits: int) -> None:
     post = Post()
-    count_cut_traffic(
-        post, Cut(bits=bits), exchanges=5, units=2, steps=16, channels=16, bottom=100, devices=3
-    )
+    count_cut_traffic(post, Cut(bits=bits), exchanges=5, shape=(2, 16, 16), bottom=100, devices=3)
     rows = {row["kind"]: row for row in post.rows()}
     assert rows["activations"]["count"] == 15
     payload = 2 * 16 * 16 * bits // 8
     each = rows["activations"]["bytes"] / 15
     assert payload < each < payload + 250
     assert rows["gradients"]["bytes"] / 15 > 2 * 16 * 16 * 4
+    assert "bottom gradient" not in rows
+
+
+@pytest.mark.parametrize(("devices", "messages"), [(1, 0), (3, 15)])
+def test_averaging_at_every_step_is_on_the_books(devices: int, messages: int) -> None:
+    post = Post()
+    count_cut_traffic(
+        post, Cut(), exchanges=5, shape=(2, 16, 16), bottom=100, devices=devices, every_step=True
+    )
+    rows = {row["kind"]: row for row in post.rows()}
+    for kind in ("bottom gradient", "mean bottom gradient"):
+        assert (rows[kind]["count"] if kind in rows else 0) == messages
+        if messages:
+            assert rows[kind]["bytes"] / messages > 400

@@ -25,6 +25,8 @@ __all__ = [
     "gru_init",
     "peak",
     "peak_start",
+    "soft_bins",
+    "soft_bins_init",
 ]
 
 
@@ -172,3 +174,23 @@ def peak(x: Array, state: Array, memory_steps: float) -> tuple[Array, Array]:
     last, held = jax.lax.scan(step, state, jnp.swapaxes(both, 0, 1))
     out = jnp.swapaxes(held, 0, 1).reshape(*x.shape[:2], -1)
     return jax.lax.stop_gradient(out), jax.lax.stop_gradient(last)
+
+
+def soft_bins_init(key: Array, features: int, bins: int) -> dict[str, Array]:
+    """Slopes from coarse to fine (0.5 to 8, in scaled units) and places near the median; [features, bins]."""
+    first, second = jax.random.split(key)
+    slope = jnp.exp(jnp.linspace(jnp.log(0.5), jnp.log(8.0), bins))
+    return {
+        "slope": slope * jnp.exp(0.2 * jax.random.normal(first, (features, bins))),
+        "b": 0.7 * jax.random.normal(second, (features, bins)),
+    }
+
+
+def soft_bins(params: dict[str, Array], x: Array) -> Array:
+    """[..., F] -> [..., F * bins]: each feature through its own few learned steps, tanh(slope x + b).
+
+    A plain first layer sees a feature as one number and is slow to find a threshold in it; trees are
+    not. Learned embeddings of single features close that gap (Gorishniy et al. 2022, arXiv:2203.05556).
+    """
+    steps = jnp.tanh(x[..., None] * params["slope"] + params["b"])
+    return steps.reshape(*x.shape[:-1], -1)

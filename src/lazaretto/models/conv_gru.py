@@ -18,6 +18,8 @@ from lazaretto.models._layers import (
     gru_init,
     peak,
     peak_start,
+    soft_bins,
+    soft_bins_init,
 )
 from lazaretto.types import Array, Model, Outputs
 
@@ -32,27 +34,31 @@ def conv_gru(
     hidden: int = 64,
     past_steps: float = 16.0,
     peak_steps: float = 16.0,
+    bins: int = 4,
 ) -> Model:
     """Own past and causal convolution on the device, GRU at the site, a score at every step.
 
     The device looks at each reading, at its deviation from the device's own past (time constant
-    `past_steps`) and at its recent peaks (fading with `peak_steps`); 0 leaves either out.
-    dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site runs GRU(hidden) and two
-    heads: anomalous or not, and which kind.
+    `past_steps`), at `bins` learned steps of either, and at its recent peaks (fading with `peak_steps`);
+    0 leaves any of them out. dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site
+    runs GRU(hidden); two heads, anomalous or not and which kind, see its state and the step itself.
     """
-    parts = 1 + (past_steps > 0) + 2 * (peak_steps > 0)
+    compared = 1 + (past_steps > 0)
+    parts = compared * (1 + bins) + 2 * (peak_steps > 0)
 
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 6)
+        seen = hidden + cut_channels
         return {
             "bottom": {
+                "bins": soft_bins_init(keys[5], compared * features, bins),
                 "first": dense_init(keys[0], parts * features, channels, gain=2.0**0.5),
                 "second": conv_init(keys[1], _WIDTH, channels, cut_channels),
             },
             "top": {
                 "gru": gru_init(keys[2], cut_channels, hidden),
-                "anomaly": dense_init(keys[3], hidden, 1, gain=0.5),
-                "kinds": dense_init(keys[4], hidden, kinds, gain=0.5),
+                "anomaly": dense_init(keys[3], seen, 1, gain=0.5),
+                "kinds": dense_init(keys[4], seen, kinds, gain=0.5),
             },
         }
 
@@ -62,20 +68,23 @@ def conv_gru(
 
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
         past, peaks, tail = state
-        seen, own = [x], x
+        seen = x
         if past_steps > 0:
             own, past = deviation(x, past, past_steps)
-            seen.append(own)
+            seen = jnp.concatenate([x, own], axis=-1)
+        seen = jnp.concatenate([seen, soft_bins(params["bins"], seen)], axis=-1)
         if peak_steps > 0:
             held, peaks = peak(x, peaks, peak_steps)
-            seen.append(held)
-        h = jax.nn.gelu(dense(params["first"], jnp.concatenate(seen, axis=-1)))
+            seen = jnp.concatenate([seen, held], axis=-1)
+        h = jax.nn.gelu(dense(params["first"], seen))
         h, tail = conv(params["second"], h, tail)
         return h, (past, peaks, tail)
 
     def top(params: Any, h: Array, state: Any) -> tuple[Outputs, Any]:
-        states, last = gru(params["gru"], jax.nn.gelu(h), state)
-        anomaly = dense(params["anomaly"], states)[..., 0]
-        return Outputs(anomaly, dense(params["kinds"], states), states), last
+        now = jax.nn.gelu(h)
+        states, last = gru(params["gru"], now, state)
+        seen = jnp.concatenate([states, now], axis=-1)
+        anomaly = dense(params["anomaly"], seen)[..., 0]
+        return Outputs(anomaly, dense(params["kinds"], seen), states), last
 
     return Model(name="conv_gru", init=init, start=start, bottom=bottom, top=top)

@@ -24,6 +24,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
     "activations": ("device-site", "up", "quantised outputs of the device's part of the model"),
     "gradients": ("device-site", "down", "gradient of the site's loss in those outputs"),
+    "bottom gradient": ("device-site", "up", "gradient in the device's part of the model, one step's"),
+    "mean bottom gradient": ("device-site", "down", "its mean over the site's devices"),
     "bottom": ("device-site", "down", "the device's part of the model"),
     "trained bottom": ("device-site", "up", "the device's part of the model after a round"),
 }
@@ -94,21 +96,34 @@ def _message(
 
 
 def count_cut_traffic(
-    post: Post, cut: Cut, exchanges: int, units: int, steps: int, channels: int, bottom: int, devices: int
+    post: Post,
+    cut: Cut,
+    exchanges: int,
+    shape: tuple[int, int, int],
+    bottom: int,
+    devices: int,
+    every_step: bool = False,
 ) -> None:
     """Count what one site's devices exchanged with it in a round.
 
-    exchanges: batches times windows, each a message up and one down per device. units, steps,
-    channels: shape of one device's activations [b, T, H]. bottom: parameters of the device's part.
+    exchanges: batches times windows, each a message up and one down per device. shape: of one
+    device's activations [b, T, H]. bottom: parameters of the device's part. every_step: whether
+    gradients of the bottom are averaged at each exchange, too (needless where there is one device).
     """
-    shape = (units, steps, channels)
     up = np.empty(payload_bytes(cut, shape), np.uint8) if cut.bits < 32 else np.empty(shape, np.float32)
+    part = np.empty(bottom, np.float32)
+    often = exchanges * devices
+    between = often if every_step and devices > 1 else 0
     for kind, array, count in (
-        ("activations", up, exchanges * devices),
-        ("gradients", np.empty(shape, np.float32), exchanges * devices),
-        ("bottom", np.empty(bottom, np.float32), devices),
-        ("trained bottom", np.empty(bottom, np.float32), devices),
+        ("activations", up, often),
+        ("gradients", np.empty(shape, np.float32), often),
+        ("bottom gradient", part, between),
+        ("mean bottom gradient", part, between),
+        ("bottom", part, devices),
+        ("trained bottom", part, devices),
     ):
+        if not count:
+            continue
         way = KINDS[kind][1]
         sender, receiver = ("device 1", "site 01") if way == "up" else ("site 01", "device 1")
         each = wire.message_bytes(_message(kind, sender, receiver, 1, {"values": array}))

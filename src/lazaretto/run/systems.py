@@ -65,27 +65,31 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
 
 
-def _program(bench: Bench, name: str, cut: Cut, batch: int, ours: bool) -> tuple[Program, Model]:
-    key = (name, cut, batch)
+def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
+    plan = bench.plan
+    noisy = ours or name in plan.evaluate.noisy_baselines
+    return LocalTraining(
+        window=bench.prepared[0].data.window,
+        batch_units=batch,
+        local_epochs=plan.train.local_epochs,
+        optimiser=plan.train.optimiser,
+        temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
+        kind_weight=plan.train.kind_weight,
+        pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
+        level_noise=plan.train.level_noise if noisy else 0.0,
+        step_noise=plan.train.step_noise if noisy else 0.0,
+        feature_dropout=plan.train.feature_dropout if noisy else 0.0,
+        weight_decay=plan.train.weight_decay,
+        clip_norm=plan.train.clip_norm,
+        synchronise=plan.cut.synchronise,
+    )
+
+
+def _program(bench: Bench, name: str, cut: Cut, training: LocalTraining) -> tuple[Program, Model]:
+    key = (name, cut, training)
     if key not in bench.programs:
         plan = bench.plan
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
-        noisy = ours or name in plan.evaluate.noisy_baselines
-        training = LocalTraining(
-            window=bench.prepared[0].data.window,
-            batch_units=batch,
-            local_epochs=plan.train.local_epochs,
-            optimiser=plan.train.optimiser,
-            temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
-            kind_weight=plan.train.kind_weight,
-            pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
-            level_noise=plan.train.level_noise if noisy else 0.0,
-            step_noise=plan.train.step_noise if noisy else 0.0,
-            feature_dropout=plan.train.feature_dropout if noisy else 0.0,
-            weight_decay=plan.train.weight_decay,
-            clip_norm=plan.train.clip_norm,
-            synchronise=plan.cut.synchronise,
-        )
         features, kinds, length = bench.shape
         bench.programs[key] = (compile_program(model, cut, training, features, kinds, length), model)
     return bench.programs[key]
@@ -143,7 +147,8 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
         post = bench.posts[job.place]  # which already carried the scaling
 
     def make(unfinished: Path) -> Stage:
-        program, model = _program(bench, plan.model.name, cut, batch, ours=True)
+        training = _training(bench, plan.model.name, batch, ours=True)
+        program, model = _program(bench, plan.model.name, cut, training)
         data, sizes = pack_sites(
             prepared.data,
             members(prepared, job.without),
@@ -157,7 +162,7 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
         watch = Watch(
             bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.without is None
         )
-        exchanges = exchange_counter(post, model, data, cut, batch, prepared, plan.train.local_epochs)
+        exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
         def done(round_number: int, losses: Float, vector: Float) -> None:
             if split:
@@ -212,7 +217,8 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
 
     def make(unfinished: Path) -> Stage:
         batch = plan.train.batch_units if plan.cut.enabled else plan.train.batch_units * plan.sites.devices
-        program, model = _program(bench, plan.model.name, cut, batch, ours=True)
+        training = _training(bench, plan.model.name, batch, ours=True)
+        program, model = _program(bench, plan.model.name, cut, training)
         data, _ = pack_sites(
             prepared.data,
             members(prepared, job.without),
@@ -255,7 +261,8 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
     name = plan.model.name if pooled else system
 
     def make(unfinished: Path) -> Stage:
-        program, model = _program(bench, name, _EXACT, plan.train.pooled_batch_units, ours=pooled)
+        training = _training(bench, name, plan.train.pooled_batch_units, ours=pooled)
+        program, model = _program(bench, name, _EXACT, training)
         packs = []
         width = max(sum(len(rows) for rows in members(one)) for one in bench.prepared)
         for job in jobs:

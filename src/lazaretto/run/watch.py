@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
-from lazaretto.local import SiteData
+from lazaretto.local import LocalTraining, SiteData
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared
@@ -23,13 +23,13 @@ __all__ = ["Watch", "exchange_counter", "show_rounds"]
 
 
 def exchange_counter(
-    post: Post, model: Model, data: SiteData, cut: Cut, batch: int, prepared: Prepared, epochs: int
+    post: Post, model: Model, data: SiteData, cut: Cut, training: LocalTraining, prepared: Prepared
 ) -> Callable[[], None]:
     """Counts, after each round, what devices and sites exchanged inside the compiled program."""
     features, kinds, length = prepared.data.x.shape[2], prepared.kinds, prepared.data.x.shape[1]
-    window = prepared.data.window
+    window = training.window
     devices, units = data.x.shape[1], data.x.shape[2]
-    size = min(batch, units)
+    size = min(training.batch_units, units)
     shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
     bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
     reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
@@ -41,8 +41,11 @@ def exchange_counter(
         for real in np.asarray(data.units):
             batches = -(-int(real) // size)
             if batches:
-                exchanges = batches * (length // window) * epochs
-                count_cut_traffic(post, cut, exchanges, size, window, int(h.shape[-1]), bottom, devices)
+                exchanges = batches * (length // window) * training.local_epochs
+                shape = (size, window, int(h.shape[-1]))
+                count_cut_traffic(
+                    post, cut, exchanges, shape, bottom, devices, training.synchronise == "step"
+                )
 
     return count
 
