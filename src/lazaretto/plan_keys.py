@@ -249,6 +249,10 @@ class EvaluatePlan(_Section):
         default=1000, description="Resamples of units behind each 95 % interval."
     )
     window_steps: Count = Field(default=16, description="Steps that the windowed baselines see at once.")
+    window_rows: Annotated[int, Ge(100)] = Field(
+        default=12_000,
+        description="Most training steps that the windowed baselines learn from; more are drawn down.",
+    )
     noisy_baselines: Baselines = Field(
         default=("gru",),
         description="Networks that train with the noise and hidden features of [train] as ours does; "

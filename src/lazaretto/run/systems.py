@@ -315,9 +315,9 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
             if name == "rate_threshold":
                 column = int(prepared.rate_column or 0)
                 return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
-            steps = bench.plan.evaluate.window_steps
-            fit = _FITS[name]
-            return dict(fit(train.x, train.y, train.valid, given, steps, prepared.seed)), {}
+            asked, fit = bench.plan.evaluate, _FITS[name]
+            limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
+            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits)), {}
 
         arrays, _ = stage(bench.journal, _label(name, prepared, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)
