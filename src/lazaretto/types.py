@@ -97,11 +97,13 @@ class RawRows:
 
     columns: name -> [rows] of numbers or strings.  label: [rows] int64, 0 normal.
     group: [rows] int64, rows of one group (file, block of time, unit) never stand on both sides of the check.
+    classes: names by label, so that findings can name them; or empty.
     """
 
     columns: Mapping[str, NDArray[Any]]
     label: Int
     group: Int
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,8 @@ def test_identifiers_constants_families_and_copies() -> None:
     assert "class 2" in about(found, "tool").why
     assert about(found, "tells_one").kind == "family"
     assert "class 1" in about(found, "tells_one").why
+    named = replace(rows_of(tells_one=tells_one), classes=("normal", "flood", "scan"))
+    assert "it tells flood from normal" in about(suspected_leaks(named), "tells_one").why
     raw = rows_of()
     copies = {name: np.tile(values[: ROWS // 2], 2) for name, values in raw.columns.items()}
     assert about(suspected_leaks(replace(raw, columns=copies)), "(rows)").kind == "duplicates"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lazaretto.data._gateway_streams import Packets
 from lazaretto.errors import DataError
-from lazaretto.types import Int, RawRows
+from lazaretto.types import NORMAL, Int, RawRows
 
 __all__ = [
     "BACKGROUND",
@@ -295,4 +295,5 @@ def raw_rows(path: Any) -> RawRows:
     label = (
         both["anomaly.name"].replace_strict(["Normal", *FAMILIES], [0, 1, 2, 3]).to_numpy().astype(np.int64)
     )
-    return RawRows(columns=columns, label=label, group=both["file"].to_numpy().astype(np.int64))
+    group = both["file"].to_numpy().astype(np.int64)
+    return RawRows(columns=columns, label=label, group=group, classes=(NORMAL, *FAMILIES.values()))

@@ -243,4 +243,5 @@ def _raw(world: World, path: Any) -> RawRows:
         columns={name: np.concatenate(values) for name, values in columns.items()},
         label=np.concatenate(label).astype(np.int64),
         group=np.concatenate(group).astype(np.int64),
+        classes=(NORMAL, *CAMPAIGNS),
     )

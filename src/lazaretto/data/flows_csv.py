@@ -127,6 +127,7 @@ def flows_csv(
             columns={name: shown[name].fill_null("").to_numpy() for name in shown.columns},
             label=np.array([index[name] for name in rows["\0class"].to_list()], np.int64),
             group=rows["\0block"].to_numpy().astype(np.int64),
+            classes=names,
         )
 
     def sample() -> Table:

@@ -85,12 +85,12 @@ def suspected_leaks(
     _check(raw)
     known = dict(dropped or {})
     rows = _thin(raw, seed)
-    label, attacked = rows.label, rows.label > 0
-    learn = halves(label, rows.group, seed)
+    attacked = rows.label > 0
+    learn = halves(rows.label, rows.group, seed)
     columns = [prepare(name, values) for name, values in rows.columns.items()]
     found, alone = [], {}
     for column in columns:
-        alone[column.name], finding = _single(column, label, learn, threshold, known)
+        alone[column.name], finding = _single(column, rows, learn, threshold, known)
         found += [finding] if finding else []
     flagged = {f.columns[0] for f in found if f.kind != "family"}
     free = [c for c in columns if c.name not in flagged and c.distinct + bool(c.missing.any()) > 1]
@@ -112,9 +112,9 @@ def table_findings(table: Table, threshold: float = 0.95, seed: int = 0) -> list
         for modality, names in table.schema.features.items()
         for place, name in enumerate(names)
     }
-    found = suspected_leaks(
-        RawRows(columns=columns, label=table.y_step[rows, steps], group=table.unit[rows]), threshold, {}, seed
-    )
+    label, group = table.y_step[rows, steps], table.unit[rows]
+    raw = RawRows(columns=columns, label=label, group=group, classes=table.schema.classes)
+    found = suspected_leaks(raw, threshold, {}, seed)
     # order and copies of steps are the splits' business; here only features are asked about
     return [f for f in found if f.kind not in ("order", "duplicates", "identifier")]
 
@@ -146,13 +146,14 @@ def _thin(raw: RawRows, seed: int) -> RawRows:
         columns={name: values[keep] for name, values in raw.columns.items()},
         label=raw.label[keep],
         group=raw.group[keep],
+        classes=raw.classes,
     )
 
 
 def _single(
-    column: Column, label: Int, learn: NDArray[np.bool_], threshold: float, dropped: Mapping[str, str]
+    column: Column, rows: RawRows, learn: NDArray[np.bool_], threshold: float, dropped: Mapping[str, str]
 ) -> tuple[float, Finding | None]:
-    attacked = label > 0
+    label, attacked = rows.label, rows.label > 0
     if column.distinct + bool(column.missing.any()) < 2:
         return 0.5, None
     forms = []
@@ -173,7 +174,7 @@ def _single(
         return best, _finding((column.name,), kind, best, why, dropped)
     constant = _constant_class(column, label)
     if constant is not None:
-        why = f"the same value in every row of class {constant}, and hardly ever elsewhere"
+        why = f"the same value in every row of {_class_name(rows, constant)}, and hardly ever elsewhere"
         return best, _finding((column.name,), "constant", max(best, family_best), why, dropped)
     if _is_time(column):
         why = "it grows with the rows, so it is a clock or a counter"
@@ -181,11 +182,16 @@ def _single(
     if _is_identifier(column):
         why = f"{column.distinct} values in {int((~column.missing).sum())} rows: it names the row"
         return best, _finding((column.name,), "identifier", best, why, dropped)
-    if family_best >= max(FAMILY_THRESHOLD, threshold):
-        which = ", ".join(str(k + 1) for k in np.flatnonzero(told >= max(FAMILY_THRESHOLD, threshold)))
-        why = f"by itself it tells class {which} from normal (all attacks: {best:.3f})"
+    telling = np.flatnonzero(told >= max(FAMILY_THRESHOLD, threshold))
+    if telling.size:
+        which = ", ".join(_class_name(rows, int(k) + 1) for k in telling)
+        why = f"by itself it tells {which} from normal (all attacks: {best:.3f})"
         return best, _finding((column.name,), "family", family_best, why, dropped)
     return best, None
+
+
+def _class_name(rows: RawRows, k: int) -> str:
+    return rows.classes[k] if k < len(rows.classes) else f"class {k}"
 
 
 def _areas(label: Int, score: NDArray[np.float64], kinds: int) -> NDArray[np.float64]:

@@ -108,7 +108,7 @@ def _facts(log: Log) -> list[str]:
     model, rounds = mapping(plan.get("model")).get("name"), number(mapping(plan.get("train")).get("rounds"))
     seeds = items(log.last("run").get("seeds"))
     found = (
-        words(log.first("data").get("source") or ""),
+        str(log.first("data").get("source") or ""),
         words(log.first("data").get("modality") or ""),
         f"{count(len(sites))} sites" if sites else "",
         f"model {model}" if model else "",

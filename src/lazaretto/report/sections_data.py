@@ -41,7 +41,7 @@ def sheet_of_data(log: Log) -> Section:
     step = str(data.get("step") or NOT_AVAILABLE)
     length = number(data.get("step_seconds"))
     pairs = [
-        ("Source", words(data.get("source") or NOT_AVAILABLE)),
+        ("Source", str(data.get("source") or NOT_AVAILABLE)),
         ("Modality", words(data.get("modality") or NOT_AVAILABLE)),
         ("One step", _step(step, length)),
         (

@@ -163,7 +163,7 @@ def _judged_only(log: Log) -> bool:
 
 def _trained(log: Log) -> str:
     sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
-    source = words(log.first("data").get("source") or "the data")
+    source = str(log.first("data").get("source") or "the data")
     if _judged_only(log):
         return f"A trained detector is judged here on {source}, data that it never saw."
     who = (
