@@ -119,7 +119,7 @@ def test_set(tmp_path: Path, text: str, value: Any) -> None:
 
 
 def test_set_null_and_order(tmp_path: Path) -> None:
-    assert load(tmp_path, "[cut]\nclip = 8.0\n", "cut.clip=null").cut.clip is None
+    assert load(tmp_path, "[cut]\nclip = 8.0\nbits = 32\n", "cut.clip=null").cut.clip is None
     assert load(tmp_path, "", "train.rounds=1", "train.rounds=2").train.rounds == 2
     assert load(tmp_path, "", "train.rounds=1", train__rounds=5).train.rounds == 5
 
@@ -278,3 +278,26 @@ def test_the_examples_load(root: Path) -> None:
     assert {"consortium.toml", "x_iomt.toml"} <= {path.name for path in examples}
     for path in examples:
         plans.load_plan(path, overrides={"data.path": "."})
+
+
+def test_a_cut_of_few_bits_needs_a_range(tmp_path: Path) -> None:
+    assert "cut.clip: needed with cut.bits=8" in refusal(tmp_path, "", "cut.clip=null")
+    assert load(tmp_path, "", "cut.clip=null", "cut.bits=32").cut.clip is None
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("channels='64'", "option 'channels': it should be a valid integer"),
+        ("channels=true", "option 'channels': it should be a valid integer"),
+        ("hidden=0", "option 'hidden': it should be greater than or equal to 1"),
+        ("past_steps=0.5", "past_steps is shorter than a step"),
+    ],
+)
+def test_options_of_a_model_are_checked_before_data_is_read(tmp_path: Path, option: str, says: str) -> None:
+    assert says in refusal(tmp_path, "", f"model.options.{option}", check_parts=True)
+
+
+def test_tuples_are_lists_in_a_plan(tmp_path: Path) -> None:
+    text = '[model]\nname = "cnn"\noptions = { widths = [3, 3] }\n[cut]\nenabled = false\n'
+    assert load(tmp_path, text, check_parts=True).model.options["widths"] == [3, 3]

@@ -11,10 +11,13 @@ import importlib
 import inspect
 import os
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lazaretto.errors import PlanError
 
@@ -80,7 +83,11 @@ def options(family: str, name: str) -> dict[str, inspect.Parameter]:
 
 
 def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any:
-    """Make a part with options. An unknown option is refused with the list of known ones."""
+    """Make a part with options.
+
+    Raises PlanError for an option that is unknown (with the list of known ones), or that is not of the
+    type and range which the factory's signature gives (`Annotated[int, Ge(1)]` and the like).
+    """
     make, known = factory(family, name), options(family, name)
     for key in given or {}:
         if key not in known:
@@ -90,7 +97,25 @@ def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any
             raise PlanError(
                 f"{family[:-1]} '{name}' has no option", found=key, way_out=f"{hint}options: {takes}"
             )
-    return make(**(given or {}))
+    return make(**_checked(make, f"{family[:-1]} '{name}'", given or {}))
+
+
+def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(make, include_extras=True)
+    except (NameError, TypeError):  # a signature that cannot be read at run time checks for itself
+        return dict(given)
+    checked = {}
+    for key, value in given.items():
+        hint = hints.get(key, Any)
+        if isinstance(value, list) and typing.get_origin(hint) is tuple:  # TOML has no tuples
+            value = tuple(value)
+        try:
+            checked[key] = TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            says = error.errors()[0]["msg"].removeprefix("Input ")
+            raise PlanError(f"{part}, option '{key}': it {says}", found=value) from error
+    return checked
 
 
 def describe(family: str, name: str) -> str:

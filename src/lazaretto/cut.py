@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from lazaretto.errors import PlanError
 from lazaretto.types import Array
 
 __all__ = ["Cut", "payload_bytes", "through"]
@@ -21,23 +22,30 @@ __all__ = ["Cut", "payload_bytes", "through"]
 class Cut:
     """bits: 2 to 8, or 32 (exact floats). clip: range of activations, > 0. noise: standard deviation.
 
-    `clip=None` goes with 32 bits only: activations cross as they are.
+    `clip=None` goes with 32 bits only: activations cross as they are. Raises PlanError otherwise.
     """
 
     bits: int = 8
     clip: float | None = 4.0
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.clip is None and self.bits < 32:
+            raise PlanError(
+                "a cut of few bits needs a range", found=f"bits {self.bits}, clip none", way_out="give clip"
+            )
+
 
 def through(cut: Cut, h: Array, key: Array | None = None) -> Array:
     """h [..., H] as the site receives it. Differentiable; the gradient is zero where h was clipped.
 
-    Noise is added only when a key is given (simulation: from the seed).
+    Noise is added only when a key is given (simulation: from the seed), and before clipping, so that
+    every code fits its bits.
     """
-    if cut.clip is not None:
-        h = jnp.clip(h, -cut.clip, cut.clip)
     if cut.noise and key is not None:
         h = h + cut.noise * jax.random.normal(key, h.shape, h.dtype)
+    if cut.clip is not None:
+        h = jnp.clip(h, -cut.clip, cut.clip)
     if cut.bits == 32 or cut.clip is None:
         return h
     step = cut.clip / (2 ** (cut.bits - 1) - 1)

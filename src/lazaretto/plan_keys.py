@@ -174,10 +174,12 @@ class CutPlan(_Section):
         default=8, description="Bits of each activation sent, 2 to 8; 32 sends floats as they are."
     )
     noise: Annotated[float, Ge(0)] = Field(
-        default=0.0, description="Standard deviation of Gaussian noise on the activations."
+        default=0.0,
+        description="Standard deviation of Gaussian noise on the activations, before they are clipped.",
     )
     clip: Annotated[float, Gt(0)] | None = Field(
-        default=None, description="Largest norm of one step's activations; none if absent."
+        default=4.0,
+        description="Each activation is clipped to plus or minus this; `null` only with 32 bits.",
     )
     synchronise: Literal["round", "step"] = Field(
         default="step",

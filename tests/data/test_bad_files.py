@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lazaretto.data import _flow_read
+from lazaretto.data._x_iomt_files import read_packets
 from lazaretto.data.flows_csv import flows_csv
 from lazaretto.data.splits import assign_splits
 from lazaretto.errors import DataError
@@ -167,6 +170,46 @@ def test_truncated_gzip(put: Put) -> None:
     for share in (0.3, 0.9):
         refuse(put(packed[: int(share * len(packed))], "flows.csv.gz"), "flows.csv.gz", "cut off")
     refuse(put(packed[:-4], "flows.csv.gz"), "cut off")
+
+
+LIMIT = 1 << 16
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_above_the_limit(put: Put, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    data = text(rows())
+    path = put(gzip.compress(data) if packed else data, "flows.csv.gz" if packed else "flows.csv")
+    monkeypatch.setattr(_flow_read, "MOST_BYTES", len(data))
+    assert flows_csv(columns=COLUMNS).load(path, 0).counts["rows_used"] == 300
+    monkeypatch.setattr(_flow_read, "MOST_BYTES", len(data) - 1)
+    refuse(path, path.name, "too large", f"at most {len(data) - 1:,} bytes", "split the file")
+
+
+def _peak(read: Callable[[], object]) -> int:
+    """The most bytes that a refused reading held; the message names the limit and the way out."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"(?s)too large: at most {LIMIT:,} bytes.*split the file"):
+            read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_gzip_that_unpacks_to_very_much(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_flow_read, "MOST_BYTES", LIMIT)
+    bomb = gzip.compress(b"a," * (16 << 20))
+    path = put(bomb, "flows.csv.gz")
+    assert _peak(lambda: flows_csv(columns=COLUMNS).load(path, 0)) < 4 << 20
+    path.unlink()
+    folder = put(bomb, "NormalTrafficMQTT_part_001.csv.gz").parent
+    assert _peak(lambda: read_packets(folder)) < 4 << 20
+
+
+def test_a_header_without_end_is_not_cut_into_names(put: Put) -> None:
+    folder = put(gzip.compress(b"," * (32 << 20)), "NormalTrafficMQTT_part_001.csv.gz").parent
+    with pytest.raises(DataError, match=r"columns are missing.*found: 1,?048,?577 columns"):
+        read_packets(folder)
 
 
 def test_damaged_gzip(put: Put) -> None:

@@ -15,6 +15,7 @@ import pytest
 from lazaretto.data.duplicates import remove_duplicates
 from lazaretto.data.flows_csv import flows_csv
 from lazaretto.data.splits import assign_splits
+from lazaretto.errors import PlanError
 from lazaretto.types import UNASSIGNED, Table
 
 ARGUS = (
@@ -191,6 +192,25 @@ def test_labels_by_file_and_rows_without_label(tmp_path: Path) -> None:
     dropped = flows_csv(label={"files": {"a.csv": "normal"}}, **options).load(tmp_path, 0)
     assert dropped.counts["rows_unlabelled"] == 2
     assert len(dropped.y) == 4
+
+
+@pytest.mark.parametrize("files", ["/abs/*.csv", "../*.csv", "a/../../*.csv", ["*.csv", "/abs/*.csv"]])
+def test_files_outside_the_folder_are_refused(files: Any) -> None:
+    with pytest.raises(PlanError, match=r"(?s)within the folder.*way out: give the folder with --data"):
+        flows_csv(files=files)
+
+
+@pytest.mark.parametrize("files", ["", ".", "**.csv", [], 5, ["*.csv", 5], {"a": "b"}])
+def test_files_that_are_no_patterns_are_refused(files: Any) -> None:
+    with pytest.raises(PlanError, match=r'(?s)data.options.files.*way out.*files = "\*.csv'):
+        flows_csv(files=files)
+
+
+def test_files_in_folders_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a..b").mkdir()
+    write(tmp_path / "a..b", "t.csv", [argus_row(i * 20) for i in range(9)])
+    for files in ("**/*.csv", "./a..b/*.csv", ["*.tsv", "a..b/t.csv"]):
+        assert flows_csv(files=files).load(tmp_path, 0).counts["rows_used"] == 9
 
 
 def test_a_feature_needs_its_column_in_every_file(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lazaretto.data.flows_csv import flows_csv
 from lazaretto.data.leaks import Finding, suspected_leaks, table_findings
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
+from lazaretto.run.prepare import _leak_notes
 from lazaretto.types import RawRows
 
 ROWS, GROUPS = 6000, 60
@@ -253,6 +254,20 @@ def test_what_cannot_be_judged_is_refused() -> None:
         suspected_leaks(replace(raw, columns={"bytes": np.zeros(3)}))
     with pytest.raises(DataError, match="nothing to check"):
         suspected_leaks(RawRows(columns={}, label=raw.label, group=raw.group))
+
+
+def test_a_table_too_small_for_the_check_gets_a_note() -> None:
+    """One unit alone is attacked, so a half has no attacked rows: no reason to stop a run."""
+    table = flows_csv(steps={"flows": 5, "per_window": 16}).sample()
+    attacked = table.unit == table.unit[np.argmax(table.y)]
+    y_step = np.where(attacked[:, None], table.y_step, 0)
+    small = replace(table, y_step=y_step, y=y_step.max(axis=1))
+    with pytest.raises(DataError, match="too few groups"):
+        table_findings(small)
+    (note,) = _leak_notes(small)
+    assert note.startswith("Features were not checked for leaks: leaks are judged on groups of rows")
+    assert note.endswith(" of them without attacks).")
+    assert "way out" not in note
 
 
 def test_halves_keep_groups_whole_and_kinds_on_both_sides() -> None:

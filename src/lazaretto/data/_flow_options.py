@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from lazaretto.data._flow_columns import Labels, check_keys
 from lazaretto.data._flow_read import TextTable
 from lazaretto.data._flow_steps import StepPlan
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, PlanError
 
-__all__ = ["NORMAL_LABELS", "check_mapping", "labels_of", "one_of", "step_plan", "texts_of"]
+__all__ = ["NORMAL_LABELS", "check_mapping", "labels_of", "one_of", "patterns_of", "step_plan", "texts_of"]
 
 NORMAL_LABELS = (
     "normal*",
@@ -44,6 +45,35 @@ def texts_of(option: str, given: object) -> dict[str, str]:
             way_out='for instance {"*scan*" = "scan"}',
         )
     return {str(key): str(value) for key, value in given.items()}
+
+
+def patterns_of(given: object) -> tuple[str, ...]:
+    """`data.options.files`, checked: one pattern or several, each within the folder. Raises PlanError."""
+    patterns = (given,) if isinstance(given, str) else given
+    if (
+        not isinstance(patterns, list | tuple)
+        or not patterns
+        or not all(isinstance(p, str) for p in patterns)
+    ):
+        raise PlanError(
+            "data.options.files is a pattern or a list of patterns",
+            found=repr(given),
+            way_out='files = "*.csv"',
+        )
+    within = 'write files = "*.csv" ("**/*.csv" looks into folders too)'
+    for pattern in patterns:
+        path = PurePath(pattern)
+        if path.anchor or ".." in path.parts:
+            raise PlanError(
+                "data.options.files must lie within the folder of the data, without '..'",
+                found=pattern,
+                way_out=f"give the folder with --data (or data.path), and {within}",
+            )
+        if not path.parts or any("**" in part and part != "**" for part in path.parts):
+            raise PlanError(
+                "data.options.files holds what is no pattern", found=repr(pattern), way_out=within
+            )
+    return tuple(patterns)
 
 
 def labels_of(given: Mapping[str, Any]) -> Labels:

@@ -16,11 +16,12 @@ import polars as pl
 
 from lazaretto.errors import DataError
 
-__all__ = ["LINE", "TextTable", "find_files", "open_table", "read_columns"]
+__all__ = ["LINE", "LONGEST_LINE", "TextTable", "find_files", "open_table", "read_bytes", "read_columns"]
 
 ENDINGS = ("*.csv", "*.tsv", "*.binetflow", "*.csv.gz", "*.tsv.gz", "*.binetflow.gz")
 LINE = "\0line"  # no header can hold this name: zero bytes are refused
 LONGEST_LINE = 1 << 20  # bytes; a flow takes a few hundred
+MOST_BYTES = 1 << 31  # of one file, unpacked: about ten million flows; a small .gz can hold any number
 _BLOCK = 1 << 24
 
 
@@ -62,8 +63,9 @@ def find_files(path: object, patterns: Sequence[str]) -> list[Path]:
 def open_table(file: Path) -> TextTable:
     """Read a file (gunzipped where it ends in .gz), check that it is a delimited text, split off its header.
 
-    Raises DataError for an unreadable, empty, cut-off, binary or wrongly encoded file, a line of more
-    than 1 MiB, no delimiter, or no row after the header; the message names file and line.
+    Raises DataError for an unreadable, empty, cut-off, binary or wrongly encoded file, one of more than
+    2 GiB (unpacked), a line of more than 1 MiB, no delimiter, or no row after the header; the message
+    names file and line.
     """
     data = _bytes(file)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -91,12 +93,35 @@ def open_table(file: Path) -> TextTable:
     return TextTable(name=file.name, columns=columns, delimiter=delimiter, body=body)
 
 
+def read_bytes(file: Path) -> bytes:
+    """A whole file, gunzipped where it ends in .gz: never more than one byte above MOST_BYTES is held.
+
+    Raises DataError for a larger file, and what the system and gzip raise: OSError, EOFError, zlib.error.
+    """
+    packed = file.suffix == ".gz"
+    size = file.stat().st_size
+    if not packed and size > MOST_BYTES:
+        raise _too_large(file, f"{size:,} bytes")
+    held = io.BytesIO()
+    with gzip.open(file, "rb") if packed else file.open("rb") as stream:
+        while block := stream.read(min(_BLOCK, MOST_BYTES + 1 - held.tell())):
+            held.write(block)
+            if held.tell() > MOST_BYTES:
+                raise _too_large(file, f"{size:,} bytes that unpack to more" if packed else "more")
+    return held.getvalue()
+
+
+def _too_large(file: Path, found: str) -> DataError:
+    return DataError(
+        f"{file} is too large: at most {MOST_BYTES:,} bytes per file, unpacked, are read",
+        found=found,
+        way_out="split the file into smaller ones, each with the header line, in one folder",
+    )
+
+
 def _bytes(file: Path) -> bytes:
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file, "rb") as stream:
-                return stream.read()
-        return file.read_bytes()
+        return read_bytes(file)
     except EOFError as error:
         raise DataError(
             f"{file} ends before its gzip stream does: it was cut off", way_out="copy or download it again"

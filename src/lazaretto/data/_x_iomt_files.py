@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lazaretto.data._flow_read import LONGEST_LINE, read_bytes
 from lazaretto.data._gateway_streams import Packets
 from lazaretto.errors import DataError
 from lazaretto.types import NORMAL, Int, RawRows
@@ -118,15 +118,13 @@ def _frame(file: Path, columns: tuple[str, ...] | None) -> pl.DataFrame:
     """The file's text columns (all, or those named). Raises DataError naming the file."""
     again = "download the file again"
     try:
-        data = file.read_bytes()
-        if file.suffix == ".gz":
-            data = gzip.decompress(data)
+        data = read_bytes(file)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read", found=error, way_out=again) from error
     if not data.strip():
         raise DataError(f"{file}: the file is empty", way_out=again)
     try:
-        header = data.partition(b"\n")[0].decode("utf-8").strip().replace('"', "").split(",")
+        header = data[:LONGEST_LINE].partition(b"\n")[0].decode("utf-8").strip().replace('"', "").split(",")
         missing = [name for name in _COLUMNS if name not in header]
         if missing:
             more = ", ..." if len(missing) > 5 else ""

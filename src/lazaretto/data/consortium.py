@@ -44,7 +44,7 @@ _NOTES = (
 
 def consortium(
     sites: int = 12,
-    units_per_site: int = 40,
+    units_per_site: int = 100,
     windows: int = 6,
     window_steps: int = 16,
     attacked: float = 0.6,

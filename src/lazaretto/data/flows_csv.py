@@ -12,7 +12,7 @@ import polars as pl
 
 from lazaretto.data._flow_columns import FORMATS, TARGETS, Labels, check_keys, class_of, mapping_of, normalise
 from lazaretto.data._flow_notes import Reading, counts_of, notes_of
-from lazaretto.data._flow_options import check_mapping, labels_of, one_of, step_plan, texts_of
+from lazaretto.data._flow_options import check_mapping, labels_of, one_of, patterns_of, step_plan, texts_of
 from lazaretto.data._flow_read import ENDINGS, LINE, TextTable, find_files, open_table, read_columns
 from lazaretto.data._flow_sample import sample_flows
 from lazaretto.data._flow_steps import StepPlan, features_for, number_steps, to_steps, to_windows
@@ -51,7 +51,8 @@ def flows_csv(
 ) -> Source:
     """Flow tables of your own (CSV, TSV, Argus binetflow, also .gz) by a mapping of columns.
 
-    files:   shell pattern(s) for what to read where the path is a folder.
+    files:   shell pattern(s) for what to read where the path is a folder, at most 2 GiB (unpacked) each;
+             they lie within that folder: no absolute path, no "..".
     format:  "auto" (by header), "argus", "netflow", "cicflowmeter", or "none".
     columns: target -> column name, over what the format knows; targets are in `_flow_columns.TARGETS`.
              `start_time_format` gives the format of times ("%d/%m/%Y %H:%M"). Other columns are ignored.
@@ -68,7 +69,7 @@ def flows_csv(
     unusable; such flows are left out and counted, and refused above 1 % of a file's rows.
     Features are sizes, counts, shares and times per step; no address, port or clock is among them.
     """
-    patterns = (files,) if isinstance(files, str) else tuple(str(pattern) for pattern in files)
+    patterns = patterns_of(files)
     given, known = texts_of("columns", columns or {}), (*TARGETS, "start_time_format")
     check_keys("data.options.columns", tuple(given), known)
     one_of("format", format, ("auto", "none", *FORMATS))

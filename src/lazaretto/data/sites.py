@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from lazaretto.data.streams import Streams, family_of
+from lazaretto.data.streams import Streams, carries, family_of
 from lazaretto.errors import DataError
-from lazaretto.types import TEST, UNASSIGNED, Int
+from lazaretto.types import TEST, TRAIN, UNASSIGNED, Int
 
 __all__ = ["Partition", "partition", "shift_features", "withhold"]
 
@@ -75,14 +75,7 @@ def partition(
                     owner[part] = place
         site = owner[np.searchsorted(units, data.unit)]
         names = tuple(f"site {i + 1:02d}" for i in range(count))
-    held = np.bincount(site[data.split != TEST], minlength=len(names))
-    if (held == 0).any():
-        empty = ", ".join(names[i] for i in np.flatnonzero(held == 0)[:5])
-        raise DataError(
-            "a site has no units to train on",
-            found=empty,
-            way_out="fewer sites, a larger alpha, or more data",
-        )
+    _all_train(data, site, names)
     return Partition(site=site, site_names=names, withheld=np.zeros((len(names), len(classes)), np.bool_))
 
 
@@ -90,8 +83,9 @@ def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, P
     """Take `families` families from every site's training and validation; test units stay.
 
     Site s lacks families s, s + 1, ... in turn, so every family is withheld somewhere. A unit that
-    carries a withheld family moves to the next site that may have it (nothing is lost). Raises
-    DataError when there are too few families to withhold that many.
+    carries withheld families moves to the least loaded site that may have all it carries (nothing is
+    lost). Raises DataError when there are too few families to withhold that many, when no site may have
+    a unit, or when a site is left with nothing to train on.
     """
     kinds = parts.withheld.shape[1] - 1
     sites = len(parts.site_names)
@@ -114,16 +108,36 @@ def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, P
             found=f"class {lost}, {sites} sites",
             way_out="withhold fewer families or make more sites",
         )
-    site, family = parts.site.copy(), family_of(data)
+    site = parts.site.copy()
+    carried = np.stack([carries(data, k) for k in range(kinds + 1)], axis=1)
+    carried[:, 0] = False
     load = np.bincount(site, minlength=sites)
     for row in np.flatnonzero(data.split != TEST):
-        if withheld[site[row], family[row]]:
-            allowed = np.flatnonzero(~withheld[:, family[row]])
+        if (withheld[site[row]] & carried[row]).any():
+            allowed = np.flatnonzero(~(withheld & carried[row]).any(axis=1))
+            if not allowed.size:
+                raise DataError(
+                    "no site may have a unit that carries several withheld families",
+                    found=f"unit {int(data.unit[row])} carries {int(carried[row].sum())} families",
+                    way_out="withhold fewer families, or make more sites",
+                )
             to = allowed[np.argmin(load[allowed])]
             load[site[row]] -= 1
             load[to] += 1
             site[row] = to
+    _all_train(data, site, parts.site_names)
     return replace(data, site=site), replace(parts, site=site, withheld=withheld)
+
+
+def _all_train(data: Streams, site: Int, names: tuple[str, ...]) -> None:
+    held = np.bincount(site[data.split == TRAIN], minlength=len(names))
+    if (held == 0).any():
+        empty = ", ".join(names[i] for i in np.flatnonzero(held == 0)[:5])
+        raise DataError(
+            "a site has no units to train on",
+            found=empty,
+            way_out="fewer sites, a larger alpha, fewer families withheld, or more data",
+        )
 
 
 def shift_features(data: Streams, parts: Partition, strength: float, rng: np.random.Generator) -> Streams:

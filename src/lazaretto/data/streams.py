@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lazaretto.errors import DataError
 from lazaretto.types import Float, Int, Table
 
-__all__ = ["Streams", "family_of", "select", "streams"]
+__all__ = ["Streams", "carries", "family_of", "select", "streams"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,12 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         features=data.features,
         window=data.window,
     )
+
+
+def carries(data: Streams, family: int) -> NDArray[np.bool_]:
+    """[u] whether a stream has any valid step of the class `family`; a stream may carry several."""
+    found: NDArray[np.bool_] = ((data.y == family) & data.valid).any(axis=1)
+    return found
 
 
 def family_of(data: Streams) -> Int:

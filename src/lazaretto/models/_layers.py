@@ -7,14 +7,16 @@ Convolution is a shifted concatenation and one matrix product: on CPUs several t
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
 from lazaretto.types import Array
 
 __all__ = [
+    "Size",
     "conv",
     "conv_init",
     "dense",
@@ -28,6 +30,8 @@ __all__ = [
     "soft_bins",
     "soft_bins_init",
 ]
+
+Size: TypeAlias = Annotated[int, Ge(1), Le(4096)]  # of a layer
 
 
 def dense_init(key: Array, inputs: int, outputs: int, gain: float = 1.0) -> dict[str, Array]:

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lazaretto.models._layers import conv, conv_init, dense, dense_init
+from lazaretto.models._layers import Size, conv, conv_init, dense, dense_init
 from lazaretto.types import Array, Model, Outputs
 
 __all__ = ["autoencoder"]
 
 
-def autoencoder(context_steps: int = 8, hidden: int = 48, code: int = 8) -> Model:
+def autoencoder(context_steps: Size = 8, hidden: Size = 48, code: Size = 8) -> Model:
     """Rebuilds each step from a narrow code of the last `context_steps`; trained on normal steps only.
 
     The score is the log of the mean squared error. It names no kinds (their logits are zero). Unsplit.

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lazaretto.models._layers import conv, conv_init, dense, dense_init
+from lazaretto.models._layers import Size, conv, conv_init, dense, dense_init
 from lazaretto.types import Array, Model, Outputs
 
 __all__ = ["cnn"]
 
 
-def cnn(channels: int = 48, widths: tuple[int, ...] = (7, 5, 5)) -> Model:
+def cnn(channels: Size = 48, widths: tuple[Size, ...] = (7, 5, 5)) -> Model:
     """Causal convolutions that see the last 15 steps (sum of widths - layers + 1); unsplit."""
 
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:

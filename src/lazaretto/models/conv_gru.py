@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
+from lazaretto.errors import PlanError
 from lazaretto.models._layers import (
+    Size,
     conv,
     conv_init,
     dense,
@@ -29,12 +32,12 @@ _WIDTH = 5  # steps that the convolution sees
 
 
 def conv_gru(
-    channels: int = 32,
-    cut_channels: int = 24,
-    hidden: int = 64,
-    past_steps: float = 16.0,
-    peak_steps: float = 16.0,
-    bins: int = 4,
+    channels: Size = 32,
+    cut_channels: Size = 24,
+    hidden: Size = 64,
+    past_steps: Annotated[float, Ge(0)] = 16.0,
+    peak_steps: Annotated[float, Ge(0)] = 16.0,
+    bins: Annotated[int, Ge(0), Le(64)] = 4,
 ) -> Model:
     """Own past and causal convolution on the device, GRU at the site, a score at every step.
 
@@ -42,7 +45,15 @@ def conv_gru(
     `past_steps`), at `bins` learned steps of either, and at its recent peaks (fading with `peak_steps`);
     0 leaves any of them out. dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site
     runs GRU(hidden); two heads, anomalous or not and which kind, see its state and the step itself.
+    Raises PlanError for a memory between 0 and 1 step.
     """
+    for name, memory in (("past_steps", past_steps), ("peak_steps", peak_steps)):
+        if 0 < memory < 1:
+            raise PlanError(
+                f"model 'conv_gru': {name} is shorter than a step",
+                found=memory,
+                way_out="at least 1, or 0 to leave it out",
+            )
     compared = 1 + (past_steps > 0)
     parts = compared * (1 + bins) + 2 * (peak_steps > 0)
 

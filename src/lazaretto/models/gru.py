@@ -13,7 +13,7 @@ from lazaretto.types import Array, Model, Outputs
 __all__ = ["gru"]
 
 
-def gru(hidden: int = 64) -> Model:
+def gru(hidden: layers.Size = 64) -> Model:
     """Plain GRU over the features, state carried; unsplit (nothing runs on the device).
 
     Cho et al. 2014, arXiv:1406.1078.

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     systems, left, vector, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
-    protocol = protocol_of(plan, prepared[0])
+    protocol = replace(protocol_of(plan, prepared[0]), same_units=_same_units(prepared))
     verdict = judge(
         systems,
         protocol,
@@ -168,6 +169,19 @@ def _withheld(prepared: Prepared) -> dict[int, list[int]]:
     }
 
 
+def _same_units(prepared: Sequence[Prepared]) -> bool:
+    """Whether all seeds judge the very same steps, as where a file is split by time."""
+    tests = [select(one.data, one.data.split == TEST) for one in prepared]
+    first = tests[0]
+    return all(
+        np.array_equal(one.unit, first.unit)
+        and np.array_equal(one.start_time, first.start_time)
+        and np.array_equal(one.y, first.y)
+        and np.array_equal(one.valid, first.valid)
+        for one in tests[1:]
+    )
+
+
 def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
     """How the plan wants to be judged."""
     return Protocol(
@@ -193,11 +207,21 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree this package runs from, if it is one."""
+    """The commit of the source tree this package runs from, "-dirty" if it was edited since; None if the
+    package is installed somewhere else, whatever repository surrounds that place.
+    """
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--", "..")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _git(*words: str) -> str | None:
+    """What git says in this file's folder, or None where it fails."""
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(  # noqa: S603
-            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],  # noqa: S607
+            ["git", "-C", str(here), *words],  # noqa: S607
             capture_output=True,
             text=True,
             timeout=5,
@@ -205,7 +229,7 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def run_record(plan: Plan) -> dict[str, Any]:

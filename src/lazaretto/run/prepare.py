@@ -14,7 +14,7 @@ from lazaretto.data.leaks import table_findings
 from lazaretto.data.scaling import Scaling, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
-from lazaretto.data.streams import Streams, family_of, select, streams
+from lazaretto.data.streams import Streams, carries, family_of, select, streams
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
@@ -100,19 +100,27 @@ def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
 
 
 def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[Any, Any]]:
-    """Per site, the indices of its training streams; those that carry family `without` are left out."""
+    """Per site, the indices of its training streams; those with any step of `without` are left out."""
     data = prepared.data
     use = data.split == TRAIN
     if without is not None:
-        use &= family_of(data) != without
+        use &= ~carries(data, without)
     return [np.flatnonzero(use & (data.site == site)) for site in range(len(prepared.site_names))]
 
 
 def _leak_notes(table: Table) -> list[str]:
-    """Findings on the features that are kept; they go into the data sheet as notes."""
+    """Findings on the features that are kept; they go into the data sheet as notes.
+
+    The check is advice: where the table is too small for it, a note says so, and the run goes on.
+    """
+    try:
+        findings = table_findings(table)
+    except DataError as error:
+        reason = error.problem if error.found is None else f"{error.problem} (found: {error.found})"
+        return [f"Features were not checked for leaks: {reason}."]
     return [
         f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
-        for finding in table_findings(table)
+        for finding in findings
         if finding.dropped is None
     ]
 

@@ -34,6 +34,7 @@ from lazaretto.types import Array, Float, Int, Model
 __all__ = ["Program", "class_weights", "compile_program", "initial_vectors", "pack_sites", "score_streams"]
 
 _BLOCK = 16  # units that one core scores at a time
+_SCORING = 0x5C0E  # key of the cut's noise while scoring: the same scores again for the same model
 
 
 class Program(NamedTuple):
@@ -83,7 +84,7 @@ def compile_program(
         params = unravel(vector)
         bottom_state, top_state = model.start(features, x.shape[0])
         h, _ = model.bottom(params["bottom"], x, bottom_state)
-        outputs, _ = model.top(params["top"], through(cut, h), top_state)
+        outputs, _ = model.top(params["top"], through(cut, h, jax.random.key(_SCORING)), top_state)
         return outputs.anomaly
 
     score_sharded = jax.shard_map(

@@ -159,9 +159,8 @@ def train_federation(
             vector = server_step(vector, updates, weights)
             state = state._replace(vector=program.place(np.repeat(vector[None], padded, axis=0)))
             done(index + 1, losses, vector)
-            last = index + 1 == schedule.rounds
-            checkpoint.save(state, index + 1, {"messages": post.rows()}, force=stop.asked and not last)
-            if stop.asked and not last:
+            checkpoint.save(state, index + 1, {"messages": post.rows()}, force=stop.asked)
+            if stop.asked:
                 raise _stopped(index + 1)
     checkpoint.remove()
     return vector
@@ -192,9 +191,8 @@ def train_alone(
             keys = program.place(_round_keys(seed, padded, index))
             state, loss = program.round(state, placed, keys, schedule.rate(index))
             done(index + 1, np.asarray(loss), np.asarray(state.vector))
-            last = index + 1 == schedule.rounds
-            checkpoint.save(state, index + 1, {}, force=stop.asked and not last)
-            if stop.asked and not last:
+            checkpoint.save(state, index + 1, {}, force=stop.asked)
+            if stop.asked:
                 raise _stopped(index + 1)
     checkpoint.remove()
     return np.asarray(state.vector)
