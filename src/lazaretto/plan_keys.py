@@ -155,7 +155,7 @@ class SplitPlan(_Section):
     validation: Share = Field(default=0.15, description="Share of units for thresholds and early choices.")
     test: Share = Field(default=0.3, description="Share of units for judging.")
     by: Literal["unit", "time"] = Field(
-        default="unit", description="`unit`: whole units; `time`: later windows of each unit are judged."
+        default="unit", description="`unit`: whole units; `time`: what comes later at each site is judged."
     )
 
 

@@ -2,8 +2,10 @@
 
 Each site counts its training values in fixed signed logarithmic buckets (as DDSketch, Masson et al.
 2019, arXiv:1908.10693: mergeable by addition) and normalises each feature's counts to a fixed total.
-So no minimum, mean or single value leaves a site, every site weighs the same, and one that lies can
-move a quantile by at most its share: of n sites, h hostile ones shift a rank by at most h / n.
+So no minimum, mean or single value is sent, every site weighs the same, and one that lies can move a
+quantile by at most its share: of n sites, h hostile ones shift a rank by at most h / n. A coordinator
+that sees a site's own counts, and not their sum alone, reads the site's distribution from them, to a
+bucket's width: secure summation is what keeps it from that.
 """
 
 from __future__ import annotations
