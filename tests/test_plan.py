@@ -119,7 +119,8 @@ def test_set(tmp_path: Path, text: str, value: Any) -> None:
 
 
 def test_set_null_and_order(tmp_path: Path) -> None:
-    assert load(tmp_path, "[cut]\nclip = 8.0\nbits = 32\n", "cut.clip=null").cut.clip is None
+    text = "[sites]\nby = 'natural'\ncount = 8\n"
+    assert load(tmp_path, text, "sites.count=null").sites.count is None
     assert load(tmp_path, "", "train.rounds=1", "train.rounds=2").train.rounds == 2
     assert load(tmp_path, "", "train.rounds=1", train__rounds=5).train.rounds == 5
 
@@ -278,11 +279,6 @@ def test_the_examples_load(root: Path) -> None:
     assert {"consortium.toml", "x_iomt.toml"} <= {path.name for path in examples}
     for path in examples:
         plans.load_plan(path, overrides={"data.path": "."})
-
-
-def test_a_cut_of_few_bits_needs_a_range(tmp_path: Path) -> None:
-    assert "cut.clip: needed with cut.bits=8" in refusal(tmp_path, "", "cut.clip=null")
-    assert load(tmp_path, "", "cut.clip=null", "cut.bits=32").cut.clip is None
 
 
 @pytest.mark.parametrize(

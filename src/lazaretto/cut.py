@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from lazaretto.errors import PlanError
 from lazaretto.types import Array
 
 __all__ = ["Cut", "payload_bytes", "through"]
@@ -20,20 +19,13 @@ __all__ = ["Cut", "payload_bytes", "through"]
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """bits: 2 to 8, or 32 (exact floats). clip: range of activations, > 0. noise: standard deviation.
-
-    `clip=None` goes with 32 bits only: activations cross as they are. Raises PlanError otherwise.
+    """bits: 2 to 8, or 32 (exact floats, never clipped). clip: range of activations, > 0.
+    noise: standard deviation, >= 0.
     """
 
     bits: int = 8
-    clip: float | None = 4.0
+    clip: float = 4.0
     noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.clip is None and self.bits < 32:
-            raise PlanError(
-                "a cut of few bits needs a range", found=f"bits {self.bits}, clip none", way_out="give clip"
-            )
 
 
 def through(cut: Cut, h: Array, key: Array | None = None) -> Array:
@@ -44,10 +36,9 @@ def through(cut: Cut, h: Array, key: Array | None = None) -> Array:
     """
     if cut.noise and key is not None:
         h = h + cut.noise * jax.random.normal(key, h.shape, h.dtype)
-    if cut.clip is not None:
-        h = jnp.clip(h, -cut.clip, cut.clip)
-    if cut.bits == 32 or cut.clip is None:
+    if cut.bits == 32:
         return h
+    h = jnp.clip(h, -cut.clip, cut.clip)
     step = cut.clip / (2 ** (cut.bits - 1) - 1)
     return h + jax.lax.stop_gradient(jnp.round(h / step) * step - h)
 

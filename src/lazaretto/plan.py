@@ -261,11 +261,6 @@ def _conflicts(plan: Plan) -> Iterator[PlanError]:
                 found=_show(value),
                 way_out="leave it out, or set cut.enabled = true",
             )
-    if cut.enabled and cut.clip is None and cut.bits < 32:
-        yield PlanError(
-            f"cut.clip: needed with cut.bits={cut.bits}, as codes need a range",
-            way_out="for instance cut.clip = 4.0, or cut.bits = 32",
-        )
     if split.validation + split.test >= 0.9:
         yield PlanError(
             "split.validation + split.test: too little is left for training",

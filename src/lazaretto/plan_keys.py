@@ -177,9 +177,9 @@ class CutPlan(_Section):
         default=0.0,
         description="Standard deviation of Gaussian noise on the activations, before they are clipped.",
     )
-    clip: Annotated[float, Gt(0)] | None = Field(
+    clip: Annotated[float, Gt(0)] = Field(
         default=4.0,
-        description="Each activation is clipped to plus or minus this; `null` only with 32 bits.",
+        description="Each activation is clipped to plus or minus this; with 32 bits it crosses as it is.",
     )
     synchronise: Literal["round", "step"] = Field(
         default="step",

@@ -21,7 +21,7 @@ from lazaretto.local import (
 )
 
 F, K, T = 5, 2, 4
-EXACT = Cut(bits=32, clip=None)
+EXACT = Cut(bits=32)
 MODEL = catalog.build("models", "conv_gru", {"channels": 6, "cut_channels": 4, "hidden": 7})
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from lazaretto import runlog
 from lazaretto.cli import main
+from lazaretto.errors import DataError
+from lazaretto.plan import load_plan
+from lazaretto.run import judge_new
+from lazaretto.run.saved import load_arrays, save_arrays
 
 PLAN = """
 [run]
-seeds = [0]
+seeds = [3, 0]
 [data.options]
 sites = 3
 units_per_site = 16
@@ -47,6 +56,14 @@ def elsewhere(drop: int = 0, turn: bool = True) -> Source:
 '''
 
 
+EVALUATE = ("evaluate", "--quiet")
+SAME = ("--set", "sites=3", "--set", "units_per_site=16", "--set", "windows=2")
+
+
+def _body(folder: Path, kind: str) -> Any:
+    return next(runlog.read(folder / "run.sqlite", kind)).body
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
@@ -62,17 +79,149 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZARETTO_PATH", str(tmp_path / "parts"))
 
 
-def test_judged_on_the_simulator_again(trained: Path, tmp_path: Path) -> None:
-    """On its own data, all splits: the AUROC of the test split lies near that of everything."""
+def test_judged_on_its_own_data_only_test_units_count(trained: Path, tmp_path: Path) -> None:
+    """On the very data of training: its test units alone, so the same figures as the run's first seed."""
     out = tmp_path / "again"
-    sets = ["--set", "sites=3", "--set", "units_per_site=16", "--set", "windows=2"]
-    assert (
-        main(["evaluate", str(trained), "--source", "consortium", "--out", str(out), "--quiet", *sets]) == 0
+    # an option that is given as its default does not make the data other
+    sets = [*SAME, "--set", "window_steps=16"]
+    assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
+    sheet = _body(out, "data")
+    before = next(r.body for r in runlog.read(trained / "run.sqlite", "data") if r.body["seed"] == 3)
+    assert sheet["splits"]["test"] == before["splits"]["test"]
+    assert sheet["splits"]["train"]["units"] == 0
+    assert any("kept for testing" in note for note in sheet["notes"])
+    alone = tmp_path / "one" / "out"
+    alone.parent.mkdir()
+    (alone.parent / "plan.toml").write_text(PLAN.replace("[3, 0]", "[3]"))
+    assert main(["run", str(alone.parent / "plan.toml"), "--out", str(alone), "--quiet"]) == 0
+    here, there = (
+        json.loads((folder / "metrics.json").read_text())["test"]["traffic"] for folder in (out, alone)
     )
-    here = json.loads((out / "metrics.json").read_text())["test"]["traffic"]["auroc"]["value"]
-    there = json.loads((trained / "metrics.json").read_text())["test"]["traffic"]["auroc"]["value"]
-    assert abs(here - there) < 0.15
-    assert (out / "report.html").read_text().startswith("<!")
+    assert here["auroc"] == there["auroc"]
+    assert here["false_positive_rate"] == there["false_positive_rate"]
+
+
+def test_other_options_judge_everything_and_say_so(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sets = ["--set", "sites=3", "--set", "units_per_site=12", "--set", "windows=2"]
+    assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
+    sheet = _body(out, "data")
+    assert sheet["splits"]["test"]["units"] == sheet["counts"]["units"]
+    assert any("with other options" in note for note in sheet["notes"])
+
+
+def test_one_seed_is_judged_and_the_page_says_how_to_do_it_again(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *SAME]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["seeds"] == [3]
+    assert metrics["quick"] is True
+    assert load_plan(out / "plan.toml").run.seeds == (3,)
+    page = html.unescape((out / "report.html").read_text())
+    assert "lazaretto run plan.toml" not in page
+    command = f"lazaretto evaluate {trained} --source consortium --plan plan.toml --out again"
+    assert command in page
+    plan = str(out / "plan.toml")
+    words = command.replace("plan.toml", plan).replace("again", str(tmp_path / "again")).split()[1:]
+    assert main([*words, "--quiet"]) == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["test"] == metrics["test"]
+
+
+def _broken(trained: Path, folder: Path, change: Callable[[dict, dict], object]) -> Path:
+    """A copy of a trained model, changed."""
+    folder.mkdir()
+    (folder / "plan.toml").write_bytes((trained / "plan.toml").read_bytes())
+    arrays, meta = load_arrays(trained / "model.safetensors")
+    change(arrays, meta)
+    save_arrays(folder / "model.safetensors", arrays, meta)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a, m: m.clear(), "Field required"),
+        (lambda a, m: m.pop("classes"), "classes"),
+        (lambda a, m: m.update(features="abc"), "features"),
+        (lambda a, m: m.update(features=[*m["features"][1:], 1]), "features"),
+        (lambda a, m: m.update(classes=["attack", "normal"]), "the first class is 'normal'"),
+        (lambda a, m: m.update(window=0), "window"),
+        (lambda a, m: m.update(window="16"), "window"),
+        (lambda a, m: m.update(seed=-1), "seed"),
+        (lambda a, m: m["cut"].update(bits=9), "cut.bits"),
+        (lambda a, m: m["cut"].update(clip=None), "cut.clip"),
+        (lambda a, m: m["cut"].update(clip=float("nan")), "cut.clip"),
+        (lambda a, m: m["cut"].update(noise=-1.0), "cut.noise"),
+        (lambda a, m: m["cut"].pop("noise"), "cut.noise"),
+        (lambda a, m: m.update(operating={}), "operating"),
+        (lambda a, m: m["operating"]["thresholds"].pop("main"), "main"),
+        (lambda a, m: m["operating"]["thresholds"]["main"].clear(), "group -1"),
+        (lambda a, m: m["operating"]["platt"].update({"-1": [1.0]}), "platt"),
+        (lambda a, m: m.update(options={"hidden": "many"}), "cannot be built"),
+        (lambda a, m: m.update(model="nonesuch"), "cannot be built"),
+        (lambda a, m: a.pop("scale"), "no array 'scale'"),
+        (lambda a, m: a.update(scale=a["scale"] * 0), "scale"),
+        (lambda a, m: a.update(scale=a["scale"][1:]), "scale is float32"),
+        (lambda a, m: a.update(center=a["center"].astype(np.float64)), "center is float64"),
+        (lambda a, m: a.update(center=a["center"] * np.float32("nan")), "center"),
+        (lambda a, m: a.update(vector=a["vector"][1:]), "do not fit"),
+        (lambda a, m: a.update(vector=a["vector"][None]), "vector"),
+        (lambda a, m: a.update(vector=a["vector"] * np.float32("inf")), "vector"),
+    ],
+)
+def test_a_model_is_not_trusted(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict, dict], object],
+    said: str,
+) -> None:
+    folder, out = _broken(trained, tmp_path / "model", change), tmp_path / "out"
+    assert main([*EVALUATE, str(folder), "--source", "consortium", "--out", str(out), *SAME]) == 2
+    error = capsys.readouterr().err
+    assert str(folder / "model.safetensors") in error
+    assert said in error
+    assert "way out" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, DataError("no"), OSError(28, "No space left")])
+@pytest.mark.parametrize(
+    "where", ["score_streams", "judge", "open_journal", "write_metrics", "close_journal"]
+)
+def test_a_failed_evaluation_leaves_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, stop: BaseException
+) -> None:
+    real = getattr(judge_new, where)
+
+    def fail(*given: object, **named: object) -> None:
+        if where in ("open_journal", "write_metrics"):  # after it has written
+            real(*given, **named)
+        raise stop
+
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "deep" / "er" / "out", tmp_path / "empty"):
+        words = [*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *SAME]
+        with monkeypatch.context() as patched:
+            patched.setattr(judge_new, where, fail)
+            assert main(words) == (3 if stop is KeyboardInterrupt else 2)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+        assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_taken_folder_stays_as_it_is(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "plan.toml").write_text("mine")
+    words = [*EVALUATE, str(trained), "--source", "consortium", *SAME, "--out"]
+    assert main([*words, str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "not empty" in error
+    assert "--resume" not in error
+    assert main([*words, str(tmp_path / "plan.toml")]) == 2
+    assert (tmp_path / "plan.toml").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "plan.toml"]
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -45,7 +45,12 @@ def by_family(log: Log) -> Section:
     blocks: list[Block] = []
     for part in (
         ("recall_by_class", f"Recall by family, at {rate} false positives", "recall", ""),
-        ("leave_one_family_out", "AUROC for a family that nobody trained on (scaling aside)", "AUROC", "auroc"),
+        (
+            "leave_one_family_out",
+            "AUROC for a family that was left out of training",
+            "AUROC",
+            "auroc",
+        ),
     ):
         name, title, axis, inner = part
         known = families(ours.get(name))

@@ -379,11 +379,18 @@ def provenance(log: Log) -> Section:
         ("Software", ", ".join(software) or NOT_AVAILABLE),
         ("Run log", f"{count(log.records)} records, the last with digest {log.digest or NOT_AVAILABLE}"),
     )
-    path = mapping(mapping(run.get("plan")).get("data")).get("path")
+    planned = mapping(mapping(run.get("plan")).get("data"))
+    path, model = planned.get("path"), run.get("evaluates")
     data = f" --data {shlex.quote(str(path))}" if path else ""
-    commands = f"lazaretto run plan.toml{data} --out again\nlazaretto report again"
+    if model:
+        source = shlex.quote(str(planned.get("source")))
+        again = f"lazaretto evaluate {shlex.quote(str(model))} --source {source}{data} --plan plan.toml"
+    else:
+        again = f"lazaretto run plan.toml{data}"
+    same = "model" if model else "seeds"
+    commands = f"{again} --out again\nlazaretto report again"
     about = Text(
-        text="To reproduce: plan.toml lies beside this page; the same version, seeds and machine give the "
+        text=f"To reproduce: plan.toml lies beside this page; the same version, {same} and machine give the "
         "same numbers. The digest names the run log: every record holds the digest of the one before it, so"
         " a log whose last digest differs is not the one that this page was made from."
     )

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
+from lazaretto.data.duplicates import remove_duplicates
 from lazaretto.data.scaling import Scaling, apply_scaling
-from lazaretto.data.streams import Streams, family_of, streams
-from lazaretto.errors import DataError, InputError
+from lazaretto.data.splits import assign_splits
+from lazaretto.data.streams import Streams, family_of, select, streams
+from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.operating import operating_from_json
 from lazaretto.evaluate.scored import OURS, Protocol, Scored, SeedScores
-from lazaretto.local import LocalTraining
-from lazaretto.plan import load_plan
+from lazaretto.local import LocalTraining, parameter_count
+from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
-from lazaretto.run.journal import Journal, Show, close_journal, open_journal, quiet
-from lazaretto.run.saved import load_arrays
+from lazaretto.run.journal import Show, close_journal, open_journal, quiet
+from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.simulate import compile_program, score_streams
-from lazaretto.types import Table
+from lazaretto.types import TEST, Model, Table
 
 __all__ = ["evaluate_run"]
+
+# every file that an evaluation writes, with those that SQLite keeps beside a log while it writes
+_WRITTEN = (
+    "plan.toml",
+    "metrics.json",
+    "run.sqlite",
+    "run.sqlite-journal",
+    ".run.sqlite.new",
+    ".run.sqlite.new-journal",
+)
 
 
 def evaluate_run(
@@ -37,60 +51,136 @@ def evaluate_run(
     options: Mapping[str, Any],
     show: Show = quiet,
 ) -> None:
-    """Score every unit that `source` finds at `path` with the model in `directory`; write `out`.
+    """Score the units that `source` finds at `path` with the model in `directory`; write `out`.
 
-    Thresholds and calibration are those that the model's own validation units set: nothing is tuned on
-    the new data. Features are matched by name. Writes plan.toml, run.sqlite and metrics.json.
-    Raises InputError if there is no model, DataError if features or both kinds of steps are missing.
+    Where source, path and options are those of training, only its test units are judged. Thresholds and
+    calibration are those that the model's own validation units set: nothing is tuned on the new data.
+    Features are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
+    Raises InputError if there is no model or `out` is taken, DataError if features or both kinds of
+    steps are missing.
     """
     use_all_cores()
     began = time.perf_counter()
-    arrays, meta = load_arrays(directory / "model.safetensors")
+    _check_free(out)
+    file = directory / "model.safetensors"
+    arrays, meta = load_model(file)
     trained = load_plan(directory / "plan.toml", check_parts=False)
-    plan = trained.model_copy(
-        update={
-            "run": trained.run.model_copy(update={"name": f"{trained.run.name} on {source}"}),
-            "data": trained.data.model_copy(
-                update={
-                    "source": source,
-                    "path": None if path is None else str(path),
-                    "options": dict(options),
-                    "modality": meta["modality"],
-                }
-            ),
-        }
-    )
+    plan = _plan(trained, meta, source, path, options)
+    model = _model(file, meta, len(arrays["vector"]))
     made = catalog.build("sources", source, options)
-    table = made.load(path, int(meta["seed"]))
-    data = _matched(streams(table, meta["modality"]), meta["features"], source)
+    table = made.load(path, meta.seed)
+    relation = _relation(trained.data, plan.data)
+    if relation == "same":
+        table = assign_splits(
+            table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
+        )
+        table, _ = remove_duplicates(table)
+    data = _matched(streams(table, meta.modality), meta.features, source)
+    if relation == "same":
+        data = select(data, data.split == TEST)
     _check_steps(data)
-    journal = open_journal(out, plan, resume=False, show=show)
-    journal.record("run", run_record(plan))
-    sheet = _sheet(source, table, data, meta, dict(made.leaks))
-    journal.record("data", {"seed": meta["seed"], **sheet})
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation))
+    show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
-    score = _score(arrays, meta, data)
-    _stage(journal, "score", start)
+    score = _score(model, arrays, meta, data)
+    seconds = {"score": time.perf_counter() - start}
     protocol = Protocol(
         classes=table.schema.classes,
         step_seconds=table.schema.step_seconds,
         setting=trained.run.setting,
         false_positive_rate=trained.evaluate.false_positive_rate,
         replicates=trained.evaluate.bootstrap,
-        seed=int(meta["seed"]),
+        seed=meta.seed,
     )
     scored = Scored(score=score, y=data.y, valid=data.valid, site=np.zeros(len(data.unit), np.int64))
+    show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
-    operating = operating_from_json(meta["operating"])
+    operating = operating_from_json(meta.operating.model_dump())
     verdict = judge({OURS: [SeedScores(test=scored, operating=operating)]}, protocol)
-    _stage(journal, "judge", start)
-    write_metrics(plan, journal, verdict, sheet, [], began)
-    close_journal(journal)
+    seconds["judge"] = time.perf_counter() - start
+    with _whole_or_gone(out):
+        journal = open_journal(out, plan, resume=False, show=show)
+        journal.record("run", {**run_record(plan), "evaluates": str(directory.resolve())})
+        journal.record("data", {"seed": meta.seed, **sheet})
+        for name, taken in seconds.items():
+            journal.record("stage", {"name": name, "seed": None, "seconds": taken, "compile_seconds": None})
+        write_metrics(plan, journal, verdict, sheet, [], began)
+        close_journal(journal)
 
 
-def _stage(journal: Journal, name: str, start: float) -> None:
-    seconds = time.perf_counter() - start
-    journal.record("stage", {"name": name, "seed": None, "seconds": seconds, "compile_seconds": None})
+def _plan(trained: Plan, meta: ModelMeta, source: str, path: Path | None, options: Mapping[str, Any]) -> Plan:
+    """The plan of training with the new data, and with the one seed whose model was kept."""
+    data = {
+        "source": source,
+        "path": None if path is None else str(path.resolve()),
+        "options": dict(options),
+        "modality": meta.modality,
+    }
+    run = {"name": f"{trained.run.name}-on-{source}"[:64], "seeds": (meta.seed,)}
+    return trained.model_copy(
+        update={
+            "run": trained.run.model_copy(update=run),
+            "data": trained.data.model_copy(update=data),
+        }
+    )
+
+
+def _relation(trained: DataPlan, new: DataPlan) -> Literal["same", "other options", "other"]:
+    """Whether the model was trained on this very data. An option left out is its default."""
+    places = {None if data.path is None else Path(data.path).resolve() for data in (trained, new)}
+    if trained.source != new.source or len(places) > 1:
+        return "other"
+    default = {name: option.default for name, option in catalog.options("sources", new.source).items()}
+    same = default | trained.options == default | new.options
+    return "same" if same else "other options"
+
+
+def _notes(trained: Plan, relation: str) -> list[str]:
+    """What a reader must know of how this data relates to that of training."""
+    if relation == "other":
+        return ["Everything here is test data: thresholds and calibration come from the training run."]
+    if relation == "other options":
+        mixed = (
+            "The model was trained on this source with other options. All units are judged here; some may "
+            "hold what it was trained on. Thresholds and calibration come from the training run."
+        )
+        return [mixed]
+    kept = (
+        "The model was trained on this very data. Only the units that its training run kept for testing "
+        "are judged here; thresholds and calibration come from that run."
+    )
+    shift = (
+        "That run shifted each site's features (sites.feature_shift); here they are as the source gives them."
+    )
+    return [kept, shift] if trained.sites.feature_shift else [kept]
+
+
+def _check_free(out: Path) -> None:
+    """Raises InputError if something is at `out` already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            "the output folder is not empty" if out.is_dir() else "the output is not a folder",
+            found=out,
+            way_out="choose another --out",
+        )
+
+
+@contextlib.contextmanager
+def _whole_or_gone(out: Path) -> Iterator[None]:
+    """While inside, `out` is written; after an error or Ctrl-C what was begun is gone, and only that."""
+    _check_free(out)
+    made = [place for place in (out, *out.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out / "parts", ignore_errors=True)
+        for name in _WRITTEN:
+            with contextlib.suppress(OSError):
+                (out / name).unlink()
+        for place in made:
+            with contextlib.suppress(OSError):  # somebody else's files stay
+                place.rmdir()
+        raise
 
 
 def _matched(data: Streams, wanted: list[str], source: str) -> Streams:
@@ -127,18 +217,29 @@ def _check_steps(data: Streams) -> None:
         )
 
 
-def _score(arrays: Mapping[str, Any], meta: Mapping[str, Any], data: Streams) -> Any:
-    model = catalog.build("models", meta["model"], meta["options"])
-    cut = Cut(meta["cut"]["bits"], meta["cut"]["clip"]) if meta["cut"]["enabled"] else Cut(32, None)
-    training = LocalTraining(window=data.window)
-    kinds = len(meta["classes"]) - 1
-    program = compile_program(model, cut, training, len(meta["features"]), kinds, data.x.shape[1])
-    if arrays["vector"].shape != (program.parameters,):
+def _model(file: Path, meta: ModelMeta, parameters: int) -> Model:
+    """The model that `file` names. Raises InputError if it cannot be built, or has other parameters."""
+    way_out = "use a folder that a finished run wrote, with the parts that it used"
+    try:
+        model: Model = catalog.build("models", meta.model, meta.options)
+        wanted = parameter_count(model, len(meta.features), len(meta.classes) - 1)
+    except (PlanError, TypeError, ValueError, ArithmeticError) as error:
+        found = str(error).partition("\n")[0]
+        raise InputError(f"the model in {file} cannot be built", found=found, way_out=way_out) from error
+    if parameters != wanted:
         raise InputError(
-            "the model's parameters do not fit its plan",
-            found=f"{arrays['vector'].shape}, expected ({program.parameters},)",
-            way_out="use a folder that a finished run wrote",
+            f"the parameters in {file} do not fit its model",
+            found=f"{parameters}, expected {wanted}",
+            way_out=way_out,
         )
+    return model
+
+
+def _score(model: Model, arrays: Mapping[str, Any], meta: ModelMeta, data: Streams) -> Any:
+    cut = Cut(meta.cut.bits, meta.cut.clip, meta.cut.noise) if meta.cut.enabled else Cut(32)
+    training = LocalTraining(window=data.window)
+    kinds = len(meta.classes) - 1
+    program = compile_program(model, cut, training, len(meta.features), kinds, data.x.shape[1])
     scaled = apply_scaling(Scaling(arrays["center"], arrays["scale"]), data.x)
     return score_streams(
         program, arrays["vector"], np.where(data.valid[..., None], scaled, 0).astype(np.float32)
@@ -146,25 +247,22 @@ def _score(arrays: Mapping[str, Any], meta: Mapping[str, Any], data: Streams) ->
 
 
 def _sheet(
-    source: str, table: Table, data: Streams, meta: Mapping[str, Any], leaks: dict[str, str]
+    table: Table, data: Streams, meta: ModelMeta, plan: Plan, leaks: dict[str, str], known: Sequence[str]
 ) -> dict[str, Any]:
     family, classes = family_of(data), table.schema.classes
-    new = [name for name in classes if name not in meta["classes"]]
+    new = [name for name in classes if name not in meta.classes]
     units = len(np.unique(data.unit))
     attacked = int((data.y[data.valid] > 0).sum())
     families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
-    notes = [
-        *table.notes,
-        "Everything here is test data: thresholds and calibration come from the training run.",
-    ]
+    notes = [*table.notes, *known]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
     nothing = {"units": 0, "steps": 0, "attacked_steps": 0}
     return {
-        "source": source,
+        "source": plan.data.source,
         "step": table.schema.step,
         "step_seconds": float(table.schema.step_seconds),
-        "modality": meta["modality"],
+        "modality": meta.modality,
         "classes": list(classes),
         "features": list(data.features),
         "rate_feature": table.schema.rate_feature,

@@ -30,7 +30,7 @@ __all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only",
 
 _FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
 WINDOWED = (*_FITS, "rate_threshold")
-_EXACT = Cut(bits=32, clip=None)
+_EXACT = Cut(bits=32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
