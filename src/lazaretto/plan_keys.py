@@ -192,6 +192,10 @@ class TrainPlan(_Section):
     """Training inside a site and over rounds."""
 
     rounds: Count = Field(default=40, description="Rounds of training.")
+    pooled_rounds: Count | None = Field(
+        default=None,
+        description="Passes where one model trains on the data of all sites; as many as `rounds` if absent.",
+    )
     local_epochs: Count = Field(default=1, description="Passes over a site's data in each round.")
     batch_units: Count = Field(default=4, description="Units (sequences) in a batch.")
     pooled_batch_units: Count = Field(

@@ -126,3 +126,11 @@ def test_ctrl_c_in_the_last_round_is_not_swallowed(
     resumed = systems.local_only(stopped, systems.Job(place=0))
     whole = systems.local_only(again("whole"), systems.Job(place=0))
     np.testing.assert_array_equal(resumed.test.score, whole.test.score)
+
+
+def test_pooled_models_have_their_own_rounds_and_rate(bench: systems.Bench) -> None:
+    train = bench.plan.train.model_copy(update={"pooled_rounds": 7})
+    plan = bench.plan.model_copy(update={"train": train})
+    assert systems._schedule(plan).rounds == systems._schedule(bench.plan, pooled=True).rounds == train.rounds
+    pooled = systems._schedule(plan, pooled=True)
+    assert (pooled.rounds, pooled.learning_rate) == (7, train.pooled_learning_rate)

@@ -97,7 +97,7 @@ def _program(bench: Bench, name: str, cut: Cut, training: LocalTraining) -> tupl
 
 def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
     return Schedule(
-        rounds=plan.train.rounds,
+        rounds=(plan.train.pooled_rounds if pooled else None) or plan.train.rounds,
         learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
         cosine=plan.train.schedule == "cosine",
     )
@@ -277,13 +277,14 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
-        done = show_rounds(bench.journal, system, None, plan.train.rounds)
+        schedule = _schedule(plan, pooled=True)
+        done = show_rounds(bench.journal, system, None, schedule.rounds)
         vectors = train_alone(
             program,
             data,
             vectors,
             seed_of(seeds[0], system),
-            _schedule(plan, pooled=True),
+            schedule,
             (unfinished, done),
         )
         arrays = {}
