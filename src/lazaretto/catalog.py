@@ -114,7 +114,9 @@ def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> d
             checked[key] = TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
             says = error.errors()[0]["msg"].removeprefix("Input ")
-            raise PlanError(f"{part}, option '{key}': it {says}", found=value) from error
+            default = inspect.signature(make).parameters[key].default
+            hint = f"its default is {default!r}" if default is not inspect.Parameter.empty else "change it"
+            raise PlanError(f"{part}, option '{key}': it {says}", found=value, way_out=hint) from error
     return checked
 
 
