@@ -105,17 +105,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--modality", choices=["traffic", "record"], default="traffic")
+    parser.add_argument("--units", type=int, default=40, help="bedsides of a site, on average")
     given = parser.parse_args()
     print(f"machine: {os.cpu_count()} x {platform.processor() or platform.machine()}, {platform.system()}")
     print(
         f"python {platform.python_version()}, scikit-learn {sklearn.__version__}, "
         f"lazaretto {lazaretto.__version__}"
     )
-    print(f"seeds {given.seeds}, modality {given.modality}, AUROC per step on test units\n")
+    print(f"seeds {given.seeds}, modality {given.modality}, {given.units} bedsides a site")
+    print("AUROC per step on test units\n")
     rows: dict[str, dict[str, list[float]]] = {}
     started = time.perf_counter()
     for seed in given.seeds:
-        table = consortium().load(None, seed)
+        table = consortium(units_per_site=given.units).load(None, seed)
         label, found = scores(table, seed, given.modality)
         for name, score in found.items():
             rows.setdefault("all", {}).setdefault(name, []).append(float(roc_auc_score(label > 0, score)))
