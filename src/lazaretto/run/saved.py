@@ -133,15 +133,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, 
             return {name: file.get_tensor(name) for name in file.keys()}, dict(meta)  # noqa: SIM118
     except FileNotFoundError as error:
         raise InputError("no such file", found=path, way_out=way_out) from error
-    except (
-        SafetensorError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OSError,
-    ) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path.name} cannot be read", found=error, way_out=way_out) from error
 
 
