@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import typing
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from lazaretto.errors import PlanError
 
@@ -107,11 +108,12 @@ def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> d
         return dict(given)
     checked = {}
     for key, value in given.items():
-        hint = hints.get(key, Any)
-        if isinstance(value, list) and typing.get_origin(hint) is tuple:  # TOML has no tuples
-            value = tuple(value)
         try:
-            checked[key] = TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+            # as JSON, so that a list may stand for a tuple and a text for a path; nothing else is converted
+            adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(strict=True))
+            checked[key] = adapter.validate_json(json.dumps(value))
+        except (PydanticUserError, TypeError):  # a type of the part's own, or a date: it checks for itself
+            checked[key] = value
         except ValidationError as error:
             says = error.errors()[0]["msg"].removeprefix("Input ")
             default = inspect.signature(make).parameters[key].default

@@ -261,8 +261,8 @@ class EvaluatePlan(_Section):
     )
     noisy_baselines: Baselines = Field(
         default=("gru",),
-        description="Networks that train with the noise and hidden features of [train] as ours does; "
-        "the other baselines do better without.",
+        description="Baseline networks that train with the noise and hidden features of [train] as ours "
+        "does; name those that do better so on validation units.",
     )
     leave_one_family_out: bool = Field(
         default=True, description="Whether to train again without each attack family and judge on it."

@@ -107,7 +107,11 @@ def test_other_options_judge_everything_and_say_so(trained: Path, tmp_path: Path
     assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
     sheet = _body(out, "data")
     assert sheet["splits"]["test"]["units"] == sheet["counts"]["units"]
-    assert any("with other options" in note for note in sheet["notes"])
+    assert any("or with other options" in note for note in sheet["notes"])
+    page = (out / "report.html").read_text()
+    assert "is judged here on consortium." in page
+    assert "that it never saw" not in page
+    assert "took no part in training" not in page
 
 
 def test_one_seed_is_judged_and_the_page_says_how_to_do_it_again(trained: Path, tmp_path: Path) -> None:

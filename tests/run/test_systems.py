@@ -14,8 +14,9 @@ import pytest
 from lazaretto import catalog
 from lazaretto.cut import Cut, through
 from lazaretto.errors import Interrupted
+from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
-from lazaretto.run import systems
+from lazaretto.run import experiment, systems
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
@@ -62,14 +63,32 @@ def test_only_ours_and_the_noisy_baselines_train_with_noise(
     assert training.synchronise == "step"
 
 
-@pytest.mark.parametrize("bits", [2, 8])
-def test_the_plan_s_cut_rounds_what_passes(bench: systems.Bench, bits: int) -> None:
+@pytest.mark.parametrize("bits", [2, 8, 32])
+@pytest.mark.parametrize("system", ["federated", "local"])
+def test_the_plan_s_cut_is_the_one_that_is_trained_with(
+    bench: systems.Bench, monkeypatch: pytest.MonkeyPatch, bits: int, system: str
+) -> None:
     plan = bench.plan.model_copy(update={"cut": bench.plan.cut.model_copy(update={"bits": bits})})
-    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise)
+    asked: list[Cut] = []
+
+    class Enough(Exception):
+        pass
+
+    def compile_program(model: Any, cut: Cut, *others: Any) -> None:
+        asked.append(cut)
+        raise Enough
+
+    monkeypatch.setattr(systems, "compile_program", compile_program)
+    asking, job = replace(bench, plan=plan), systems.Job(place=0)
+    train = {
+        "federated": lambda: systems.federated(asking, OURS, job),
+        "local": lambda: systems.local_only(asking, job),
+    }
+    with pytest.raises(Enough):
+        train[system]()
+    assert asked == [Cut(bits=bits, clip=4.0)]
     h = np.linspace(-9, 9, 5001, dtype=np.float32)
-    passed = np.asarray(through(cut, h))
-    assert len(np.unique(passed)) == 2**bits - 1
-    assert np.abs(passed).max() == plan.cut.clip
+    assert len(np.unique(np.asarray(through(asked[0], h)))) == (5001 if bits == 32 else 2**bits - 1)
 
 
 def test_fewer_bits_give_other_scores(bench: systems.Bench) -> None:
@@ -100,6 +119,37 @@ def test_noise_at_the_cut_is_there_when_scoring_and_repeats(bench: systems.Bench
     first = score_streams(noisy, vector, x)
     assert np.abs(first - score_streams(quiet_program, vector, x)).max() > 1e-3
     np.testing.assert_array_equal(first, score_streams(noisy, vector, x))
+    # another block of units gets other noise: the quiet parts agree, the noisy ones do not
+    many = np.concatenate([np.repeat(x[:1], noisy.block, axis=0), np.repeat(x[:2], noisy.block // 2, axis=0)])
+    again = score_streams(noisy, vector, many)
+    assert np.abs(again[0] - again[1]).max() > 1e-3
+    assert np.abs(again[0] - again[noisy.block]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("by", "same"), [("time", True), ("unit", False)])
+def test_seeds_that_judge_the_same_steps_are_known(tmp_path: Path, by: str, same: bool) -> None:
+    lines = ["start_time,src,dst,dport,bytes_total,packets_total,duration_seconds,label"]
+    for step in range(600):
+        host, bad = step % 6, (step // 60) % 3 == 1
+        label = "flood" if bad else "normal"
+        lines.append(
+            f"{1000 + step},10.0.0.{host},10.0.1.1,80,{100 + step % 37 + 50 * bad},{3 + bad},1.5,{label}"
+        )
+    (tmp_path / "flows.csv").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        f"""[run]\nseeds = [0, 1]\n[data]\nsource = "flows_csv"\npath = "{tmp_path}"\n"""
+        """[data.options]\nunit = "source_address"\nsteps = { flows = 5, per_window = 2 }\n"""
+        """[data.options.columns]\nsource_address = "src"\ndestination_address = "dst"\n"""
+        """destination_port = "dport"\nlabel = "label"\nstart_time = "start_time"\n"""
+        """bytes_total = "bytes_total"\npackets_total = "packets_total"\n"""
+        """[data.options.label]\nnormal = ["normal"]\n"""
+        f"""[sites]\nby = "unit"\ncount = 1\n[split]\nby = "{by}"\nvalidation = 0.3\ntest = 0.3\n"""
+    )
+    plan = load_plan(path)
+    prepared = [prepare(plan, seed, Post()) for seed in plan.run.seeds]
+    assert experiment._same_units(prepared) is same
+    assert experiment._same_units(prepared[:1])
 
 
 def test_ctrl_c_in_the_last_round_is_not_swallowed(

@@ -161,11 +161,17 @@ def _judged_only(log: Log) -> bool:
     return not log.all("round") and number(train.get("units")) == 0
 
 
+def _unseen(log: Log) -> bool:
+    """False where a trained model is judged on data that may hold what it was trained on."""
+    return log.last("run").get("unseen") is not False
+
+
 def _trained(log: Log) -> str:
     sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
     source = str(log.first("data").get("source") or "the data")
     if _judged_only(log):
-        return f"A trained detector is judged here on {source}, data that it never saw."
+        known = ", data that it never saw" if _unseen(log) else ""
+        return f"A trained detector is judged here on {source}{known}."
     who = (
         f"{_spelled(len(sites)).capitalize()} sites"
         if len(sites) > 1
@@ -181,7 +187,9 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
     units = number(mapping(mapping(log.first("data").get("splits")).get("test")).get("units"))
     each = " per seed" if len(log.all("data")) > 1 else ""
     where = (
-        f"On {count(units)} test units{each} that took no part in training" if units else "On the test data"
+        f"On {count(units)} test units{each}{' that took no part in training' if _unseen(log) else ''}"
+        if units
+        else "On the test data"
     )
     auroc, recall, unseen = (measured(ours, name) for name in ("auroc", "recall", "unseen_at_site.recall"))
     parts = []

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
-from lazaretto.data.duplicates import remove_duplicates
+from lazaretto.data.duplicates import remove_duplicates, take
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, family_of, select, streams
@@ -78,6 +79,7 @@ def evaluate_run(
     data = _matched(streams(table, meta.modality), meta.features, source)
     if relation == "same":
         data = select(data, data.split == TEST)
+        table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
     sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation))
     show("begin", {"name": "score", "seed": None})
@@ -100,7 +102,8 @@ def evaluate_run(
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):
         journal = open_journal(out, plan, resume=False, show=show)
-        journal.record("run", {**run_record(plan), "evaluates": str(directory.resolve())})
+        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin"}
+        journal.record("run", {**run_record(plan), **origin})
         journal.record("data", {"seed": meta.seed, **sheet})
         for name, taken in seconds.items():
             journal.record("stage", {"name": name, "seed": None, "seconds": taken, "compile_seconds": None})
@@ -125,24 +128,29 @@ def _plan(trained: Plan, meta: ModelMeta, source: str, path: Path | None, option
     )
 
 
-def _relation(trained: DataPlan, new: DataPlan) -> Literal["same", "other options", "other"]:
-    """Whether the model was trained on this very data. An option left out is its default."""
-    places = {None if data.path is None else Path(data.path).resolve() for data in (trained, new)}
-    if trained.source != new.source or len(places) > 1:
+def _relation(trained: DataPlan, new: DataPlan) -> Literal["same", "akin", "other"]:
+    """Whether the model was trained on this very data, on data of this source, or of another.
+
+    An option left out is its default. Files at another path, or read with other options, may be the
+    same files in part: they are akin, and nobody can say that the model never saw them.
+    """
+    if trained.source != new.source:
         return "other"
+    places = {None if data.path is None else Path(data.path).resolve() for data in (trained, new)}
     default = {name: option.default for name, option in catalog.options("sources", new.source).items()}
-    same = default | trained.options == default | new.options
-    return "same" if same else "other options"
+    same = len(places) == 1 and default | trained.options == default | new.options
+    return "same" if same else "akin"
 
 
 def _notes(trained: Plan, relation: str) -> list[str]:
     """What a reader must know of how this data relates to that of training."""
     if relation == "other":
         return ["Everything here is test data: thresholds and calibration come from the training run."]
-    if relation == "other options":
+    if relation == "akin":
         mixed = (
-            "The model was trained on this source with other options. All units are judged here; some may "
-            "hold what it was trained on. Thresholds and calibration come from the training run."
+            "The model was trained on data of this source, at another place or with other options. All units "
+            "are judged here; some may hold what it was trained on. Thresholds and calibration come from the "
+            "training run."
         )
         return [mixed]
     kept = (

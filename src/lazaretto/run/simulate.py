@@ -7,6 +7,7 @@ pooled models: what differs is whether the vectors are aggregated between rounds
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,7 +35,6 @@ from lazaretto.types import Array, Float, Int, Model
 __all__ = ["Program", "class_weights", "compile_program", "initial_vectors", "pack_sites", "score_streams"]
 
 _BLOCK = 16  # units that one core scores at a time
-_SCORING = 0x5C0E  # key of the cut's noise while scoring: the same scores again for the same model
 
 
 class Program(NamedTuple):
@@ -42,13 +42,14 @@ class Program(NamedTuple):
 
     start: vectors [S, d], devices -> LocalState with leading axis S, before the first round
     round: (state, SiteData with leading axis S, keys [S], learning rate) -> (state, loss [S])
-    score: (vector [d], x [B, L, F]) -> anomaly scores [B, L]; B a multiple of `block`
+    score: (vector [d], x [B, L, F], salt) -> anomaly scores [B, L]; B a multiple of `block`; the salt,
+        below 2^32, draws the cut's noise
     place: lay arrays with a leading sites axis over the cores; S must be a multiple of `cores`
     """
 
     start: Callable[[Float, int], LocalState]
     round: Callable[[LocalState, SiteData, Array, float], tuple[LocalState, Array]]
-    score: Callable[[Array, Array], Array]
+    score: Callable[[Array, Array, int], Array]
     place: Callable[[Any], Any]
     cores: int
     block: int
@@ -80,16 +81,18 @@ def compile_program(
         check_vma=False,
     )
 
-    def score(vector: Array, x: Array) -> Array:
+    def score(vector: Array, x: Array, salt: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
         params = unravel(vector)
         bottom_state, top_state = model.start(features, x.shape[0])
         h, _ = model.bottom(params["bottom"], x, bottom_state)
-        outputs, _ = model.top(params["top"], through(cut, h, jax.random.key(_SCORING)), top_state)
+        outputs, _ = model.top(params["top"], through(cut, h, key), top_state)
         return outputs.anomaly
 
     score_sharded = jax.shard_map(
-        score, mesh=mesh, in_specs=(PartitionSpec(), spec), out_specs=spec, check_vma=False
+        score, mesh=mesh, in_specs=(PartitionSpec(), spec, PartitionSpec()), out_specs=spec, check_vma=False
     )
+    score_compiled = jax.jit(score_sharded)
 
     def place(values: Any) -> Any:
         return jax.device_put(values, NamedSharding(mesh, spec))
@@ -102,7 +105,7 @@ def compile_program(
     return Program(
         start=start,
         round=lambda state, data, keys, rate: compiled(state, data, keys, jnp.float32(rate)),
-        score=jax.jit(score_sharded),
+        score=lambda vector, x, salt: score_compiled(vector, x, np.uint32(salt)),
         place=place,
         cores=len(devices),
         block=_BLOCK * len(devices),
@@ -175,11 +178,16 @@ def pack_sites(
 
 
 def score_streams(program: Program, vector: Float, x: Float) -> Float:
-    """Anomaly score of every step: x [u, L, F] -> [u, L], float32."""
+    """Anomaly score of every step: x [u, L, F] -> [u, L], float32.
+
+    Noise at the cut, if any, is drawn anew for each block of units, from what the units hold: other
+    units get other noise, the same units the same scores again.
+    """
     out = []
     for begin in range(0, len(x), program.block):
         part = x[begin : begin + program.block]
         padded = np.zeros((program.block, *x.shape[1:]), np.float32)
         padded[: len(part)] = part
-        out.append(np.asarray(program.score(jnp.asarray(vector), padded))[: len(part)])
+        salt = zlib.crc32(padded.tobytes())
+        out.append(np.asarray(program.score(jnp.asarray(vector), padded, salt))[: len(part)])
     return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
