@@ -382,12 +382,10 @@ def provenance(log: Log) -> Section:
     planned = mapping(mapping(run.get("plan")).get("data"))
     path, model = planned.get("path"), run.get("evaluates")
     data = f" --data {shlex.quote(str(path))}" if path else ""
+    again, same = f"lazaretto run plan.toml{data}", "seeds"
     if model:
-        source = shlex.quote(str(planned.get("source")))
+        source, same = shlex.quote(str(planned.get("source"))), "model"
         again = f"lazaretto evaluate {shlex.quote(str(model))} --source {source}{data} --plan plan.toml"
-    else:
-        again = f"lazaretto run plan.toml{data}"
-    same = "model" if model else "seeds"
     commands = f"{again} --out again\nlazaretto report again"
     about = Text(
         text=f"To reproduce: plan.toml lies beside this page; the same version, {same} and machine give the "

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from lazaretto.errors import InputError, LazarettoError
 from lazaretto.types import NORMAL
 
-__all__ = ["CutMeta", "ModelMeta", "load_arrays", "load_model", "save_arrays", "write_whole"]
+__all__ = ["CutMeta", "ModelMeta", "OperatingMeta", "load_arrays", "load_model", "save_arrays", "write_whole"]
 
 _MAX_BYTES = 1 << 33
 _UNREADABLE = (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError)
