@@ -28,7 +28,7 @@ def data_folder() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         given = os.environ.get("LAZARETTO_DATA")
         folder = (Path(given) if given else ROOT.parent / "shared" / "data") / name
-        if not folder.is_dir():
+        if not folder.is_dir():  # the data's licences keep it out of the repository
             pytest.skip(f"real data '{name}' is neither in $LAZARETTO_DATA nor in ../shared/data")
         return folder
 

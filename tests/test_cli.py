@@ -166,7 +166,7 @@ def test_what_may_happen_inside(
 
 
 def test_a_full_device_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    if not Path("/dev/full").exists():
+    if not Path("/dev/full").exists():  # Linux has it; macOS has no device that is always full
         pytest.skip("this system has no /dev/full")
     monkeypatch.setattr(commands, "train", lambda *words, **options: Path("/dev/full").write_bytes(b"x"))
     code, _, err = call(capsys, "run", "plan.toml")
@@ -195,7 +195,7 @@ def test_a_bug_is_called_a_bug(
 def wait_for_handlers(process: subprocess.Popen[str]) -> None:
     """Return when the process catches SIGTERM, the last of the signals that it asks for as it starts."""
     status = Path(f"/proc/{process.pid}/status")
-    if not status.exists():
+    if not status.exists():  # Linux has it; elsewhere a signal could arrive before the process asks for it
         pytest.skip("this system does not tell which signals a process catches")
     bit = 1 << (signal.SIGTERM - 1)
     until = time.monotonic() + 60

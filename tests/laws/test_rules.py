@@ -28,7 +28,7 @@ def test_its_claims(rule: Rule) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_weights_of_a_sum_add_up_and_follow_the_sites(rule: Rule, count: int) -> None:
-    if rule.sees != "sum":
+    if rule.sees != "sum":  # this law is of sums alone; the exam meets every rule that the catalog finds
         pytest.skip(f"'{rule.name}' weighs by more than sizes")
     given = sizes(count)
     before = given.copy()

@@ -13,6 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
 pytestmark = [
     pytest.mark.slow,
+    # a browser is no Python package: those who have none test the page's text in test_page.py
     pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine"),
 ]
 
@@ -65,6 +66,7 @@ def test_page_fits_its_width(whole: str, tmp_path: Path, width: int) -> None:
     assert folded == 0  # the plan is folded away on screen
 
 
+# nor is poppler; the rules for paper are looked at here only, so run this before a release
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext on this machine")
 def test_paper_shows_what_is_folded_away_on_screen(whole: str, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(whole, encoding="utf-8")

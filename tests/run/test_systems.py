@@ -91,39 +91,31 @@ def test_the_plan_s_cut_is_the_one_that_is_trained_with(
     assert len(np.unique(np.asarray(through(asked[0], h)))) == (5001 if bits == 32 else 2**bits - 1)
 
 
-def test_fewer_bits_give_other_scores(bench: systems.Bench) -> None:
+def scored(bench: systems.Bench, cut: Cut, x: Any) -> Any:
+    """Scores of `x` by the untrained model of seed 0, cut as given."""
     features, kinds, length = bench.shape
     model = catalog.build("models", "conv_gru", {})
     training = systems._training(bench, "conv_gru", 4, ours=True)
-    vector = initial_vectors(model, features, kinds, [0])[0]
+    program = compile_program(model, cut, training, features, kinds, length)
+    return score_streams(program, initial_vectors(model, features, kinds, [0])[0], x)
+
+
+def test_fewer_bits_give_other_scores(bench: systems.Bench) -> None:
     x = bench.prepared[0].data.x[:4]
-    scores = {
-        bits: score_streams(
-            compile_program(model, Cut(bits=bits), training, features, kinds, length), vector, x
-        )
-        for bits in (2, 8, 32)
-    }
+    scores = {bits: scored(bench, Cut(bits=bits), x) for bits in (2, 8, 32)}
     coarse, fine = (np.abs(scores[bits] - scores[32]).max() for bits in (2, 8))
     assert 0 < fine < coarse
 
 
 def test_noise_at_the_cut_is_there_when_scoring_and_repeats(bench: systems.Bench) -> None:
-    features, kinds, length = bench.shape
-    model = catalog.build("models", "conv_gru", {})
-    training = systems._training(bench, "conv_gru", 4, ours=True)
-    vector = initial_vectors(model, features, kinds, [0])[0]
-    x = bench.prepared[0].data.x[:4]
-    quiet_program, noisy = (
-        compile_program(model, Cut(noise=noise), training, features, kinds, length) for noise in (0.0, 0.5)
-    )
-    first = score_streams(noisy, vector, x)
-    assert np.abs(first - score_streams(quiet_program, vector, x)).max() > 1e-3
-    np.testing.assert_array_equal(first, score_streams(noisy, vector, x))
-    # another block of units gets other noise: the quiet parts agree, the noisy ones do not
-    many = np.concatenate([np.repeat(x[:1], noisy.block, axis=0), np.repeat(x[:2], noisy.block // 2, axis=0)])
-    again = score_streams(noisy, vector, many)
-    assert np.abs(again[0] - again[1]).max() > 1e-3
-    assert np.abs(again[0] - again[noisy.block]).max() > 1e-3
+    x, noisy = bench.prepared[0].data.x[:4], Cut(noise=0.5)
+    first = scored(bench, noisy, x)
+    assert np.abs(first - scored(bench, Cut(), x)).max() > 1e-3
+    np.testing.assert_array_equal(first, scored(bench, noisy, x))
+    # the same unit 200 times over, followed by another one: every copy gets noise of its own, in every block
+    many = scored(bench, noisy, np.concatenate([np.repeat(x[:1], 200, axis=0), x[1:2]]))
+    assert len(np.unique(many[:200], axis=0)) > 100
+    assert np.abs(many[0] - many[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(("by", "same"), [("time", True), ("unit", False)])

@@ -180,14 +180,14 @@ def pack_sites(
 def score_streams(program: Program, vector: Float, x: Float) -> Float:
     """Anomaly score of every step: x [u, L, F] -> [u, L], float32.
 
-    Noise at the cut, if any, is drawn anew for each block of units, from what the units hold: other
-    units get other noise, the same units the same scores again.
+    Noise at the cut, if any, is drawn anew for each block of units, from what they hold and where they
+    stand: other units get other noise, the same call gives the same scores again.
     """
     out = []
     for begin in range(0, len(x), program.block):
         part = x[begin : begin + program.block]
         padded = np.zeros((program.block, *x.shape[1:]), np.float32)
         padded[: len(part)] = part
-        salt = zlib.crc32(padded.tobytes())
+        salt = zlib.crc32(padded.tobytes(), begin)
         out.append(np.asarray(program.score(jnp.asarray(vector), padded, salt))[: len(part)])
     return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
