@@ -22,10 +22,14 @@ LAYERS = {
     "data": 2,
     "models": 2,
     "aggregate": 2,
+    "federate": 2,
+    "server": 2,
+    "select": 2,
     "cut": 2,
     "plan_keys": 3,
     "plan": 3,
     "local": 3,
+    "personal": 2,
     "round": 3,
     "evaluate": 3,
     "run": 5,
@@ -36,7 +40,14 @@ LAYERS = {
     "cli": 7,
     "__main__": 8,
 }
-FOLDERS_APART = {"data", "models", "aggregate"}  # of one layer, and never import each other
+FOLDERS_APART = {
+    "data",
+    "models",
+    "aggregate",
+    "federate",
+    "server",
+    "select",
+}  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 
 

@@ -30,6 +30,9 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "sources": ("lazaretto.data", "Source"),
         "models": ("lazaretto.models", "Model"),
         "rules": ("lazaretto.aggregate", "Rule"),
+        "algorithms": ("lazaretto.federate", "Algorithm"),
+        "server_optimisers": ("lazaretto.server", "ServerOptimiser"),
+        "selections": ("lazaretto.select", "Selection"),
     }
 )
 
@@ -63,6 +66,10 @@ def _return_name(function: Callable[..., Any]) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
+def _one_of(family: str) -> str:
+    return family[:-1].replace("_", " ")
+
+
 def names(family: str) -> tuple[str, ...]:
     """Names of a family's parts, sorted."""
     return tuple(_factories(family))
@@ -74,7 +81,7 @@ def factory(family: str, name: str) -> Callable[..., Any]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise PlanError(f"unknown {family[:-1]}", found=name, way_out=f"{hint}known: {', '.join(known)}")
+        raise PlanError(f"unknown {_one_of(family)}", found=name, way_out=f"{hint}known: {', '.join(known)}")
     return known[name]
 
 
@@ -96,9 +103,9 @@ def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any
             hint = f"did you mean '{near[0]}'? " if near else ""
             takes = ", ".join(known) or "none"
             raise PlanError(
-                f"{family[:-1]} '{name}' has no option", found=key, way_out=f"{hint}options: {takes}"
+                f"{_one_of(family)} '{name}' has no option", found=key, way_out=f"{hint}options: {takes}"
             )
-    return make(**_checked(make, f"{family[:-1]} '{name}'", given or {}))
+    return make(**_checked(make, f"{_one_of(family)} '{name}'", given or {}))
 
 
 def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def report(directory: RunFolder) -> None:
 @_stoppable
 def list_parts(
     family: Annotated[
-        str | None, typer.Argument(metavar="[FAMILY]", help="sources, models or rules; all if not given.")
+        str | None, typer.Argument(metavar="[FAMILY]", help="Such as models; all families if not given.")
     ] = None,
 ) -> None:
     """What there is, one line each."""

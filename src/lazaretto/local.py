@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from lazaretto.cut import Cut, through
-from lazaretto.types import Array, Model
+from lazaretto.types import Algorithm, Array, Model
 
 __all__ = [
     "LocalState",
@@ -38,6 +39,7 @@ __all__ = [
 class LocalTraining:
     """How a site trains. Everything here is public and the same for all sites.
 
+    momentum: of sgd, in [0, 1).
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     kind_weight: weight of the term that names the family, >= 0.
@@ -51,6 +53,7 @@ class LocalTraining:
     batch_units: int = 8
     local_epochs: int = 1
     optimiser: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.9
     temporal_consistency: float = 0.1
     pseudo_attacks: float = 0.0
     level_noise: float = 0.0
@@ -78,11 +81,16 @@ class SiteData(NamedTuple):
 
 
 class LocalState(NamedTuple):
-    """What a site keeps between rounds: its parameters as one vector [d], its optimisers' states."""
+    """What a site keeps between rounds: its parameters as one vector [d], its optimisers' states.
+
+    own, common: the vectors [d] of an algorithm that keeps some (`types.Algorithm`), else None.
+    """
 
     vector: Array
     bottom_optimiser: Any
     top_optimiser: Any
+    own: Any = None
+    common: Any = None
 
 
 def unravel_of(model: Model, features: int, kinds: int) -> Callable[[Array], Any]:
@@ -167,19 +175,20 @@ def optimiser_of(training: LocalTraining, learning_rate: Array | float) -> optax
     step = (
         optax.adamw(learning_rate, weight_decay=training.weight_decay)
         if training.optimiser == "adam"
-        else optax.sgd(learning_rate, momentum=0.9)
+        else optax.sgd(learning_rate, momentum=training.momentum)
     )
     return optax.chain(optax.clip_by_global_norm(training.clip_norm), step)
 
 
 def local_start(
-    model: Model, training: LocalTraining, vector: Array, unravel: Any, devices: int
+    model: Model, training: LocalTraining, vector: Array, unravel: Any, devices: int, keeps: bool = False
 ) -> LocalState:
-    """A site's state before its first round."""
+    """A site's state before its first round. keeps: as of its algorithm."""
     params, optimiser = unravel(vector), optimiser_of(training, 0.0)
     one = optimiser.init(params["bottom"])
     many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (devices, *leaf.shape)), one)
-    return LocalState(vector, many, optimiser.init(params["top"]))
+    kept = jnp.zeros_like(vector) if keeps else None
+    return LocalState(vector, many, optimiser.init(params["top"]), kept, kept)
 
 
 def disturb(x: Array, y: Array, weight: Array, key: Array, share: float) -> tuple[Array, Array]:
@@ -226,17 +235,27 @@ def _taken(values: Array, rows: Array) -> Array:
 
 
 def make_site_round(
-    model: Model, cut: Cut, training: LocalTraining, unravel: Callable[[Array], Any]
-) -> Callable[[LocalState, SiteData, Array, Array], tuple[LocalState, Array]]:
-    """The function `(state, data, key, learning_rate) -> (state, mean loss)` of one round at one site.
+    model: Model,
+    cut: Cut,
+    training: LocalTraining,
+    unravel: Callable[[Array], Any],
+    algorithm: Algorithm | None = None,
+) -> Callable[..., tuple[LocalState, Array]]:
+    """The function `(state, data, key, learning_rate, work=None) -> (state, mean loss)` of a site's round.
 
     All devices start from the site's bottom; a batch takes `batch_units` units of each device and
     walks their windows in time, state carried, with one optimiser step per window (truncated
     back-propagation through time). At the end the bottoms are averaged.
+    algorithm: what corrects the gradients, if anything does. work: int32 [], most batches that the site does
+    over all epochs (0: it does nothing, and its state stays); all of them where it is not given.
     """
     window, batch = training.window, training.batch_units
+    correct = None if algorithm is None else algorithm.correct
+    conclude = None if algorithm is None else algorithm.conclude
 
-    def site_round(state: LocalState, data: SiteData, key: Array, rate: Array) -> tuple[LocalState, Array]:
+    def site_round(
+        state: LocalState, data: SiteData, key: Array, rate: Array, work: Array | None = None
+    ) -> tuple[LocalState, Array]:
         devices, padded_units, length, features = data.x.shape
         size = min(batch, padded_units)
         optimiser = optimiser_of(training, rate)
@@ -248,12 +267,17 @@ def make_site_round(
             model.start(features, devices * size)[1],
         )
         batches = -(-data.units // size)
+        own, common = (None if v is None else unravel(v) for v in (state.own, state.common))
+
+        def corrected(side: str, gradient: Any, now: Any) -> Any:
+            kept = (None if held is None else held[side] for held in (own, common))
+            return gradient if correct is None else correct(gradient, now, params[side], *kept)
 
         def one_batch(index: Array, carry: Any) -> Any:
             order = carry[-1]
             rows = jax.lax.dynamic_slice_in_dim(order, index * size, size, axis=1)  # [D, b]
             x, y, weight = (_taken(values, rows) for values in (data.x, data.y, data.weight))
-            bottoms, top, bottom_opt, top_opt, total, key, _ = carry
+            bottoms, top, bottom_opt, top_opt, total, path, key, _ = carry
             if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)
                 x = jitter(x, jitter_key, training)
@@ -262,7 +286,7 @@ def make_site_round(
                 x, y = disturb(x, y, weight, disturb_key, training.pseudo_attacks)
 
             def one_window(inner: Any, at: Array) -> tuple[Any, Array]:
-                bottoms, top, bottom_opt, top_opt, states, key = inner
+                bottoms, top, bottom_opt, top_opt, states, path, key = inner
                 key, cut_key = jax.random.split(key)
 
                 def cut_window(values: Array) -> Array:
@@ -293,18 +317,25 @@ def make_site_round(
                     bottom_gradients = jax.tree.map(
                         lambda g: jnp.broadcast_to(g.mean(axis=0), g.shape), bottom_gradients
                     )
+                if conclude is not None:  # the sum of raw gradients along the way
+                    mean_bottom = jax.tree.map(lambda g: g.mean(axis=0), bottom_gradients)
+                    path = jax.tree.map(jnp.add, path, {"bottom": mean_bottom, "top": top_gradient})
+                bottom_gradients = jax.vmap(partial(corrected, "bottom"))(bottom_gradients, bottoms)
+                top_gradient = corrected("top", top_gradient, top)
                 change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
                 bottoms = optax.apply_updates(bottoms, change)
                 change, top_opt = optimiser.update(top_gradient, top_opt, top)
                 top = optax.apply_updates(top, change)
-                return (bottoms, top, bottom_opt, top_opt, states, key), value
+                return (bottoms, top, bottom_opt, top_opt, states, path, key), value
 
-            inner = (bottoms, top, bottom_opt, top_opt, start, key)
+            inner = (bottoms, top, bottom_opt, top_opt, start, path, key)
             inner, values = jax.lax.scan(one_window, inner, jnp.arange(length // window))
-            bottoms, top, bottom_opt, top_opt, _, key = inner
-            return (bottoms, top, bottom_opt, top_opt, total + values.mean(), key, order)
+            bottoms, top, bottom_opt, top_opt, _, path, key = inner
+            return (bottoms, top, bottom_opt, top_opt, total + values.mean(), path, key, order)
 
-        def one_epoch(carry: Any, epoch_key: Array) -> tuple[Any, None]:
+        def one_epoch(carry: Any, at: tuple[Array, Array]) -> tuple[Any, None]:
+            epoch, epoch_key = at
+
             def shuffled(key: Array) -> Array:
                 noise = jax.random.uniform(key, (padded_units,))
                 return jnp.argsort(noise + (jnp.arange(padded_units) >= data.units) * 2.0)
@@ -313,15 +344,24 @@ def make_site_round(
             order = jax.vmap(shuffled)(jax.random.split(order_key, devices))
             pad = -padded_units % size
             order = jnp.concatenate([order, order[:, :pad]], axis=1) if pad else order
-            carry = jax.lax.fori_loop(0, batches, one_batch, (*carry, key, order))
+            todo = batches if work is None else jnp.clip(work - epoch * batches, 0, batches)
+            carry = jax.lax.fori_loop(0, todo, one_batch, (*carry, key, order))
             return carry[:-2], None
 
-        carry = (bottoms, params["top"], state.bottom_optimiser, state.top_optimiser, jnp.zeros(()))
-        carry, _ = jax.lax.scan(one_epoch, carry, jax.random.split(key, training.local_epochs))
-        bottoms, top, bottom_opt, top_opt, total = carry
+        path = None if conclude is None else jax.tree.map(jnp.zeros_like, params)
+        carry = (bottoms, params["top"], state.bottom_optimiser, state.top_optimiser, jnp.zeros(()), path)
+        epochs = (jnp.arange(training.local_epochs), jax.random.split(key, training.local_epochs))
+        carry, _ = jax.lax.scan(one_epoch, carry, epochs)
+        bottoms, top, bottom_opt, top_opt, total, path = carry
         bottom = jax.tree.map(lambda p: p.mean(axis=0), bottoms)
         vector = ravel_pytree({"bottom": bottom, "top": top})[0]
-        mean_loss = total / jnp.maximum(batches * training.local_epochs, 1)
-        return LocalState(vector, bottom_opt, top_opt), mean_loss
+        done = batches * training.local_epochs
+        done = done if work is None else jnp.minimum(work, done)
+        kept = state.own
+        if conclude is not None:
+            usual = ravel_pytree(path)[0] / jnp.maximum(done * (length // window), 1)
+            kept = jnp.where(done > 0, conclude(state.own, state.common, usual), state.own)
+        new = LocalState(vector, bottom_opt, top_opt, kept, state.common)
+        return new, total / jnp.maximum(done, 1)
 
     return site_round

@@ -21,12 +21,14 @@ from pydantic_core import ErrorDetails
 
 from lazaretto import catalog, wire
 from lazaretto.errors import PlanError
+from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import (
     BASELINES,
     AggregatePlan,
     CutPlan,
     DataPlan,
     EvaluatePlan,
+    FederatePlan,
     ModelPlan,
     Plan,
     PlanKey,
@@ -43,6 +45,7 @@ __all__ = [
     "CutPlan",
     "DataPlan",
     "EvaluatePlan",
+    "FederatePlan",
     "ModelPlan",
     "Plan",
     "PlanKey",
@@ -261,6 +264,12 @@ def _conflicts(plan: Plan) -> Iterator[PlanError]:
                 found=_show(value),
                 way_out="leave it out, or set cut.enabled = true",
             )
+    if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
+        yield PlanError(
+            "federate.straggler_work: has no meaning with federate.stragglers=0",
+            found=plan.federate.straggler_work,
+            way_out="leave it out, or set federate.stragglers above 0",
+        )
     if split.validation + split.test >= 0.9:
         yield PlanError(
             "split.validation + split.test: too little is left for training",
@@ -270,14 +279,19 @@ def _conflicts(plan: Plan) -> Iterator[PlanError]:
 
 
 def _part_problems(plan: Plan) -> list[PlanError]:
-    problems = []
+    problems: list[PlanError] = []
+    built: dict[str, Any] = {}
+    federate = plan.federate
     for key, family, name, given in (
         ("data.source", "sources", plan.data.source, plan.data.options),
         ("model.name", "models", plan.model.name, plan.model.options),
         ("aggregate.rule", "rules", plan.aggregate.rule, plan.aggregate.options),
+        ("federate.algorithm", "algorithms", federate.algorithm, federate.options),
+        ("federate.selection", "selections", federate.selection, federate.selection_options),
+        ("federate.server", "server_optimisers", federate.server, federate.server_options),
     ):
         try:
-            part = catalog.build(family, name, given)
+            part = built[family] = catalog.build(family, name, given)
         except PlanError as error:
             problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
             continue
@@ -300,6 +314,28 @@ def _part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
+    return problems + _federate_problems(plan, built)
+
+
+def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """What is wrong only between parts; built: those that could be built, by family."""
+    problems = []
+    share, selection = plan.federate.participation, built.get("selections")
+    if selection is not None and selection.partial != (share < 1):
+        problems.append(
+            PlanError(
+                f"federate.participation: has no meaning with federate.selection='{selection.name}'",
+                found=share,
+                way_out="a share under 1"
+                if selection.partial
+                else "1, or another selection such as 'uniform'",
+            )
+        )
+    if "algorithms" in built and "models" in built:
+        try:
+            personal_mask(built["algorithms"], built["models"], 2, 2)
+        except PlanError as error:
+            problems.append(error)
     return problems
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "CutPlan",
     "DataPlan",
     "EvaluatePlan",
+    "FederatePlan",
     "ModelPlan",
     "Plan",
     "PlanKey",
@@ -243,6 +244,34 @@ class AggregatePlan(_Section):
     options: Options = Field(default_factory=dict, description="Options of the rule.")
 
 
+class FederatePlan(_Section):
+    """How sites train towards one model, and who takes part in a round."""
+
+    algorithm: str = Field(
+        default="fedavg", description="Name of an algorithm (`lazaretto list algorithms`)."
+    )
+    options: Options = Field(default_factory=dict, description="Options of the algorithm.")
+    participation: Annotated[float, Gt(0), Le(1)] = Field(
+        default=1.0, description="Share of the sites that is chosen in each round."
+    )
+    selection: str = Field(
+        default="everyone", description="How they are chosen (`lazaretto list selections`)."
+    )
+    selection_options: Options = Field(default_factory=dict, description="Options of the selection.")
+    drop_outs: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0, description="Chance that a chosen site gets the model and nothing comes back."
+    )
+    stragglers: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0, description="Chance that a chosen site does only a part of its work in a round."
+    )
+    straggler_work: Share = Field(default=0.5, description="That part, as a share of its batches.")
+    server: str = Field(
+        default="plain",
+        description="What the coordinator does with the mean update (`lazaretto list server_optimisers`).",
+    )
+    server_options: Options = Field(default_factory=dict, description="Options of it.")
+
+
 class EvaluatePlan(_Section):
     """What the trained model is compared with, and how."""
 
@@ -283,6 +312,7 @@ class Plan(_Section):
     cut: CutPlan = CutPlan()
     train: TrainPlan = TrainPlan()
     aggregate: AggregatePlan = AggregatePlan()
+    federate: FederatePlan = FederatePlan()
     evaluate: EvaluatePlan = EvaluatePlan()
 
 

@@ -1,4 +1,4 @@
-"""One round at the coordinator: updates in, a new global vector out."""
+"""One round at the coordinator: updates in, their mean out, for the server's optimiser to use."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from lazaretto.errors import InputError
 from lazaretto.types import Float
 
-__all__ = ["server_step"]
+__all__ = ["mean_update"]
 
 
-def server_step(vector: Float, updates: Float, weights: NDArray[np.float64]) -> Float:
-    """vector [d] + Σ weights[i] · updates[i], summed in float64 in the order of the sites.
+def mean_update(updates: Float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ weights[i] · updates[i], [d], summed in float64 in the order of the sites.
 
     updates [n, d], weights [n] summing to 1. An update with NaN or infinity is refused: InputError
     names its position.
@@ -24,4 +24,5 @@ def server_step(vector: Float, updates: Float, weights: NDArray[np.float64]) -> 
             found=f"{int((~np.isfinite(updates[bad[0]])).sum())} entries",
             way_out="lower train.learning_rate",
         )
-    return (vector + weights @ updates.astype(np.float64)).astype(np.float32)
+    mean: NDArray[np.float64] = weights @ updates.astype(np.float64)
+    return mean

@@ -19,6 +19,7 @@ __all__ = [
     "TRAIN",
     "UNASSIGNED",
     "VALIDATION",
+    "Algorithm",
     "Array",
     "Float",
     "Int",
@@ -29,6 +30,8 @@ __all__ = [
     "Record",
     "Rule",
     "Schema",
+    "Selection",
+    "ServerOptimiser",
     "Source",
     "Table",
 ]
@@ -175,6 +178,59 @@ class Rule:
     sees: Literal["sum", "gram", "rows"]
     weigh: Callable[[Array], Array]
     tolerates: Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """How sites train towards a common model: what it adds to plain local training (FedAvg adds nothing).
+
+    keeps:    whether every site keeps a vector `own` [d] from round to round, and the coordinator one,
+        `common` [d], that it sends with the model; both start at 0. Where not, all below get None for them.
+    correct:  (gradient, parameters, parameters at the start of the round, own, common) -> gradient,
+        for every local step, before the gradient is clipped; or None. All are pytrees of one structure (a
+        device's or the site's part of the model). Pure, traceable by JAX.
+    conclude: (own [d], common [d], mean gradient along the site's path in this round [d]) -> own.
+        Traceable; what changed in `own` is sent up with the update. None unless `keeps`.
+    fold:     (common [d], changes of `own` that arrived [n, d], number of all sites) -> common. n may be 0.
+        None unless `keeps`.
+    personal: whether the parameter at a path of names, such as ("top", "anomaly", "w"), stays at its
+        site: never averaged, never sent.
+    """
+
+    name: str
+    keeps: bool = False
+    correct: Callable[[Any, Any, Any, Any, Any], Any] | None = None
+    conclude: Callable[[Array, Array, Array], Array] | None = None
+    fold: Callable[[Array, Array, int], Array] | None = None
+    personal: Callable[[tuple[str, ...]], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptimiser:
+    """What the coordinator does with the mean update. State in, state out, in float64.
+
+    start: d -> state: name -> array, before the first round
+    step:  (vector [d] float32, mean update [d] float64, state) -> (vector [d] float32, state)
+    """
+
+    name: str
+    start: Callable[[int], dict[str, Array]]
+    step: Callable[[Array, Array, Mapping[str, Array]], tuple[Array, dict[str, Array]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Who takes part in a round.
+
+    choose: (generator, sizes [S] >= 0, last losses [S], how many m) -> (sites [m] in order, sizes [m]).
+        A loss that is not known is NaN. The sizes returned are what the rule weighs the sites' updates by:
+        those given, or others where sites were chosen by their size already.
+    partial: False where it takes every site, and m has to be S.
+    """
+
+    name: str
+    choose: Callable[[np.random.Generator, Array, Array, int], tuple[Int, Array]]
+    partial: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

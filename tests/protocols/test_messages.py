@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from lazaretto import wire
+from lazaretto import catalog, wire
 from lazaretto.cut import Cut
 from lazaretto.evaluate.scored import OURS
+from lazaretto.federate.fedper import fedper
+from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.journal import open_journal
 from lazaretto.run.post import KINDS, LEAVES_THE_SITE, Post, count_cut_traffic
-from lazaretto.run.prepare import prepare
-from lazaretto.types import Message
+from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.types import Float, Message
+
+PLAN = (
+    "[run]\nseeds = [3]\n[data.options]\nsites = 3\nunits_per_site = 12\nwindows = 2\n"
+    "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
+)
+CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
 
 
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Float]:
+    """Everything that passed in a whole federated training, and its vector."""
+    messages: list[Message] = []
+    post = Post(tap=messages.append)
+    prepared = prepare(plan, 3, post)
+    journal = open_journal(folder / "run", plan, resume=False, show=lambda kind, body: None)
+    bench = systems.make_bench(plan, [prepared], [post], journal)
+    _, vector, _ = systems.federated(bench, OURS, systems.Job(place=0))
+    return messages, post, prepared, vector
+
+
+@pytest.fixture(scope="module", params=["fedavg", "scaffold"])
+def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    path.write_text(
-        "[run]\nseeds = [3]\n[data.options]\nsites = 3\nunits_per_site = 12\nwindows = 2\n"
-        "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
-    )
+    path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
     return load_plan(path)
 
 
 @pytest.fixture(scope="module")
 def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Message], Post, object]:
-    """Everything that passed in a whole federated training."""
-    messages: list[Message] = []
-    post = Post(tap=messages.append)
-    prepared = prepare(plan, 3, post)
-    journal = open_journal(tmp_path_factory.mktemp("run"), plan, resume=False, show=lambda kind, body: None)
-    bench = systems.make_bench(plan, [prepared], [post], journal)
-    systems.federated(bench, OURS, systems.Job(place=0))
-    return messages, post, prepared
+    return train(plan, tmp_path_factory.mktemp("sent"))[:3]
 
 
-def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple) -> None:
+def leaving_kinds(plan: Plan) -> set[str]:
+    """Kinds that leave a site under this plan."""
+    return set(LEAVES_THE_SITE) - (set() if plan.federate.algorithm == "scaffold" else CONTROL)
+
+
+def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple, plan: Plan) -> None:
     messages, post, prepared = sent
-    assert {message.kind for message in messages} == {
-        kind for kind, (link, _, _) in KINDS.items() if link == "site-coordinator"
-    }
+    expected = {kind for kind, (link, _, _) in KINDS.items() if link == "site-coordinator"}
+    assert {message.kind for message in messages} == expected - (
+        set() if plan.federate.algorithm == "scaffold" else CONTROL
+    )
     rows = {row["kind"]: row for row in post.rows()}
     for kind in {message.kind for message in messages}:
         passed = [message for message in messages if message.kind == kind]
@@ -50,6 +67,9 @@ def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple) -> None:
         assert rows[kind]["bytes"] == sum(len(wire.encode_message(message)) for message in passed)
     sites, rounds = len(prepared.site_names), 2
     assert rows["update"]["count"] == sites * rounds
+    assert rows["model"]["count"] == sites * (rounds + 1), "the final model goes to everyone, too"
+    if plan.federate.algorithm == "scaffold":
+        assert rows["control"]["count"] == rows["control change"]["count"] == sites * rounds
     assert {"activations", "gradients", "bottom", "trained bottom"} <= set(rows)
 
 
@@ -64,12 +84,12 @@ def _runs(values: np.ndarray, least: int) -> set[bytes]:
     return {flat[i : i + least].tobytes() for i in range(len(flat) - least + 1)}
 
 
-def test_nothing_that_leaves_a_site_holds_a_raw_value_or_a_label(sent: tuple) -> None:
+def test_nothing_that_leaves_a_site_holds_a_raw_value_or_a_label(sent: tuple, plan: Plan) -> None:
     """Searches what was sent for scaled readings, pairs of them, and label sequences in every number type."""
     messages, _, prepared = sent
     data = prepared.data
     leaving = [message for message in messages if message.kind in LEAVES_THE_SITE]
-    assert {message.kind for message in leaving} == set(LEAVES_THE_SITE)
+    assert {message.kind for message in leaving} == leaving_kinds(plan)
     readings = np.unique(data.x[data.valid])
     distinct = readings[
         (np.abs(readings) > 1e-3) & (np.abs(readings % 0.25) > 1e-6)
@@ -96,13 +116,42 @@ def test_what_leaves_a_site_does_not_grow_with_its_data(sent: tuple, plan: Plan)
     messages, _, prepared = sent
     steps = [int(prepared.data.valid[prepared.data.site == s].sum()) for s in range(len(prepared.site_names))]
     assert len(set(steps)) > 1
-    for kind in LEAVES_THE_SITE:
+    for kind in leaving_kinds(plan):
         sizes = {
             sum(np.asarray(array).nbytes for array in message.payload.values())
             for message in messages
             if message.kind == kind
         }
         assert len(sizes) == 1, kind
+
+
+def test_personal_parameters_are_in_no_message_and_who_is_lost_sends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        PLAN.replace("rounds = 2", "rounds = 5") + '[federate]\nalgorithm = "fedper"\ndrop_outs = 0.4\n'
+    )
+    plan = load_plan(path)
+    messages, post, prepared, vectors = train(plan, tmp_path)
+    model = catalog.build("models", plan.model.name, plan.model.options)
+    mask = personal_mask(fedper(), model, prepared.data.x.shape[2], prepared.kinds)
+    assert mask is not None
+    rows = {row["kind"]: row for row in post.rows()}
+    told = {(m.round, m.receiver) for m in messages if m.kind == "model"}
+    arrived = {(m.round, m.sender) for m in messages if m.kind == "update"}
+    assert arrived < told, "some are told and do not answer"
+    assert {(m.round, m.sender) for m in messages if m.kind == "round report"} == arrived
+    assert rows["trained bottom"]["count"] == len(arrived) * plan.sites.devices
+    for message in messages:
+        if message.kind in ("model", "update"):
+            (payload,) = message.payload.values()
+            assert payload.shape == (np.count_nonzero(~mask),)
+    assert not {"score counts", "threshold"} & set(rows), "each site sets its own threshold"
+    own = vectors[:, mask]
+    assert len(np.unique(own, axis=0)) == len(vectors), "the heads went apart"
+    np.testing.assert_array_equal(vectors[:, ~mask], np.repeat(vectors[:1, ~mask], len(vectors), axis=0))
+    sent = np.concatenate([np.ravel(array) for m in messages for array in m.payload.values()])
+    trained = np.unique(own[own != vectors[0, mask][None].repeat(len(own), 0)])
+    assert np.isin(trained, sent.astype(np.float32)).mean() < 0.01
 
 
 def test_the_search_would_find_a_planted_leak(sent: tuple) -> None:

@@ -251,8 +251,10 @@ def _save_model(
 ) -> None:
     assert scores.validation is not None  # noqa: S101  every trained system has validation scores
     operating = operating_points(scores.validation, protocol)
-    arrays = {"vector": vector, "center": prepared.scaling.center, "scale": prepared.scaling.scale}
-    meta = {
+    arrays = {"center": prepared.scaling.center, "scale": prepared.scaling.scale}
+    # a row for each site where a part of the model stayed there: this folder stands for all of them
+    arrays |= {"vector" if vector.ndim == 1 else "vectors": vector}
+    meta: dict[str, Any] = {
         "version": __version__,
         "model": plan.model.name,
         "options": plan.model.options,
@@ -265,6 +267,8 @@ def _save_model(
         "seed": prepared.seed,
         "operating": operating_to_json(operating),
     }
+    if vector.ndim == 2:
+        meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)
 
 

@@ -50,7 +50,7 @@ def _title(body: Mapping[str, Any], name: str) -> str:
 
 def _figures(body: Mapping[str, Any]) -> str:
     left = (body["rounds"] - body["round"]) * body["seconds"]
-    parts = [f"loss {body['loss']:.3f}"]
+    parts = ["no update came" if body["loss"] is None else f"loss {body['loss']:.3f}"]
     if body["validation_auroc"] is not None:
         parts.append(f"AUROC {body['validation_auroc']:.3f}")
     sent = sum(body["bytes"].values())

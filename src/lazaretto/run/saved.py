@@ -18,7 +18,16 @@ from safetensors.numpy import save
 from lazaretto.errors import InputError, LazarettoError
 from lazaretto.types import NORMAL
 
-__all__ = ["CutMeta", "ModelMeta", "OperatingMeta", "load_arrays", "load_model", "save_arrays", "write_whole"]
+__all__ = [
+    "CutMeta",
+    "ModelMeta",
+    "OperatingMeta",
+    "PersonalMeta",
+    "load_arrays",
+    "load_model",
+    "save_arrays",
+    "write_whole",
+]
 
 _MAX_BYTES = 1 << 33
 _UNREADABLE = (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError)
@@ -76,6 +85,13 @@ class OperatingMeta(_Meta):
     platt: _Platts
 
 
+class PersonalMeta(_Meta):
+    """Whose models these are, where an algorithm left a part of the model at the sites."""
+
+    algorithm: _Word
+    sites: _Names
+
+
 class ModelMeta(_Meta):
     """What stands beside a model's arrays in model.safetensors."""
 
@@ -90,6 +106,7 @@ class ModelMeta(_Meta):
     step: str
     seed: Annotated[int, Ge(0), Lt(2**32)]
     operating: OperatingMeta
+    personal: PersonalMeta | None = None
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -140,8 +157,9 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, 
 def load_model(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], ModelMeta]:
     """A trained model: arrays `vector` [d], `center` and `scale` [F], float32 and finite, and its metadata.
 
-    Nothing is trusted. Raises InputError that names the file and what is wrong in it. Whether d fits
-    the model is for the caller to see, who can build it.
+    Nothing is trusted. Models of which a part stayed at the sites (`vectors` [sites, d]) are refused.
+    Raises InputError that names the file and what is wrong in it. Whether d fits the model is for the
+    caller to see, who can build it.
     """
     arrays, raw = load_arrays(path)
     try:
@@ -152,6 +170,12 @@ def load_model(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], ModelMeta]:
         key = ".".join(str(part) for part in first["loc"])
         more = f", and {len(details) - 1} more" if len(details) > 1 else ""
         raise _no_model(path, f"{key}: {first['msg'].removeprefix('Value error, ')}{more}") from error
+    if meta.personal is not None:
+        raise InputError(
+            f"{path} holds a model for each site, and data from elsewhere belongs to none of them",
+            found=f"'{meta.personal.algorithm}' left a part of the model at {len(meta.personal.sites)} sites",
+            way_out="train with an algorithm that shares the whole model, such as 'fedavg'",
+        )
     sides = {"vector": None, "center": len(meta.features), "scale": len(meta.features)}
     for name, side in sides.items():
         if name not in arrays:

@@ -30,9 +30,17 @@ from lazaretto.local import (
     parameter_count,
     unravel_of,
 )
-from lazaretto.types import Array, Float, Int, Model
+from lazaretto.types import Algorithm, Array, Float, Int, Model
 
-__all__ = ["Program", "class_weights", "compile_program", "initial_vectors", "pack_sites", "score_streams"]
+__all__ = [
+    "Program",
+    "class_weights",
+    "compile_program",
+    "initial_vectors",
+    "pack_sites",
+    "score_by_site",
+    "score_streams",
+]
 
 _BLOCK = 16  # units that one core scores at a time
 
@@ -41,15 +49,19 @@ class Program(NamedTuple):
     """A model, made to run on all cores.
 
     start: vectors [S, d], devices -> LocalState with leading axis S, before the first round
-    round: (state, SiteData with leading axis S, keys [S], learning rate) -> (state, loss [S])
+    round: (state, SiteData with leading axis S, keys [S], learning rate, work [S] int32 or None for all of
+        it: most batches that a site does) -> (state, loss [S]). S may differ from call to call; each S
+        is compiled once.
     score: (vector [d], x [B, L, F], salt) -> anomaly scores [B, L]; B a multiple of `block`; the salt,
         below 2^32, draws the cut's noise
+    batches: SiteData with leading axis S -> [S] batches of a whole round at each site
     place: lay arrays with a leading sites axis over the cores; S must be a multiple of `cores`
     """
 
     start: Callable[[Float, int], LocalState]
-    round: Callable[[LocalState, SiteData, Array, float], tuple[LocalState, Array]]
+    round: Callable[..., tuple[LocalState, Array]]
     score: Callable[[Array, Array, int], Array]
+    batches: Callable[[SiteData], Int]
     place: Callable[[Any], Any]
     cores: int
     block: int
@@ -57,26 +69,35 @@ class Program(NamedTuple):
 
 
 def compile_program(
-    model: Model, cut: Cut, training: LocalTraining, features: int, kinds: int, length: int
+    model: Model,
+    cut: Cut,
+    training: LocalTraining,
+    features: int,
+    kinds: int,
+    length: int,
+    algorithm: Algorithm | None = None,
 ) -> Program:
     """Build the program; JAX compiles each function at its first call."""
     devices = np.array(jax.local_devices())
     mesh, spec = Mesh(devices, ("sites",)), PartitionSpec("sites")
     unravel = unravel_of(model, features, kinds)
-    one = make_site_round(model, cut, training, unravel)
+    one = make_site_round(model, cut, training, unravel, algorithm)
+    keeps = algorithm is not None and algorithm.keeps
 
-    def stream(state: LocalState, data: SiteData, keys: Array, rate: Array) -> tuple[LocalState, Array]:
+    def stream(
+        state: LocalState, data: SiteData, keys: Array, rate: Array, work: Array | None
+    ) -> tuple[LocalState, Array]:
         def step(_: None, site: Any) -> tuple[None, Any]:
-            site_state, site_data, key = site
-            return None, one(site_state, site_data, key, rate)
+            site_state, site_data, key, site_work = site
+            return None, one(site_state, site_data, key, rate, site_work)
 
-        new, loss = jax.lax.scan(step, None, (state, data, keys))[1]
+        new, loss = jax.lax.scan(step, None, (state, data, keys, work))[1]
         return new, loss
 
     sharded = jax.shard_map(
         stream,
         mesh=mesh,
-        in_specs=(spec, spec, spec, PartitionSpec()),
+        in_specs=(spec, spec, spec, PartitionSpec(), spec),
         out_specs=spec,
         check_vma=False,
     )
@@ -98,14 +119,20 @@ def compile_program(
         return jax.device_put(values, NamedSharding(mesh, spec))
 
     def start(vectors: Float, devices_per_site: int) -> LocalState:
-        make = jax.vmap(lambda v: local_start(model, training, v, unravel, devices_per_site))
+        make = jax.vmap(lambda v: local_start(model, training, v, unravel, devices_per_site, keeps))
         return LocalState(*place(jax.jit(make)(jnp.asarray(vectors))))
+
+    def batches(data: SiteData) -> Int:
+        size = min(training.batch_units, data.x.shape[2])
+        whole: Int = -(-np.asarray(data.units, np.int64) // size) * training.local_epochs
+        return whole
 
     compiled = jax.jit(sharded, donate_argnums=(0,))
     return Program(
         start=start,
-        round=lambda state, data, keys, rate: compiled(state, data, keys, jnp.float32(rate)),
+        round=lambda state, data, keys, rate, work=None: compiled(state, data, keys, jnp.float32(rate), work),
         score=lambda vector, x, salt: score_compiled(vector, x, np.uint32(salt)),
+        batches=batches,
         place=place,
         cores=len(devices),
         block=_BLOCK * len(devices),
@@ -191,3 +218,14 @@ def score_streams(program: Program, vector: Float, x: Float) -> Float:
         salt = zlib.crc32(padded.tobytes(), begin)
         out.append(np.asarray(program.score(jnp.asarray(vector), padded, salt))[: len(part)])
     return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
+
+
+def score_by_site(program: Program, vector: Float, part: Streams) -> Float:
+    """Anomaly score of every step, [u, L]: by one vector [d], or each unit by that of its site, [S, d]."""
+    if vector.ndim == 1:
+        return score_streams(program, vector, part.x)
+    score = np.zeros(part.y.shape, np.float32)
+    for site in range(len(vector)):
+        own = part.site == site
+        score[own] = score_streams(program, vector[site], part.x[own])
+    return score

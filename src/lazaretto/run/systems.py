@@ -18,13 +18,22 @@ from lazaretto.evaluate.scored import OURS, Scored, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.local import LocalTraining
 from lazaretto.plan import Plan
+from lazaretto.run.federation import train_federation
 from lazaretto.run.journal import Journal, Stage, stage
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
-from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites, score_streams
-from lazaretto.run.train import Schedule, train_alone, train_federation
+from lazaretto.run.simulate import (
+    Program,
+    compile_program,
+    initial_vectors,
+    pack_sites,
+    score_by_site,
+    score_streams,
+)
+from lazaretto.run.taking_part import federation_of
+from lazaretto.run.train import Schedule, train_alone
 from lazaretto.run.watch import Watch, exchange_counter, show_rounds
-from lazaretto.types import TEST, VALIDATION, Float, Model
+from lazaretto.types import TEST, VALIDATION, Float, Int, Model
 
 __all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only", "make_bench", "windowed"]
 
@@ -85,13 +94,19 @@ def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
     )
 
 
-def _program(bench: Bench, name: str, cut: Cut, training: LocalTraining) -> tuple[Program, Model]:
-    key = (name, cut, training)
+def _program(
+    bench: Bench, name: str, cut: Cut, training: LocalTraining, federated: bool = False
+) -> tuple[Program, Model]:
+    plan = bench.plan
+    algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
+    if not federated or algorithm.correct is None:  # then local training is plain
+        algorithm = None
+    key = (name, cut, training, algorithm is None)
     if key not in bench.programs:
-        plan = bench.plan
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
         features, kinds, length = bench.shape
-        bench.programs[key] = (compile_program(model, cut, training, features, kinds, length), model)
+        made = compile_program(model, cut, training, features, kinds, length, algorithm)
+        bench.programs[key] = (made, model)
     return bench.programs[key]
 
 
@@ -135,7 +150,8 @@ def _split_x(prepared: Prepared, split: int) -> Float:
 def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, list[dict[str, Any]]]:
     """Ours ("federated split"), or "unsplit": one device per site and no cut.
 
-    Returns scores, the final vector [d] and the rows of messages.
+    Returns scores, the final vector [d] and the rows of messages. Where an algorithm leaves something at the
+    sites, each site has its own vector, [S, d], and judges with its own threshold.
     """
     plan, prepared, post = bench.plan, bench.prepared[job.place], Post()
     split = system == OURS and plan.cut.enabled
@@ -148,7 +164,7 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
 
     def make(unfinished: Path) -> Stage:
         training = _training(bench, plan.model.name, batch, ours=True)
-        program, model = _program(bench, plan.model.name, cut, training)
+        program, model = _program(bench, plan.model.name, cut, training, federated=True)
         data, sizes = pack_sites(
             prepared.data,
             members(prepared, job.without),
@@ -164,32 +180,35 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
         )
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
-        def done(round_number: int, losses: Float, vector: Float) -> None:
+        def done(round_number: int, losses: Float, vector: Float, worked: Int) -> None:
             if split:
-                exchanges()
+                exchanges(worked)
             watch(round_number, losses, vector)
 
-        rule = catalog.build("rules", plan.aggregate.rule, plan.aggregate.options)
         vector = train_federation(
             program,
             data,
             prepared.site_names,
             sizes,
-            rule,
+            federation_of(plan, model, bench.shape[0], prepared.kinds),
             _schedule(plan),
             (vector, prepared.seed),
             (post, unfinished, done),
         )
-        validation = score_streams(program, vector, _split_x(prepared, VALIDATION))
-        test = score_streams(program, vector, _split_x(prepared, TEST))
-        _agree_threshold(plan, prepared, validation, post)
+        validation, test = (
+            score_by_site(program, vector, select(prepared.data, prepared.data.split == split_of))
+            for split_of in (VALIDATION, TEST)
+        )
+        if vector.ndim == 1:  # else each site sets its own
+            _agree_threshold(plan, prepared, validation, post)
         arrays = {"validation": validation, "test": test, "vector": vector}
         return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds}
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
     if job.without is None:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
-    return _seed_scores(prepared, arrays), arrays["vector"], meta["messages"]
+    by_site = arrays["vector"].ndim == 2
+    return _seed_scores(prepared, arrays, by_site=by_site), arrays["vector"], meta["messages"]
 
 
 def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -> float:
@@ -241,10 +260,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
         arrays = {}
         for name, split in (("validation", VALIDATION), ("test", TEST)):
             part = select(prepared.data, prepared.data.split == split)
-            score = np.zeros(part.y.shape, np.float32)
-            for site in range(sites):
-                score[part.site == site] = score_streams(program, vectors[site], part.x[part.site == site])
-            arrays[name] = score
+            arrays[name] = score_by_site(program, vectors[:sites], part)
         return arrays, {}
 
     arrays, _ = stage(bench.journal, _label("local", prepared, job), make, prepared.seed)

@@ -1,10 +1,10 @@
-"""Rounds: a federation, or sites (or pooled models) that train alone, with their state on disk."""
+"""Rounds, with their state on disk; sites (or pooled models) that train alone."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,20 @@ import numpy as np
 from lazaretto.errors import Interrupted
 from lazaretto.keys import seed_of
 from lazaretto.local import LocalState, SiteData
-from lazaretto.round import server_step
-from lazaretto.run.post import Post
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.run.simulate import Program
-from lazaretto.types import Array, Float, Int, Rule
+from lazaretto.types import Array, Float
 
-__all__ = ["RoundsDone", "Schedule", "Stop", "stoppable", "train_alone", "train_federation"]
+__all__ = [
+    "Checkpoint",
+    "RoundsDone",
+    "Schedule",
+    "Stop",
+    "round_keys",
+    "stoppable",
+    "stopped",
+    "train_alone",
+]
 
 _SAVE_SECONDS = 20.0
 
@@ -45,7 +52,7 @@ class Schedule:
         return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * part))))
 
 
-RoundsDone = Callable[[int, Float, Float], None]  # round from 1, losses [S], vector [d] or vectors [S, d]
+RoundsDone = Callable[[int, Float, Float], None]  # round from 1, losses [S], vectors [S, d]
 
 
 class Stop:
@@ -77,7 +84,7 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def _round_keys(seed: int, sites: int, round_number: int) -> Array:
+def round_keys(seed: int, sites: int, round_number: int) -> Array:
     """[S] keys of a round: a function of seed, site and round alone, so a resumed run meets the same."""
     base = jax.random.fold_in(jax.random.key(seed_of(seed, "train") & 0xFFFF_FFFF), round_number)
     return jax.vmap(lambda site: jax.random.fold_in(base, site))(jnp.arange(sites))
@@ -87,83 +94,44 @@ def _leaves(state: LocalState) -> dict[str, Any]:
     return {f"leaf{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def _stopped(round_number: int) -> Interrupted:
+def stopped(round_number: int) -> Interrupted:
+    """What to raise when a training stops after a round because it was asked to."""
     return Interrupted("stopped", found=f"after round {round_number}", way_out="go on with --resume")
 
 
-class _Checkpoint:
+class Checkpoint:
     """Where a stage's unfinished training is kept; saves at most every `_SAVE_SECONDS`."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self._saved_at = path, time.monotonic()
 
-    def load(self, state: LocalState) -> tuple[LocalState, int, dict[str, Any]]:
+    def load(self, state: LocalState) -> tuple[LocalState, int, dict[str, Any], dict[str, Any]]:
+        """The state, the rounds done, and what else was saved: metadata and arrays."""
         if self.path is None or not self.path.exists():
-            return state, 0, {}
+            return state, 0, {}, {}
         arrays, meta = load_arrays(self.path)
         fresh, structure = jax.tree.flatten(state)
-        leaves = [arrays[f"leaf{i:03d}"] for i in range(len(fresh))]
-        return jax.tree.unflatten(structure, leaves), int(meta["round"]), meta
+        leaves = [arrays.pop(f"leaf{i:03d}") for i in range(len(fresh))]
+        return jax.tree.unflatten(structure, leaves), int(meta["round"]), meta, arrays
 
-    def save(self, state: LocalState, round_number: int, extra: dict[str, Any], force: bool) -> None:
+    def save(
+        self,
+        state: LocalState,
+        round_number: int,
+        extra: dict[str, Any],
+        force: bool,
+        arrays: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write it all, if `force` or if the last time is long ago."""
         if self.path is None or not (force or time.monotonic() - self._saved_at > _SAVE_SECONDS):
             return
-        save_arrays(self.path, _leaves(state), {"round": round_number, **extra})
+        save_arrays(self.path, {**_leaves(state), **(arrays or {})}, {"round": round_number, **extra})
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:
+        """The training is whole."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def train_federation(
-    program: Program,
-    data: SiteData,
-    names: Sequence[str],
-    sizes: Int,
-    rule: Rule,
-    schedule: Schedule,
-    first: tuple[Float, int],
-    environment: tuple[Post, Path | None, RoundsDone],
-) -> Float:
-    """Train a common vector: broadcast, train at every site, send updates, aggregate, again and again.
-
-    data: SiteData with leading axis S (padded beyond `names`). sizes: [sites] training steps.
-    first: initial vector [d] and the seed. environment: where messages pass, where unfinished state
-    is kept (or None), and what is called after each round with the new global vector.
-    Returns the final vector [d]. Raises Interrupted after saving when asked to stop.
-    """
-    vector, seed = first
-    post, place, done = environment
-    sites, padded = len(names), data.x.shape[0]
-    devices = data.x.shape[1]
-    checkpoint = _Checkpoint(place)
-    state, begin, meta = checkpoint.load(program.start(np.repeat(vector[None], padded, axis=0), devices))
-    if begin:
-        state = LocalState(*program.place(state))
-        vector = np.asarray(state.vector)[0]
-        post.restore(meta["messages"])
-    placed, weights = program.place(data), np.asarray(rule.weigh(sizes))
-    with stoppable() as stop:
-        for index in range(begin, schedule.rounds):
-            for name in names:
-                post.send("model", "coordinator", name, index + 1, {"vector": vector})
-            keys = program.place(_round_keys(seed, padded, index))
-            state, loss = program.round(state, placed, keys, schedule.rate(index))
-            trained, losses = np.asarray(state.vector), np.asarray(loss)[:sites]
-            sent = [
-                post.send("update", name, "coordinator", index + 1, {"update": trained[site] - vector})
-                for site, name in enumerate(names)
-            ]
-            updates = np.stack([np.asarray(message["update"]) for message in sent])
-            vector = server_step(vector, updates, weights)
-            state = state._replace(vector=program.place(np.repeat(vector[None], padded, axis=0)))
-            done(index + 1, losses, vector)
-            checkpoint.save(state, index + 1, {"messages": post.rows()}, force=stop.asked)
-            if stop.asked:
-                raise _stopped(index + 1)
-    checkpoint.remove()
-    return vector
 
 
 def train_alone(
@@ -181,18 +149,18 @@ def train_alone(
     """
     place, done = environment
     padded, devices = data.x.shape[:2]
-    checkpoint = _Checkpoint(place)
-    state, begin, _ = checkpoint.load(program.start(vectors, devices))
+    checkpoint = Checkpoint(place)
+    state, begin, _, _ = checkpoint.load(program.start(vectors, devices))
     if begin:
         state = LocalState(*program.place(state))
     placed = program.place(data)
     with stoppable() as stop:
         for index in range(begin, schedule.rounds):
-            keys = program.place(_round_keys(seed, padded, index))
+            keys = program.place(round_keys(seed, padded, index))
             state, loss = program.round(state, placed, keys, schedule.rate(index))
             done(index + 1, np.asarray(loss), np.asarray(state.vector))
             checkpoint.save(state, index + 1, {}, force=stop.asked)
             if stop.asked:
-                raise _stopped(index + 1)
+                raise stopped(index + 1)
     checkpoint.remove()
     return np.asarray(state.vector)

@@ -16,7 +16,7 @@ from lazaretto.local import LocalTraining, SiteData
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared
-from lazaretto.run.simulate import Program, score_streams
+from lazaretto.run.simulate import Program, score_by_site
 from lazaretto.types import VALIDATION, Array, Float, Int, Model
 
 __all__ = ["Watch", "exchange_counter", "show_rounds"]
@@ -24,8 +24,11 @@ __all__ = ["Watch", "exchange_counter", "show_rounds"]
 
 def exchange_counter(
     post: Post, model: Model, data: SiteData, cut: Cut, training: LocalTraining, prepared: Prepared
-) -> Callable[[], None]:
-    """Counts, after each round, what devices and sites exchanged inside the compiled program."""
+) -> Callable[[Int], None]:
+    """Counts, after each round, what devices and sites exchanged inside the compiled program.
+
+    It is given the batches that each site did, [S].
+    """
     features, kinds, length = prepared.data.x.shape[2], prepared.kinds, prepared.data.x.shape[1]
     window = training.window
     devices, units = data.x.shape[1], data.x.shape[2]
@@ -37,11 +40,10 @@ def exchange_counter(
         lambda p, x: model.bottom(p, x, model.start(features, 1)[0]), shapes["bottom"], reading
     )
 
-    def count() -> None:
-        for real in np.asarray(data.units):
-            batches = -(-int(real) // size)
+    def count(worked: Int) -> None:
+        for batches in map(int, worked):
             if batches:
-                exchanges = batches * (length // window) * training.local_epochs
+                exchanges = batches * (length // window)
                 shape = (size, window, int(h.shape[-1]))
                 count_cut_traffic(
                     post, cut, exchanges, shape, bottom, devices, training.synchronise == "step"
@@ -78,7 +80,11 @@ class Watch:
         return max(0.0, self._first - float(np.median(self._typical)))
 
     def __call__(self, round_number: int, losses: Float, vector: Float) -> None:
-        """Log the round: losses [S] of its training, and what each site makes of the new vector [d]."""
+        """Log the round: losses [S] of its training, and what each site makes of the new vector.
+
+        losses: NaN for a site from which nothing came; it does not report. vector: [d], or each site's own
+        [S, d].
+        """
         seconds = time.perf_counter() - self._began
         if self._first is None:
             self._first = seconds
@@ -87,8 +93,11 @@ class Watch:
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
         if self._detailed:
-            score = score_streams(self._program, vector, self._part.x)
+            score = score_by_site(self._program, vector, self._part)
             for site, name in enumerate(names):
+                if np.isnan(losses[site]):
+                    sites.append({"name": name, "loss": None, "auroc": None})
+                    continue
                 loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
                 said = [float(losses[site]), loss, area]  # a site with one class has no AUROC to report
                 report = {
@@ -97,13 +106,15 @@ class Watch:
                 }
                 self._post.send("round report", name, "coordinator", round_number, report)
                 sites.append({"name": name, "loss": loss, "auroc": area})
+        arrived = ~np.isnan(losses)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
             "seed": self._prepared.seed,
             "system": self._label,
             "round": round_number,
             "rounds": self._rounds,
-            "loss": float(np.mean(losses)),
+            "loss": float(np.mean(losses[arrived])) if arrived.any() else None,
+            "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,
             "sites": sites,
             "bytes": {

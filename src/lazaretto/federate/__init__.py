@@ -1,0 +1,1 @@
+"""How sites train towards a common model: one file per algorithm."""

@@ -1,0 +1,48 @@
+"""Which parameters of a model stay at their site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import PlanError
+from lazaretto.types import Algorithm, Model
+
+__all__ = ["personal_mask"]
+
+
+def personal_mask(algorithm: Algorithm, model: Model, features: int, kinds: int) -> NDArray[np.bool_] | None:
+    """[d] bool, True where an entry of the model's flat vector stays at its site; None if all are common.
+
+    Raises PlanError where the algorithm keeps something at the sites that this model does not have, and where
+    nothing would be left to share.
+    """
+    if algorithm.personal is None:
+        return None
+    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    leaves = [
+        np.full(leaf.size, algorithm.personal(_names(path)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+    ]
+    mask = np.concatenate(leaves)
+    if not mask.any():
+        raise PlanError(
+            f"federate.algorithm: '{algorithm.name}' finds nothing to keep at the sites",
+            found=f"model '{model.name}' has no such layer",
+            way_out="choose another model or algorithm, or other layers in federate.options",
+        )
+    if mask.all():
+        raise PlanError(
+            f"federate.algorithm: '{algorithm.name}' leaves nothing to share",
+            found=f"all of model '{model.name}'",
+            way_out="name fewer layers in federate.options",
+        )
+    return mask
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """A path of JAX as names and places: ("top", "convs", "0", "w")."""
+    return tuple(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)

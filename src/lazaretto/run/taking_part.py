@@ -1,0 +1,85 @@
+"""How a federation goes, and who does what in a round: chosen, late, lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto import catalog
+from lazaretto.keys import generator
+from lazaretto.personal import personal_mask
+from lazaretto.plan import Plan
+from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
+
+__all__ = ["Federation", "TakingPart", "federation_of", "take_part"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Federation:
+    """How sites train together; all of it public.
+
+    personal: [d] bool, the entries of the vector that stay at their site; None if there are none.
+    participation: share of the sites that is chosen in a round, in (0, 1]. drop_outs, stragglers: chance that
+    a chosen site's update never comes, or that it does only `straggler_work` of its local work.
+    """
+
+    algorithm: Algorithm
+    server: ServerOptimiser
+    selection: Selection
+    rule: Rule
+    personal: NDArray[np.bool_] | None = None
+    participation: float = 1.0
+    drop_outs: float = 0.0
+    stragglers: float = 0.0
+    straggler_work: float = 0.5
+
+
+class TakingPart(NamedTuple):
+    """One round's sites.
+
+    chosen [m] in order, arrives [m] bool, sizes [m] for the rule, work [m] batches that each does (0: lost on
+    the way, before it did anything that lasts).
+    """
+
+    chosen: Int
+    arrives: NDArray[np.bool_]
+    sizes: NDArray[np.float64]
+    work: Int
+
+
+def federation_of(plan: Plan, model: Model, features: int, kinds: int) -> Federation:
+    """What the plan's sections [federate] and [aggregate] say."""
+    asked = plan.federate
+    algorithm = catalog.build("algorithms", asked.algorithm, asked.options)
+    return Federation(
+        algorithm=algorithm,
+        server=catalog.build("server_optimisers", asked.server, asked.server_options),
+        selection=catalog.build("selections", asked.selection, asked.selection_options),
+        rule=catalog.build("rules", plan.aggregate.rule, plan.aggregate.options),
+        personal=personal_mask(algorithm, model, features, kinds),
+        participation=asked.participation,
+        drop_outs=asked.drop_outs,
+        stragglers=asked.stragglers,
+        straggler_work=asked.straggler_work,
+    )
+
+
+def take_part(
+    federation: Federation, seed: int, round_number: int, sizes: Int, losses: Float, batches: Int
+) -> TakingPart:
+    """Who takes part in a round (from 0): a function of the arguments alone, so a resumed run meets the same.
+
+    sizes [S] training steps, losses [S] each site's last (NaN: never reported), batches [S] of a whole round.
+    The number of those chosen is the same in every round, so that one compiled program serves.
+    """
+    count = max(1, round(federation.participation * len(sizes)))
+    rng = generator(seed, "taking part", round_number)
+    chosen, weighed = federation.selection.choose(rng, sizes, losses, count)
+    lost = rng.random(count) < federation.drop_outs
+    late = rng.random(count) < federation.stragglers
+    part = np.ceil(federation.straggler_work * batches[chosen] - 1e-9).astype(np.int64)
+    work = np.where(lost, 0, np.where(late, part, batches[chosen]))
+    return TakingPart(np.asarray(chosen), ~lost, np.asarray(weighed, np.float64), work)

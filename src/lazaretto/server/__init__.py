@@ -1,0 +1,1 @@
+"""What the coordinator does with the mean update: one file per optimiser."""
