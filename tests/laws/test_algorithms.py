@@ -1,0 +1,234 @@
+"""The exam of every algorithm, found through the catalog: nothing here names one."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from lazaretto import catalog
+from lazaretto.cut import Cut
+from lazaretto.errors import Interrupted
+from lazaretto.keys import generator, jax_key
+from lazaretto.local import LocalTraining, SiteData
+from lazaretto.personal import personal_mask
+from lazaretto.run.federation import _Group, _Some, train_federation
+from lazaretto.run.post import Post
+from lazaretto.run.simulate import Program, compile_program
+from lazaretto.run.taking_part import Federation, TakingPart
+from lazaretto.run.train import Schedule, round_keys, train_alone
+from lazaretto.types import Algorithm, Model, Outputs
+
+F, K, STEPS, DEVICES, UNITS, ROUNDS = 4, 2, 6, 2, 3, 4
+
+
+def toy() -> Model:
+    """One layer on the device, a normalisation layer and two heads at the site."""
+
+    def init(key: Any, features: int, kinds: int) -> dict[str, Any]:
+        one, two, three = jax.random.split(key, 3)
+        return {
+            "bottom": {"first": jax.random.normal(one, (features, 5)) * 0.5},
+            "top": {
+                "norm": {"gain": jnp.ones(5), "offset": jnp.zeros(5)},
+                "anomaly": {"w": jax.random.normal(two, (5, 1))},
+                "kinds": {"w": jax.random.normal(three, (5, kinds))},
+            },
+        }
+
+    def bottom(params: Any, x: Any, state: Any) -> tuple[Any, Any]:
+        return jnp.tanh(x @ params["first"]), state
+
+    def top(params: Any, h: Any, state: Any) -> tuple[Outputs, Any]:
+        h = h * params["norm"]["gain"] + params["norm"]["offset"]
+        return Outputs((h @ params["anomaly"]["w"])[..., 0], h @ params["kinds"]["w"], h), state
+
+    def start(features: int, batch: int) -> tuple[Any, Any]:
+        return (), ()
+
+    return Model(name="toy", init=init, start=start, bottom=bottom, top=top)
+
+
+def data(sites: int, equal: bool = False) -> SiteData:
+    rng = generator(3, "algorithms")
+    x = rng.standard_normal((3, DEVICES, UNITS, STEPS, F)).astype(np.float32)
+    y = rng.integers(0, K + 1, (3, DEVICES, UNITS, STEPS)).astype(np.int32)
+    which = np.zeros(sites, int) if equal else np.arange(sites)
+    units, balance = np.full(sites, UNITS, np.int32), np.ones((sites, K + 2), np.float32)
+    return SiteData(x[which], y[which], np.ones_like(y[which], np.float32), units, balance)
+
+
+# batches hold every unit, so that the order of units does not matter
+STEP = LocalTraining(
+    window=STEPS, batch_units=UNITS, optimiser="sgd", synchronise="step", temporal_consistency=0.0
+)
+SEVERAL = replace(STEP, local_epochs=2)
+VECTOR = np.asarray(ravel_pytree(toy().init(jax_key(0), F, K))[0])
+
+
+FOUND: dict[str, Algorithm] = {
+    name: catalog.build("algorithms", name) for name in catalog.names("algorithms")
+}
+
+
+@pytest.fixture(params=FOUND, scope="module")
+def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    return FOUND[request.param]
+
+
+@cache
+def program(algorithm: Algorithm | None, training: LocalTraining) -> Program:
+    """Compiled once: most of this exam's time."""
+    return compile_program(toy(), Cut(bits=32), training, F, K, STEPS, algorithm)
+
+
+def federation_of(algorithm: Algorithm, selection: str, server: str, **more: float) -> Federation:
+    return Federation(
+        algorithm=algorithm,
+        server=catalog.build("server_optimisers", server),
+        selection=catalog.build("selections", selection),
+        rule=catalog.build("rules", "mean"),
+        personal=personal_mask(algorithm, toy(), F, K),
+        **more,
+    )
+
+
+def trained(
+    algorithm: Algorithm,
+    data: SiteData,
+    training: LocalTraining,
+    federation: Federation | None = None,
+    place: Path | None = None,
+    stop_after: int = 0,
+) -> tuple[Any, list[Any]]:
+    """Each site's vector at the end, [S, d], and losses by round; by default everyone takes part."""
+    losses: list[Any] = []
+
+    def done(number: int, loss: Any, vector: Any, worked: Any) -> None:
+        losses.append(loss)
+        if number == stop_after:
+            signal.raise_signal(signal.SIGINT)
+
+    sites = len(data.units)
+    vector = train_federation(
+        program(None if algorithm.correct is None else algorithm, training),
+        data,
+        [f"site {k}" for k in range(sites)],
+        np.ones(sites, np.int64),
+        federation or federation_of(algorithm, "everyone", "plain"),
+        Schedule(rounds=ROUNDS, learning_rate=0.05),
+        (VECTOR, 0),
+        (Post(), place, done),
+    )
+    return np.broadcast_to(vector, (sites, len(VECTOR))), losses
+
+
+def test_its_claims(algorithm: Algorithm) -> None:
+    assert algorithm.name in catalog.names("algorithms")
+    assert algorithm.keeps == (algorithm.conclude is not None) == (algorithm.fold is not None)
+
+
+def test_it_trains_repeats_and_leaves_its_inputs_alone(algorithm: Algorithm) -> None:
+    given = data(3)
+    held = jax.tree.map(np.copy, given)
+    first, losses = trained(algorithm, given, SEVERAL)
+    again, _ = trained(algorithm, given, SEVERAL)
+    jax.tree.map(np.testing.assert_array_equal, given, held)
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert np.isfinite(first).all()
+    assert np.mean(losses[-1]) < np.mean(losses[0])
+
+
+def test_what_is_personal_differs_and_the_rest_is_common(algorithm: Algorithm) -> None:
+    vectors, _ = trained(algorithm, data(3), SEVERAL)
+    mask = personal_mask(algorithm, toy(), F, K)
+    differs = (vectors != vectors[:1]).any(axis=0)
+    np.testing.assert_array_equal(differs, np.zeros(len(VECTOR), bool) if mask is None else mask)
+
+
+@pytest.mark.parametrize("name", [name for name, made in FOUND.items() if made.correct is not None])
+def test_a_correction_without_a_past_is_none(name: str) -> None:
+    """At the round's first step, with nothing known of other sites, the gradient is the site's own."""
+    algorithm = FOUND[name]
+    rng = generator(1, "correct")
+    tree = {"a": rng.standard_normal((2, 3)).astype(np.float32), "b": [rng.standard_normal(4)]}
+    zero = jax.tree.map(np.zeros_like, tree) if algorithm.keeps else None
+    found = algorithm.correct(tree, tree, tree, zero, zero)
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
+
+
+def test_one_site_with_one_step_a_round_trains_as_if_alone(algorithm: Algorithm) -> None:
+    vectors, _ = trained(algorithm, data(1), STEP)
+    schedule = Schedule(rounds=ROUNDS, learning_rate=0.05)
+    assert np.abs(vectors - VECTOR).max() > 0.01
+    alone = train_alone(program(None, STEP), data(1), VECTOR[None], 0, schedule, (None, lambda *done: None))
+    np.testing.assert_allclose(vectors, alone, atol=1e-6)
+
+
+def test_equal_sites_are_as_one(algorithm: Algorithm) -> None:
+    """Many sites with the same data go nowhere that one of them would not go."""
+    one, many = (trained(algorithm, data(sites, equal=True), SEVERAL)[0] for sites in (1, 3))
+    np.testing.assert_allclose(many, np.repeat(one, 3, axis=0), atol=2e-6)
+
+
+@pytest.mark.parametrize("selection", ["everyone", "by_loss"])
+def test_a_stopped_training_goes_on_to_the_same_bits(
+    algorithm: Algorithm, selection: str, tmp_path: Path
+) -> None:
+    """What sites and coordinator keep is in the checkpoint, also where updates are late or lost."""
+    chances = {"drop_outs": 0.3, "stragglers": 0.4, "participation": 1.0 if selection == "everyone" else 0.67}
+    given = algorithm, data(3), SEVERAL, federation_of(algorithm, selection, "fedyogi", **chances)
+    whole, losses = trained(*given)
+    assert np.isnan(losses).any(), "somebody was lost or not chosen"
+    with pytest.raises(Interrupted, match="after round 2"):
+        trained(*given, place=tmp_path / "unfinished", stop_after=2)
+    resumed, rest = trained(*given, place=tmp_path / "unfinished")
+    np.testing.assert_array_equal(resumed, whole)
+    np.testing.assert_array_equal(rest, losses[2:])
+
+
+def test_a_late_site_has_done_the_first_part_of_its_work(algorithm: Algorithm) -> None:
+    correcting = None if algorithm.correct is None else algorithm
+    found = []
+    # one batch of two against one epoch of one; the numbers of sites are those that are compiled anyway
+    for training, sites, work in ((SEVERAL, 3, np.ones(3, np.int32)), (STEP, 1, None)):
+        made = program(correcting, training)
+        state = made.start(np.repeat(VECTOR[None], sites, axis=0), DEVICES)
+        keys = jax.random.split(jax_key(0), sites)
+        state, loss = made.round(state, data(sites), keys, 0.05, work)
+        found.append([np.asarray(leaf)[0] for leaf in jax.tree.leaves((state, loss))])
+    assert np.abs(found[0][0] - VECTOR).max() > 0.01
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_who_does_not_take_part_keeps_what_it_has(algorithm: Algorithm) -> None:
+    """Parameters, optimisers and what the algorithm keeps wait at the site; also where its update is lost."""
+    made = program(None if algorithm.correct is None else algorithm, SEVERAL)
+    group = _Group(federation_of(algorithm, "uniform", "plain"), VECTOR, 3, 3)
+    sites = _Some(made, made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES), data(3))
+    before = jax.tree.map(np.copy, sites.state)
+    chosen, arrives = np.array([0, 1]), np.array([True, False])
+    work = np.array([2, 0])
+    sites.work(group, TakingPart(chosen, arrives, np.ones(2), work), round_keys(0, 3, 0), 0.05)
+    changed = [
+        (np.asarray(old) != np.asarray(new)).reshape(3, -1).any(axis=1)
+        for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(sites.state), strict=True)
+    ]
+    np.testing.assert_array_equal(np.any(changed, axis=0), [True, False, False])
+
+
+def test_a_round_in_which_nobody_arrives_changes_nothing(algorithm: Algorithm) -> None:
+    alone = federation_of(algorithm, "everyone", "momentum", drop_outs=1 - 1e-12)
+    vectors, losses = trained(algorithm, data(3), SEVERAL, alone)
+    np.testing.assert_array_equal(vectors, np.repeat(VECTOR[None], 3, axis=0))
+    assert np.isnan(losses).all()
