@@ -170,6 +170,8 @@ WRONG = {
     ),
     "natural sites with a count": ("[sites]\ncount = 3\n", ["sites.count", "'natural'", "leave it out"]),
     "sites without a count": ('[sites]\nby = "dirichlet"\n', ["sites.count", "needed", "sites.count = 20"]),
+    "a share of nobody": ("[federate]\nparticipation = 0\n", ["federate.participation", "more than 0"]),
+    "stragglers without work": ("[federate]\nstraggler_work = 0.2\n", ["federate.straggler_work", "0.2"]),
     "a skew that is not used": ("[sites]\nalpha = 0.1\n", ["sites.alpha", "0.1", "'dirichlet'"]),
     "the other skew": ('[sites]\nby = "unit"\ncount = 2\nquantity_alpha = 2.0\n', ["sites.quantity_alpha"]),
     "a cut that is off, clipped": (
@@ -261,6 +263,17 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
         ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
         ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
+        ('[federate]\nalgorithm = "fedprocks"\n', ["federate.algorithm", "did you mean 'fedprox'"]),
+        ('[federate]\nserver = "adam"\n', ["federate.server", "unknown server optimiser", "'fedadam'"]),
+        ('[federate]\nselection = "unifrom"\n', ["federate.selection", "did you mean 'uniform'"]),
+        ("[federate]\nparticipation = 0.5\n", ["federate.participation", "'everyone'", "'uniform'"]),
+        ('[federate]\nselection = "by_loss"\n', ["federate.participation", "'by_loss'", "under 1"]),
+        ('[federate]\nalgorithm = "fedbn"\n', ["'fedbn'", "'conv_gru' has no such layer", "model"]),
+        (
+            '[federate]\nalgorithm = "fedper"\noptions = { layers = ["top", "bottom"] }\n',
+            ["leaves nothing to share", "fewer layers"],
+        ),
+        ('[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n', ["option 'mu'", "-1"]),
     ],
 )
 def test_wrong_parts(tmp_path: Path, text: str, names: list[str]) -> None:

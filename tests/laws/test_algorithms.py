@@ -204,7 +204,8 @@ def test_a_late_site_has_done_the_first_part_of_its_work(algorithm: Algorithm) -
         made = program(correcting, training)
         state = made.start(np.repeat(VECTOR[None], sites, axis=0), DEVICES)
         keys = jax.random.split(jax_key(0), sites)
-        state, loss = made.round(state, data(sites), keys, 0.05, work)
+        given = made.place((data(sites), keys))
+        state, loss = made.round(state, *given, 0.05, None if work is None else made.place(work))
         found.append([np.asarray(leaf)[0] for leaf in jax.tree.leaves((state, loss))])
     assert np.abs(found[0][0] - VECTOR).max() > 0.01
     for left, right in zip(*found, strict=True):

@@ -49,6 +49,27 @@ def test_the_convolution_against_numpy() -> None:
     np.testing.assert_array_equal(tail[0], x[0, 4:])
 
 
+def test_a_dilated_convolution_is_one_with_holes() -> None:
+    """Its weights with zeros between them, in a convolution without dilation; also window after window."""
+    keys = jax.random.split(jax.random.key(6), 2)
+    params = layers.conv_init(keys[0], 3, 2, 4)
+    x = np.asarray(jax.random.normal(keys[1], (2, 11, 2)))
+    holes = np.zeros((7, 2, 4), np.float32)
+    holes[::3] = np.asarray(params["w"]).reshape(3, 2, 4)
+    expected, _ = layers.conv({"w": holes.reshape(14, 4), "b": params["b"]}, x, jnp.zeros((2, 6, 2)))
+    first, tail = layers.conv(params, x[:, :4], jnp.zeros((2, 6, 2)), dilation=3)
+    second, tail = layers.conv(params, x[:, 4:], tail, dilation=3)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), expected, atol=1e-5)
+    np.testing.assert_array_equal(tail, x[:, 5:])
+
+
+def test_normalisation_of_a_step_by_numpy() -> None:
+    x = np.asarray(jax.random.normal(jax.random.key(7), (2, 5, 9))) * 3 + 1
+    params = {"gain": jnp.arange(9.0), "offset": jnp.full(9, 0.5)}
+    expected = (x - x.mean(axis=-1, keepdims=True)) / x.std(axis=-1, keepdims=True)
+    np.testing.assert_allclose(layers.norm(params, x), expected * np.arange(9) + 0.5, atol=1e-3)
+
+
 def test_the_deviation_against_a_running_mean() -> None:
     x = np.asarray(jax.random.normal(jax.random.key(2), (2, 9, 3)))
     keep = 1 - 1 / 4.0

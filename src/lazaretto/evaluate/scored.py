@@ -18,7 +18,7 @@ from lazaretto.evaluate.operating import Operating
 __all__ = ["CONSORTIUM_FLOORS", "DEEP", "OURS", "Protocol", "Scored", "SeedScores", "check_scored"]
 
 OURS = "federated split"
-DEEP = ("gru", "cnn", "autoencoder")  # the pooled deep baselines that margins are taken against
+DEEP = ("gru", "cnn", "autoencoder", "tcn", "mlp")  # the pooled deep baselines that margins are taken against
 
 # AUROC that simple detectors must stay under on the simulator, so that it is worth being judged on
 CONSORTIUM_FLOORS: Mapping[str, float] = {

@@ -25,6 +25,8 @@ __all__ = [
     "deviation_start",
     "gru",
     "gru_init",
+    "norm",
+    "norm_init",
     "peak",
     "peak_start",
     "soft_bins",
@@ -50,12 +52,28 @@ def conv_init(key: Array, width: int, inputs: int, outputs: int) -> dict[str, Ar
     return dense_init(key, width * inputs, outputs, gain=2.0**0.5)
 
 
-def conv(params: dict[str, Array], x: Array, tail: Array) -> tuple[Array, Array]:
-    """x [B, T, C], tail [B, width - 1, C] (the steps before) -> ([B, T, outputs], new tail)."""
+def conv(params: dict[str, Array], x: Array, tail: Array, dilation: int = 1) -> tuple[Array, Array]:
+    """x [B, T, C], tail [B, (width - 1) * dilation, C] (the steps before) -> ([B, T, outputs], new tail).
+
+    dilation: how many steps lie between two that are looked at, >= 1.
+    """
     steps, before = x.shape[1], tail.shape[1]
     whole = jnp.concatenate([tail, x], axis=1)
-    shifted = [whole[:, offset : offset + steps] for offset in range(before + 1)]
+    shifted = [whole[:, offset : offset + steps] for offset in range(0, before + 1, dilation)]
     return dense(params, jnp.concatenate(shifted, axis=-1)), whole[:, steps:]
+
+
+def norm_init(channels: int) -> dict[str, Array]:
+    """Gain 1 and offset 0 for each channel."""
+    return {"gain": jnp.ones(channels), "offset": jnp.zeros(channels)}
+
+
+def norm(params: dict[str, Array], x: Array) -> Array:
+    """[..., C] -> [..., C]: mean 0 and variance 1 over the channels of a step, then gain and offset.
+
+    Ba et al. 2016, arXiv:1607.06450. Needs nothing but the step itself: a stream can be scored as it comes.
+    """
+    return jax.nn.standardize(x, axis=-1) * params["gain"] + params["offset"]
 
 
 def gru_init(key: Array, inputs: int, hidden: int) -> dict[str, Array]:

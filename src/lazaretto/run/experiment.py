@@ -21,7 +21,7 @@ from lazaretto.data.streams import select
 from lazaretto.errors import Interrupted
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.operating import EVERYONE, operating_to_json, probability
-from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, OURS, Protocol, SeedScores
+from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, OURS, Protocol, SeedScores
 from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.backend import use_all_cores
@@ -44,7 +44,7 @@ from lazaretto.types import TEST
 __all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
 
 METRICS_SCHEMA = "lazaretto/1"
-_CENTRAL = ("pooled", "gru", "cnn", "autoencoder")
+_CENTRAL = ("pooled", *DEEP)
 
 LeftOut = dict[str, dict[int, list[SeedScores]]]
 

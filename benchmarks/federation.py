@@ -1,0 +1,236 @@
+"""When each part of federation helps, on the simulator: the table of docs/federation.md.
+
+    python benchmarks/federation.py --out FOLDER            # trains what FOLDER lacks, then prints the table
+    python benchmarks/federation.py --out FOLDER --only 4   # stops after four trainings; the next call goes on
+
+Every setting trains on the training units of a reduced `consortium` (twelve hospitals of forty beds) and is
+judged on its validation units, never on test units; each is compared with the first of its group by paired
+differences with 95 % intervals over seeds and units. Options are the defaults or those named; nothing was
+tuned for this table. Thresholds are set on the units that are judged, for all settings alike.
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lazaretto.data.streams import select
+from lazaretto.evaluate.bootstrap import interval
+from lazaretto.evaluate.judge import Judged, draws_for, judge_system
+from lazaretto.evaluate.scored import OURS, Scored, SeedScores
+from lazaretto.plan import Plan, load_plan
+from lazaretto.run import systems
+from lazaretto.run.backend import use_all_cores
+from lazaretto.run.experiment import machine, protocol_of
+from lazaretto.run.journal import open_journal, quiet
+from lazaretto.run.post import Post
+from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.saved import load_arrays, save_arrays
+from lazaretto.types import VALIDATION
+
+__all__ = ["GROUPS", "Setting", "main"]
+
+BASE = (
+    "run.seeds=[0,1,2]",
+    "data.options.units_per_site=40",
+    "train.rounds=30",
+    "split.validation=0.35",
+    "split.test=0.05",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A name for the table, and what it lays over the plan."""
+
+    name: str
+    sets: tuple[str, ...] = ()
+
+
+def _algorithm(name: str, **options: float) -> tuple[str, ...]:
+    return (f"federate.algorithm={name}", *(f"federate.options.{key}={v}" for key, v in options.items()))
+
+
+def _server(name: str, **options: float) -> tuple[str, ...]:
+    return (f"federate.server={name}", *(f"federate.server_options.{key}={v}" for key, v in options.items()))
+
+
+_FEW = ("federate.participation=0.3",)
+_UNIFORM = (*_FEW, "federate.selection=uniform")
+_LONG = ("train.rounds=8", "train.local_epochs=4")
+_LATE = ("federate.stragglers=0.5", "federate.straggler_work=0.2")
+_LOST = ("federate.drop_outs=0.3",)
+_TCN = ("model.name=tcn", "model.options={}")
+
+GROUPS: Mapping[str, tuple[Setting, ...]] = {
+    "everyone, 30 rounds of 1 local epoch": (
+        Setting("fedavg"),
+        Setting("fedprox, mu = 0.01", _algorithm("fedprox", mu=0.01)),
+        Setting("fedprox, mu = 0.3", _algorithm("fedprox", mu=0.3)),
+        Setting("scaffold", _algorithm("scaffold")),
+        Setting("momentum", _server("momentum")),
+        Setting("fedadam", _server("fedadam")),
+        Setting("fedyogi", _server("fedyogi")),
+        Setting("fedper", _algorithm("fedper")),
+    ),
+    "everyone, 8 rounds of 4 local epochs": (
+        Setting("fedavg", _LONG),
+        Setting("fedprox, mu = 0.3", (*_LONG, *_algorithm("fedprox", mu=0.3))),
+        Setting("scaffold", (*_LONG, *_algorithm("scaffold"))),
+        Setting("momentum", (*_LONG, *_server("momentum"))),
+        Setting("fedyogi", (*_LONG, *_server("fedyogi"))),
+    ),
+    "4 of 12 sites a round": (
+        Setting("fedavg, uniform", _UNIFORM),
+        Setting("fedavg, by_size", (*_FEW, "federate.selection=by_size")),
+        Setting("fedavg, by_loss", (*_FEW, "federate.selection=by_loss")),
+        Setting("scaffold, uniform", (*_UNIFORM, *_algorithm("scaffold"))),
+        Setting("momentum, uniform", (*_UNIFORM, *_server("momentum"))),
+        Setting("fedyogi, uniform", (*_UNIFORM, *_server("fedyogi"))),
+    ),
+    "updates late or lost": (
+        Setting("fedavg, all in time"),
+        Setting("fedavg, 30 % lost", _LOST),
+        Setting("momentum, 30 % lost", (*_LOST, *_server("momentum"))),
+        Setting("fedavg, half do a fifth", _LATE),
+        Setting("fedprox, mu = 0.3, half do a fifth", (*_LATE, *_algorithm("fedprox", mu=0.3))),
+    ),
+    "tcn": (
+        Setting("fedavg", _TCN),
+        Setting("fedbn", (*_TCN, *_algorithm("fedbn"))),
+        Setting("fedper", (*_TCN, *_algorithm("fedper"))),
+    ),
+}
+
+
+def _file(out: Path, setting: Setting, seed: int) -> Path:
+    """Where a training's scores are; settings that lay the same over the plan share them."""
+    name = hashlib.sha256("\n".join((*BASE, *setting.sets)).encode()).hexdigest()[:16]
+    return out / f"{name}-seed{seed}.safetensors"
+
+
+def _train(plan: Plan, prepared: Sequence[Prepared], files: Sequence[Path]) -> None:
+    """Train those seeds whose file is missing; one program serves all."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
+        bench = systems.make_bench(plan, prepared, [Post() for _ in prepared], journal)
+        for place, file in enumerate(files):
+            if file.exists():
+                continue
+            begun = time.perf_counter()
+            scores, _, rows = systems.federated(bench, OURS, systems.Job(place=place))
+            assert scores.validation is not None  # noqa: S101
+            sent = sum(row["bytes"] for row in rows if row["link"] == "site-coordinator")
+            meta = {
+                "by_site": scores.validation.threshold_group is not None,
+                "bytes": sent,
+                "seconds": time.perf_counter() - begun,
+            }
+            save_arrays(file, {"score": scores.validation.score}, meta)
+
+
+def _judged(
+    plan: Plan, prepared: Sequence[Prepared], files: Sequence[Path]
+) -> tuple[dict[str, Judged], list[dict[str, float]]]:
+    """Families that a site had in training, and those it had not: judged each by itself; and what it cost."""
+    seeds, costs = [], []
+    for one, file in zip(prepared, files, strict=True):
+        part = select(one.data, one.data.split == VALIDATION)
+        arrays, meta = load_arrays(file)
+        group = part.site if meta["by_site"] else None
+        scored = Scored(
+            score=arrays["score"], y=part.y, valid=part.valid, site=part.site, threshold_group=group
+        )
+        seeds.append(SeedScores(test=scored, validation=scored))
+        costs.append({"bytes": meta["bytes"], "seconds": meta["seconds"]})
+    protocol = protocol_of(plan, prepared[0])
+    draws = draws_for(seeds, protocol)
+    lacked = [
+        {site: np.flatnonzero(row).tolist() for site, row in enumerate(one.parts.withheld)}
+        for one in prepared
+    ]
+    had = [
+        {site: sorted(set(range(1, one.kinds + 1)) - set(kinds)) for site, kinds in found.items()}
+        for one, found in zip(prepared, lacked, strict=True)
+    ]
+    return {
+        "unseen": judge_system(seeds, protocol, "unseen", draws, withheld=lacked),
+        "seen": judge_system(seeds, protocol, "seen", draws, withheld=had),
+    }, costs
+
+
+_COLUMNS = (
+    ("AUROC", "seen", "auroc"),
+    ("recall, seen", "seen", "unseen|recall"),
+    ("recall, unseen", "unseen", "unseen|recall"),
+)
+
+
+def _cells(mine: Mapping[str, Judged], first: Mapping[str, Judged]) -> list[str]:
+    cells = []
+    for _, which, metric in _COLUMNS:
+        value = mine[which].values[metric]
+        if mine is first:
+            cells.append(f"{value:.3f}")
+            continue
+        found = interval(
+            value - first[which].values[metric], mine[which].samples[metric] - first[which].samples[metric]
+        )
+        low, high, gap = found["low"], found["high"], found["value"]
+        assert low is not None  # noqa: S101
+        assert high is not None  # noqa: S101
+        assert gap is not None  # noqa: S101
+        text = f"{gap:+.3f} [{low:+.3f}, {high:+.3f}]"
+        cells.append(f"**{text}**" if low > 0 or high < 0 else text)
+    return cells
+
+
+def main() -> None:
+    """Train what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="scores by setting and seed"
+    )
+    parser.add_argument("--only", type=int, default=10**9, metavar="N", help="at most so many settings now")
+    given = parser.parse_args()
+    use_all_cores()
+    given.out.mkdir(parents=True, exist_ok=True)
+    example = Path(__file__).resolve().parents[1] / "examples" / "consortium.toml"
+    settings = [(group, setting) for group, several in GROUPS.items() for setting in several]
+    base = load_plan(example, sets=BASE)
+    prepared = [prepare(base, seed, Post()) for seed in base.run.seeds]
+    files = {setting: [_file(given.out, setting, seed) for seed in base.run.seeds] for _, setting in settings}
+    missing = [one for _, one in settings if not all(file.exists() for file in files[one])]
+    for setting in missing[: given.only]:
+        _train(load_plan(example, sets=(*BASE, *setting.sets)), prepared, files[setting])
+        print(f"trained: {setting.name} {' '.join(setting.sets)}", flush=True)
+    if len(missing) > given.only:
+        print(f"{len(missing) - given.only} settings are left; call again")
+        return
+    print(json.dumps(machine()), f"seeds {list(base.run.seeds)}")
+    for group, several in GROUPS.items():
+        print(
+            f"\n| {group} | AUROC | recall, seen at site | recall, unseen at site | MB | s |\n"
+            + "|---" * 6
+            + "|"
+        )
+        first: dict[str, Judged] = {}
+        for setting in several:
+            mine, costs = _judged(base, prepared, files[setting])
+            first = first or mine
+            size, seconds = (np.mean([cost[key] for cost in costs]) for key in ("bytes", "seconds"))
+            cells = [setting.name, *_cells(mine, first), f"{size / 1e6:.1f}", f"{seconds:.0f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
