@@ -1,7 +1,7 @@
 """When each part of federation helps, on the simulator: the table of docs/federation.md.
 
-    python benchmarks/federation.py --out FOLDER            # trains what FOLDER lacks, then prints the table
-    python benchmarks/federation.py --out FOLDER --only 4   # stops after four trainings; the next call goes on
+    python benchmarks/federation.py --out FOLDER           # trains what FOLDER lacks, then prints the table
+    python benchmarks/federation.py --out FOLDER --only 4  # stops after four settings; the next call goes on
 
 Every setting trains on the training units of a reduced `consortium` (twelve hospitals of forty beds) and is
 judged on its validation units, never on test units; each is compared with the first of its group by paired
