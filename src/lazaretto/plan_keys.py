@@ -86,6 +86,9 @@ def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
 Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Count: TypeAlias = Annotated[int, Ge(1)]
+SiteCount: TypeAlias = Annotated[
+    Annotated[int, Ge(0)] | Literal["all"], _Takes("a whole number, at least 0, or 'all'")
+]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 Seeds: TypeAlias = Annotated[
     tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct), MinLen(1)
@@ -251,6 +254,16 @@ class EvaluatePlan(_Section):
         default=0.01,
         description="Share of normal validation steps that the threshold lets through as alarms.",
     )
+    alarm_k: Count = Field(
+        default=3,
+        description="An alarm is raised once so many of the last `alarm_m` steps are above the threshold.",
+    )
+    alarm_m: Count = Field(default=5, description="Steps that `alarm_k` looks back over.")
+    calibration: Literal["platt", "temperature", "none"] = Field(
+        default="platt",
+        description="How scores become probabilities, on validation units: by slope and intercept (Platt), by "
+        "one temperature, or as they are.",
+    )
     bootstrap: Annotated[int, Ge(100)] = Field(
         default=1000, description="Resamples of units behind each 95 % interval."
     )
@@ -267,8 +280,13 @@ class EvaluatePlan(_Section):
     leave_one_family_out: bool = Field(
         default=True, description="Whether to train again without each attack family and judge on it."
     )
+    leave_one_site_out: SiteCount = Field(
+        default=0,
+        description="How many sites, in order, to train again without and judge on; `lazaretto run --full` "
+        'means "all".',
+    )
     leave_one_out_seeds: Count = Field(
-        default=2, description="How many of the seeds leave-one-family-out is repeated for, at most."
+        default=2, description="How many of the seeds leaving out is repeated for, at most."
     )
 
 

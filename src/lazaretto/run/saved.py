@@ -74,6 +74,7 @@ class OperatingMeta(_Meta):
 
     thresholds: Annotated[dict[str, _Thresholds], AfterValidator(_main)]
     platt: _Platts
+    calibration: Literal["platt", "temperature", "none"] = "platt"
 
 
 class ModelMeta(_Meta):
