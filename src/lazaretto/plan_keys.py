@@ -261,8 +261,8 @@ class EvaluatePlan(_Section):
     alarm_m: Count = Field(default=5, description="Steps that `alarm_k` looks back over.")
     calibration: Literal["platt", "temperature", "none"] = Field(
         default="platt",
-        description="How scores become probabilities, on validation units: by slope and intercept (Platt), by "
-        "one temperature, or as they are.",
+        description="How scores become probabilities, set on validation units: by slope and intercept "
+        "(Platt), by one temperature, or as they are.",
     )
     bootstrap: Annotated[int, Ge(100)] = Field(
         default=1000, description="Resamples of units behind each 95 % interval."

@@ -24,7 +24,8 @@ def without_site(prepared: Prepared, site: int, post: Post) -> Prepared:
     """Training and validation units of the other sites, test units of `site`, scaled as the others agree.
 
     prepared: with `raw`. The others keep their order and are numbered from 0; `site` comes after them and has
-    no name, since it takes part in nothing. `sheet` stays that of the whole. Messages of scaling go by `post`.
+    no name, since it takes part in nothing. `sheet` stays that of the whole. post: carries the messages of
+    scaling.
     """
     assert prepared.raw is not None  # noqa: S101  kept wherever the plan leaves sites out
     data = replace(prepared.data, x=prepared.raw)

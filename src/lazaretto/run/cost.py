@@ -1,7 +1,7 @@
 """What training costs: seconds, bytes between parties, and floating-point operations, a proxy for energy.
 
-Operations are counted from the traced program, not measured: XLA's own analysis counts the body of a loop once,
-whatever its length (`tests/run/test_cost.py` holds it against this count where there is no loop).
+Operations are counted from the traced program, not measured: XLA's own analysis counts the body of a loop
+once, whatever its length (`tests/run/test_cost.py` holds it against this count where there is no loop).
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ __all__ = ["cost_of_training", "cost_table", "operations", "pooled_bytes"]
 
 # one operation for each element of the result, where that is a float
 _BY_RESULT = frozenset(
-    "abs add add_any atan2 cos cbrt div erf erf_inv erfc exp exp2 expm1 integer_pow log log1p logistic max min mul "
-    "neg pow rem round rsqrt sign sin sqrt square sub tan tanh".split()
+    (
+        *("abs", "add", "add_any", "div", "integer_pow", "max", "min", "mul", "neg", "pow", "rem", "round"),
+        *("rsqrt", "sign", "sqrt", "square", "sub", "cbrt"),
+        *("erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh"),
+        *("atan2", "cos", "sin", "tan"),
+    )
 )
 # one for each element of what is reduced or scattered
 _BY_OPERAND = {
@@ -52,7 +56,7 @@ _BY_OPERAND = {
 
 
 def operations(jaxpr: Any, trips: int = 1) -> float:
-    """Floating-point operations of a jaxpr: loops of fixed length multiplied out, any other loop `trips` times.
+    """Floating-point operations of a jaxpr: loops of fixed length multiplied out, other loops `trips` times.
 
     A product of matrices or a convolution counts two for each multiplication with its addition, any other
     arithmetic one for each element, exponentials and their like too; of branches the dearest counts. Moving,
@@ -102,8 +106,8 @@ def cost_of_training(
     data: SiteData,
     rounds: int,
 ) -> list[dict[str, Any]]:
-    """For each entry of the leading axis of `data` that holds units: operations of its whole training ("flops"),
-    as the program runs it, padding of batches with it, and "parameters". Scoring is not counted.
+    """For each entry of the leading axis of `data` that holds units: "flops", the operations of its whole
+    training as the program runs it, padding of batches with it, and "parameters". Scoring is not counted.
     """
     _, devices, units, length, features = data.x.shape
     unravel = unravel_of(model, features, kinds)
@@ -130,7 +134,7 @@ def cost_of_training(
 
 
 def pooled_bytes(prepared: Prepared) -> int:
-    """Bytes of handing all training data to one place, once: float32 features and a byte of label per step."""
+    """Bytes of bringing all training data to one place, once: float32 features and a byte of label a step."""
     rows = np.concatenate(members(prepared))
     return int(prepared.data.valid[rows].sum()) * (4 * prepared.data.x.shape[2] + 1)
 
@@ -145,10 +149,10 @@ def cost_table(
     """The part `cost` of metrics.json: system -> seconds, flops, bytes {up, down, inside} of one training.
 
     names: the systems. stages, messages: bodies of those records. pooling: of `pooled_bytes`, or None.
-    seconds: wall time of the stage, all cores, compiling and scoring with it, divided by the trainings that it
-    did side by side; mean over seeds. bytes: up and down between sites and the place of training (for a
-    pooled model the data once, and the model to each of `sites`), inside between devices and their site. None
-    is what was not counted.
+    seconds: wall time of the stage on all cores, scoring with it, less the compiling of the training step,
+    divided by the trainings that it did side by side; mean over seeds. bytes: up and down between sites and
+    the place of training (for a pooled model the data once, and the model to each of `sites`), inside between
+    devices and their site. None is what was not counted.
     """
     done, sent = list(stages), list(messages)
     return {
@@ -165,7 +169,8 @@ def _work(name: str, stages: Sequence[Mapping[str, Any]]) -> dict[str, float | N
     own = [stage for stage in stages if stage["name"] == name]
     costs = [stage.get("cost") or {} for stage in own]
     seconds = [
-        float(stage["seconds"]) / cost.get("trainings", 1) for stage, cost in zip(own, costs, strict=True)
+        max(float(stage["seconds"]) - (stage.get("compile_seconds") or 0.0), 0.0) / cost.get("trainings", 1)
+        for stage, cost in zip(own, costs, strict=True)
     ]
     flops = [float(cost["flops"]) for cost in costs if "flops" in cost]
     return {"seconds": fmean(seconds), "flops": fmean(flops) if flops else None}

@@ -127,8 +127,8 @@ def close_journal(journal: Journal) -> None:
 def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int | None = None) -> Stage:
     """A part of the run that is made once: from disk if an earlier try finished it, else by `make`.
 
-    `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata, of which
-    "compile_seconds" and "cost" go into the log.
+    `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata, of
+    which "compile_seconds" and "cost" go into the log.
     """
     file = "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
     kept = journal.parts / f"{file}.safetensors"

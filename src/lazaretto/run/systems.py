@@ -25,7 +25,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
 from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites, score_streams
 from lazaretto.run.train import Schedule, train_alone, train_federation
-from lazaretto.run.watch import Watch, exchange_counter, show_rounds
+from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
 from lazaretto.types import TEST, VALIDATION, Float, Model
 
 __all__ = [
@@ -47,7 +47,9 @@ _EXACT = Cut(bits=32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One training: which seed (position in `Bench.prepared`), and the family or the site left out, if any."""
+    """One training: which seed (position in `Bench.prepared`), and what is left out: a family, a site, or
+    nothing.
+    """
 
     place: int
     without: int | None = None
@@ -257,7 +259,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             units=-(-bench.units // devices),
         )
         first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
-        done = show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds)
+        done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
         vectors = train_alone(
             program,
             data,
@@ -274,7 +276,8 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
                 score[part.site == site] = score_streams(program, vectors[site], part.x[part.site == site])
             arrays[name] = score
         spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
-        return arrays, {"cost": {"flops": sum(one["flops"] for one in spent)}}
+        cost = {"flops": sum(one["flops"] for one in spent)}
+        return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
     arrays, _ = stage(bench.journal, _label("local", bench, job), make, prepared.seed)
     return _seed_scores(prepared, arrays, by_site=True)
@@ -307,7 +310,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
         schedule = _schedule(plan, pooled=True)
-        done = show_rounds(bench.journal, system, None, schedule.rounds)
+        done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
         vectors = train_alone(
             program,
             data,
@@ -326,7 +329,8 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         spent = cost_of_training(model, _EXACT, training, bench.shape[1], data, schedule.rounds)
         whole = [one["flops"] for one, job in zip(spent, jobs, strict=False) if job.whole]
         cost = {"trainings": len(jobs), "parameters": program.parameters}
-        return arrays, {"cost": cost | ({"flops": float(np.mean(whole))} if whole else {})}
+        cost |= {"flops": float(np.mean(whole))} if whole else {}
+        return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
     arrays, _ = stage(bench.journal, system, make)
     return [_seed_scores(prepared_for(bench, job), arrays, f"{place}.") for place, job in enumerate(jobs)]
