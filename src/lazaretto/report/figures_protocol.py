@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lazaretto.report.drawing import key, put, ticks
@@ -15,16 +16,31 @@ __all__ = ["diagonal"]
 _EVEN = (0, 0.25, 0.5, 0.75, 1)
 
 
-def diagonal(curves: Sequence[Curve], names: tuple[str, str], wide: bool) -> Figure:
-    """Curves in a square from 0 to 1 with its diagonal; names: of the axis below, and of the other."""
-    size, left = (340, 42) if wide else (280, 42)
-    figure = sheet(WIDE if wide else NARROW, size + 70)
-    plot = axes(figure, left, 24, size, size)
+def diagonal(panels: Sequence[tuple[str, Sequence[Curve]]], below: str, wide: bool) -> Figure:
+    """Squares from 0 to 1 with their diagonal, side by side or stacked; panels: (title, curves).
+
+    below: title of the axis below.
+    """
+    size, left, head, foot = (340 if wide else 280), 42, 24, 46
+    step = 420 if wide else size + head + foot
+    figure = sheet(
+        WIDE if wide else NARROW, head + size + foot if wide else len(panels) * (size + head + foot)
+    )
+    for place, (title, curves) in enumerate(panels):
+        x, y = (left + place * step, head) if wide else (left, head + place * step)
+        plot = axes(figure, x, y, size, size)
+        _square(plot, curves)
+        plot.set_xlabel(below)
+        put(figure, x, y - 14, title, fontweight="bold")
+    return figure
+
+
+def _square(plot: Axes, curves: Sequence[Curve]) -> None:
     plot.set_xlim(0, 1)
     plot.set_ylim(0, 1.01)
     plot.grid(True)
     plot.plot([0, 1], [0, 1], color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
-    for curve in reversed(curves):  # ours comes first in the key and is drawn last, on top
+    for curve in reversed(curves):  # the first in the key is drawn last, on top
         look = curve.look
         plot.plot(
             curve.x,
@@ -39,6 +55,3 @@ def diagonal(curves: Sequence[Curve], names: tuple[str, str], wide: bool) -> Fig
     ticks(plot, "y", _EVEN)
     lines = [([0.0, 1.0], [0.0, 1.0]), *((list(c.x), list(c.y)) for c in curves)]
     key(plot, [(curve.name, curve.look) for curve in curves], lines)
-    plot.set_xlabel(names[0])
-    put(figure, left, 10, names[1], fontweight="bold")
-    return figure

@@ -91,8 +91,9 @@ def _table(table: dict[str, dict[str, Any]], order: list[str]) -> Grid:
         ),
         rows=tuple(rows),
         note="Time: the whole stage, scoring with it and compiling left out, mean over seeds; models that "
-        "were trained side by side share it. What leaves the sites is data where a model is trained on pooled "
-        "data (32-bit features and labels of all training steps, once), else messages. n/a: not counted.",
+        "were trained side by side share it. What leaves the sites is data where a model is trained on "
+        "pooled data (32-bit features and labels of all training steps, once), else messages. n/a: not "
+        "counted.",
         wide=True,
     )
 

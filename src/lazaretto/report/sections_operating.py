@@ -83,8 +83,8 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]]) -> Picture:
     ]
     finding = f"Ours finds {'; '.join(parts)}."
     caption = (
-        "Share of attacked steps that are found, by what the threshold lets through. The numbers are ours; bars "
-        "are 95\u202f% intervals."
+        "Share of attacked steps that are found, by what the threshold lets through. The numbers are ours; "
+        "bars are 95\u202f% intervals."
     )
     return picture(
         "points",
@@ -130,10 +130,10 @@ def calibration(log: Log) -> Section:
     """How often what is called likely is an attack."""
     title, found = "Calibration", systems(log)
     bodies = {system_key(body.get("system", OURS)): body for body in log.all("reliability")}
-    curves = _reliability_curves(bodies)
+    panels = _reliability_curves(bodies)
     blocks: list[Block] = []
-    if curves:
-        blocks.append(_reliability_figure(curves, bodies, found))
+    if panels:
+        blocks.append(_reliability_figure(panels, bodies, found))
     else:
         blocks.append(nothing(log, "No reliability curve was recorded."))
     if table := _errors(found, bodies):
@@ -141,19 +141,22 @@ def calibration(log: Log) -> Section:
     return Section(name="calibration", title=title, nav="Calibration", blocks=tuple(blocks))
 
 
-def _reliability_curves(bodies: dict[str, dict[str, Any]]) -> list[Curve]:
-    shown = [s for s in (OURS, "pooled", "gradient_boosting") if s in bodies]
-    look = looks(shown, OURS)
-    curves = []
-    for system in shown:
-        line = _line(mapping(bodies[system].get("after")))
-        if line:
-            curves.append(Curve(name=system_name(system), look=look[system], x=line[0], y=line[1]))
-    before = _line(mapping(bodies.get(OURS, {}).get("before")))
-    if before and curves and mapping(bodies.get(OURS)).get("method") != "none":
+def _reliability_curves(bodies: dict[str, dict[str, Any]]) -> list[tuple[str, list[Curve]]]:
+    """Panels: ours after and before calibration; others, calibrated."""
+    shown = [s for s in (OURS, "pooled", "gradient_boosting", "gru") if s in bodies]
+    look, own = looks(shown, OURS), bodies.get(OURS, {})
+    lines = {system: _line(mapping(bodies[system].get("after"))) for system in shown}
+    curves = {
+        system: Curve(name=system_name(system), look=look[system], x=line[0], y=line[1])
+        for system, line in lines.items()
+        if line
+    }
+    mine, before = [curves.pop(OURS)] if OURS in curves else [], _line(mapping(own.get("before")))
+    if mine and before and own.get("method") != "none":
         grey = Look(COLOURS["other"], (0, (8, 2)), 1.1, "v")
-        curves.append(Curve(name=f"{system_name(OURS)}, before", look=grey, x=before[0], y=before[1]))
-    return curves
+        mine.append(Curve(name="before calibration", look=grey, x=before[0], y=before[1]))
+    panels = [("Share attacked, ours", mine), ("Share attacked, others", list(curves.values()))]
+    return [panel for panel in panels if panel[1]]
 
 
 def _line(body: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -168,7 +171,7 @@ def _line(body: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]] |
 
 
 def _reliability_figure(
-    curves: list[Curve], bodies: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]
+    panels: list[tuple[str, list[Curve]]], bodies: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]
 ) -> Picture:
     method = _METHODS.get(str(mapping(bodies.get(OURS)).get("method")), "")
     error = measured(found.get(OURS, {}), "calibration_error")
@@ -186,7 +189,7 @@ def _reliability_figure(
     return picture(
         "reliability",
         ("What probabilities are worth", caption, finding),
-        lambda wide: diagonal(curves, ("probability that the system gives", "Share attacked"), wide),
+        lambda wide: diagonal(panels, "probability that the system gives", wide),
     )
 
 
