@@ -73,6 +73,12 @@ def _bits(value: int) -> int:
     return value
 
 
+def _site_count(value: Any) -> Any:
+    if value == "all" or (type(value) is int and value >= 0):
+        return value
+    raise PydanticCustomError("sites", "should be a whole number at least 0, or 'all'")
+
+
 def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
@@ -87,7 +93,7 @@ Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Count: TypeAlias = Annotated[int, Ge(1)]
 SiteCount: TypeAlias = Annotated[
-    Annotated[int, Ge(0)] | Literal["all"], _Takes("a whole number, at least 0, or 'all'")
+    int | Literal["all"], BeforeValidator(_site_count), _Takes("a whole number at least 0, or 'all'")
 ]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 Seeds: TypeAlias = Annotated[

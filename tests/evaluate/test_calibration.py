@@ -1,8 +1,9 @@
-"""Temperature scaling: keeps every ranking, never worsens what it is fitted on, finds what made the labels."""
+"""Temperature scaling keeps every ranking, never worsens what it is fitted on, and finds the truth."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 
@@ -44,7 +45,7 @@ def test_temperature_keeps_the_order_and_never_worsens_validation(rows: list[tup
     assert log_loss(found, score, attacked) <= log_loss(AS_IT_IS, score, attacked)
     odds = log_odds(found, score)
     assert (np.sign(odds) == np.sign(score)).all()
-    for low, high in zip(np.sort(score), np.sort(score)[1:], strict=False):
+    for low, high in itertools.pairwise(np.sort(score)):
         assert log_odds(found, low) <= log_odds(found, high)
 
 
@@ -115,7 +116,7 @@ def test_reliability_is_that_of_a_loop_and_holds_every_step() -> None:
     assert sum(found["steps"]) == 700
     whole, truth = np.concatenate(said), np.concatenate(true)
     cuts = [-1.0, *np.unique(np.quantile(whole, [0.2, 0.4, 0.6, 0.8])), 2.0]
-    for place, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for place, (low, high) in enumerate(itertools.pairwise(cuts)):
         own = (whole > low) & (whole <= high)
         assert found["steps"][place] == own.sum()
         assert found["predicted"][place] == pytest.approx(whole[own].mean(), abs=1e-5)

@@ -155,7 +155,9 @@ def test_gain_over_families_and_strengths_is_that_of_loops(system: Make, protoco
     other = verdict["baselines"][SUPERVISED]["traffic"]
     for name, found in ((OURS, table), (SUPERVISED, other)):
         rates = [one[1] for one in hand[name]]
-        each = [found["leave_one_family_out"][c]["false_positive_rate"]["value"] for c in protocol.classes[1:]]
+        each = [
+            found["leave_one_family_out"][c]["false_positive_rate"]["value"] for c in protocol.classes[1:]
+        ]
         assert each == pytest.approx(rates)
         mean = found["leave_one_family_out_mean"]["false_positive_rate"]["value"]
         assert mean == pytest.approx(np.mean(rates))
@@ -180,7 +182,10 @@ def of_site(seeds: list[SeedScores], site: int, shift: float) -> list[SeedScores
     for seed in seeds:
         assert seed.validation is not None
         parts = []
-        for scored, own in ((seed.validation, seed.validation.site != site), (seed.test, seed.test.site == site)):
+        for scored, own in (
+            (seed.validation, seed.validation.site != site),
+            (seed.test, seed.test.site == site),
+        ):
             score = scored.score[own] - shift * (scored.y[own] > 0)
             parts.append(
                 dataclasses.replace(

@@ -176,6 +176,8 @@ def _reliability_figure(
     method = _METHODS.get(str(mapping(bodies.get(OURS)).get("method")), "")
     error = measured(found.get(OURS, {}), "calibration_error")
     before = measured(found.get(OURS, {}), "calibration_error_before")
+    if mapping(bodies.get(OURS)).get("method") == "none":
+        before = None
     finding = (
         f"Ours is off by {interval_text(error)} on average"
         + (f", before calibration by {interval_text(before)}." if before else ".")
