@@ -147,7 +147,8 @@ def judge_system(
     if withheld and len(withheld) != len(seeds):
         raise DataError(f"{name}: withheld families must be given for every seed", found=len(withheld))
     ones = [np.ones((1, len(seed.test.site)), dtype=np.float32) for seed in seeds]
-    stats, exact, scores, truths = [], [], [], []
+    stats, exact, scores, truths, before, after = [], [], [], [], [], []
+    method = ""
     points: tuple[str, ...] = ()
     steps: list[int] = []
     missed = 0
@@ -166,6 +167,9 @@ def judge_system(
         stats.append(stat)
         scores.append(flat)
         truths.append(truth)
+        before.append(probability(AS_IT_IS, test.score[test.valid]))
+        after.append(probabilities_of(test, operating)[test.valid])
+        method = operating.calibration
         points = tuple(stat.points)
         found = campaigns(common.y, common.valid)
         alarm = common.valid & (common.score > thresholds_of(test, operating)[:, None])
@@ -188,8 +192,8 @@ def judge_system(
         "censored_mean": interval(means["latency_steps"], None)["value"],
     }
     drawn = curves(scores, truths) if family is None else {}
-    trusted = _reliability(seeds, protocol, name) if family is None else {}
-    return Judged(means, samples, points, drawn, latency, trusted)
+    trusted = {"method": method, "before": reliability(before, truths), "after": reliability(after, truths)}
+    return Judged(means, samples, points, drawn, latency, trusted if family is None else {})
 
 
 def _only(test: Scored, family: int) -> Scored:
@@ -212,17 +216,6 @@ def known_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     number = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.asarray(np.divide(total, number, out=np.full(values.shape[1], np.nan), where=number > 0))
-
-
-def _reliability(seeds: Sequence[SeedScores], protocol: Protocol, name: str) -> dict[str, Any]:
-    before, after, truths, method = [], [], [], ""
-    for number, seed in enumerate(seeds):
-        operating = operating_of(seed, protocol, f"{name}, seed {number}")
-        valid, method = seed.test.valid, operating.calibration
-        before.append(probability(AS_IT_IS, seed.test.score[valid]))
-        after.append(probabilities_of(seed.test, operating)[valid])
-        truths.append(seed.test.y[valid] > 0)
-    return {"method": method, "before": reliability(before, truths), "after": reliability(after, truths)}
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -6,6 +6,7 @@ once, whatever its length (`tests/run/test_cost.py` holds it against this count 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
@@ -109,7 +110,23 @@ def cost_of_training(
     """For each entry of the leading axis of `data` that holds units: "flops", the operations of its whole
     training as the program runs it, padding of batches with it, and "parameters". Scoring is not counted.
     """
-    _, devices, units, length, features = data.x.shape
+    still, batch, parameters = _of_a_round(model, cut, training, kinds, data.x.shape[1:])
+    size = min(training.batch_units, data.x.shape[2])
+    batches = [-(-int(real) // size) for real in np.asarray(data.units) if real]
+    return [
+        {"flops": rounds * (still + (batch - still) * number), "parameters": parameters} for number in batches
+    ]
+
+
+@functools.lru_cache(maxsize=32)  # tracing takes half a second, and sites and seeds share a program
+def _of_a_round(
+    model: Model, cut: Cut, training: LocalTraining, kinds: int, sizes: tuple[int, int, int, int]
+) -> tuple[float, float, int]:
+    """Operations of one site's round without a batch and with one batch, and how many parameters there are.
+
+    sizes: devices, units, steps, features.
+    """
+    devices, units, length, features = sizes
     unravel = unravel_of(model, features, kinds)
     shape = jax.ShapeDtypeStruct
     vector = shape((parameter_count(model, features, kinds),), np.float32)
@@ -124,13 +141,7 @@ def cost_of_training(
     site_round = make_site_round(model, cut, training, unravel)
     traced = jax.make_jaxpr(site_round)(state, one, jax.random.key(0), shape((), np.float32)).jaxpr
     # the only loop of unknown length is the one over a site's batches
-    still, batch = operations(traced, 0), operations(traced, 1)
-    size = min(training.batch_units, units)
-    batches = [-(-int(real) // size) for real in np.asarray(data.units) if real]
-    return [
-        {"flops": rounds * (still + (batch - still) * number), "parameters": int(vector.size)}
-        for number in batches
-    ]
+    return operations(traced, 0), operations(traced, 1), int(vector.size)
 
 
 def pooled_bytes(prepared: Prepared) -> int:
