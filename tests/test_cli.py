@@ -165,6 +165,21 @@ def test_what_may_happen_inside(
     assert says in err
 
 
+@pytest.mark.parametrize(("words", "laid"), [([], []), (["--full"], ['evaluate.leave_one_site_out="all"'])])
+def test_the_full_protocol_leaves_every_site_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], laid: list[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def train(plan: Path, data: object, out: object, sets: list[str], **options: object) -> Path:
+        asked.append(list(sets))
+        return plan
+
+    monkeypatch.setattr(commands, "train", train)
+    call(capsys, "run", "plan.toml", "--set", "train.rounds=2", *words)
+    assert asked == [["train.rounds=2", *laid]]
+
+
 def test_a_full_device_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():  # Linux has it; macOS has no device that is always full
         pytest.skip("this system has no /dev/full")

@@ -183,6 +183,15 @@ WRONG = {
         ["cut.bits", "cut.enabled = true"],
     ),
     "nothing to train on": ("[split]\nvalidation = 0.5\ntest = 0.5\n", ["split.validation", "under 0.9"]),
+    "fewer than no sites": ("[evaluate]\nleave_one_site_out = -1\n", ["evaluate.leave_one_site_out", "-1"]),
+    "some sites": (
+        '[evaluate]\nleave_one_site_out = "some"\n',
+        ["evaluate.leave_one_site_out", '"some"', "'all'"],
+    ),
+    "an alarm of more steps than are looked at": (
+        "[evaluate]\nalarm_k = 4\nalarm_m = 3\n",
+        ["evaluate.alarm_k", "4 of 3", "at most alarm_m"],
+    ),
     "not TOML": ("[train\n", ["not valid TOML", "line 1"]),
     "a key twice": ("[train]\nrounds = 1\nrounds = 2\n", ["not valid TOML"]),
     "deep nesting": ("x = " + "[" * 5000, ["not valid TOML"]),

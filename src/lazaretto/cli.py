@@ -98,11 +98,15 @@ def run(
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/<name> if not given.")
     ] = None,
     sets: Sets = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Leave every site out in turn, too, and judge on it (takes long).")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train, evaluate, write the report."""
-    _report(_commands().train(plan, data, out, sets or (), resume=resume, quiet=quiet))
+    laid = [*(sets or ()), *(['evaluate.leave_one_site_out="all"'] if full else ())]
+    _report(_commands().train(plan, data, out, laid, resume=resume, quiet=quiet))
 
 
 @app.command()

@@ -270,6 +270,12 @@ def _conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.federate.straggler_work,
             way_out="leave it out, or set federate.stragglers above 0",
         )
+    if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
+        yield PlanError(
+            "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
+            found=f"{plan.evaluate.alarm_k} of {plan.evaluate.alarm_m}",
+            way_out="alarm_k is at most alarm_m",
+        )
     if split.validation + split.test >= 0.9:
         yield PlanError(
             "split.validation + split.test: too little is left for training",

@@ -77,6 +77,12 @@ def _bits(value: int) -> int:
     return value
 
 
+def _site_count(value: Any) -> Any:
+    if value == "all" or (type(value) is int and value >= 0):
+        return value
+    raise PydanticCustomError("sites", "should be a whole number at least 0, or 'all'")
+
+
 def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
     try:
         json.dumps(value, allow_nan=False)
@@ -90,6 +96,9 @@ def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
 Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Count: TypeAlias = Annotated[int, Ge(1)]
+SiteCount: TypeAlias = Annotated[
+    int | Literal["all"], BeforeValidator(_site_count), _Takes("a whole number at least 0, or 'all'")
+]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 Seeds: TypeAlias = Annotated[
     tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct), MinLen(1)
@@ -283,6 +292,16 @@ class EvaluatePlan(_Section):
         default=0.01,
         description="Share of normal validation steps that the threshold lets through as alarms.",
     )
+    alarm_k: Count = Field(
+        default=3,
+        description="An alarm is raised once so many of the last `alarm_m` steps are above the threshold.",
+    )
+    alarm_m: Count = Field(default=5, description="Steps that `alarm_k` looks back over.")
+    calibration: Literal["platt", "temperature", "none"] = Field(
+        default="platt",
+        description="How scores become probabilities, set on validation units: by slope and intercept "
+        "(Platt), by one temperature, or as they are.",
+    )
     bootstrap: Annotated[int, Ge(100)] = Field(
         default=1000, description="Resamples of units behind each 95 % interval."
     )
@@ -299,8 +318,13 @@ class EvaluatePlan(_Section):
     leave_one_family_out: bool = Field(
         default=True, description="Whether to train again without each attack family and judge on it."
     )
+    leave_one_site_out: SiteCount = Field(
+        default=0,
+        description="How many sites, in order, to train again without and judge on; `lazaretto run --full` "
+        'means "all".',
+    )
     leave_one_out_seeds: Count = Field(
-        default=2, description="How many of the seeds leave-one-family-out is repeated for, at most."
+        default=2, description="How many of the seeds leaving out is repeated for, at most."
     )
 
 

@@ -53,6 +53,8 @@ class Schema:
     step:     what one step is, in words ("50 packets", "5 minutes").
     step_seconds: mean length of a step; sets alarms per device-day and latency in seconds.
     rate_feature: the feature whose size alone is a naive alarm ("packets_per_second"), or None.
+    intensity: what `Table.intensity` measures, in words ("share of packets"), or "" where it is not known.
+    intensity_edges: ascending borders between the bins by which recall is told; a bin holds its lower border.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -60,6 +62,8 @@ class Schema:
     step: str
     step_seconds: float
     rate_feature: str | None = None
+    intensity: str = ""
+    intensity_edges: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,8 @@ class Table:
     split:   [n] int64 TRAIN, VALIDATION, TEST where the source must decide (blocks of time), else UNASSIGNED.
     notes:   sentences that the report must show (shared devices, constructions, limits).
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
+    intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
+             attacked, 0 where normal; None where the source does not know it. Never a feature.
     """
 
     x: Mapping[str, Float]
@@ -92,6 +98,7 @@ class Table:
     schema: Schema
     notes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    intensity: Float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

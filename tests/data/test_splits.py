@@ -190,6 +190,17 @@ def test_near_copies_and_padding() -> None:
     assert len(kept.y) == len(table.y) - 1
 
 
+def test_intensity_goes_with_its_windows() -> None:
+    plain = split_table([])
+    train, test = (np.flatnonzero(plain.split == part) for part in (TRAIN, TEST))
+    table = split_table([(train[0], test[0])])
+    intensity = np.arange(table.y_step.size, dtype=np.float32).reshape(table.y_step.shape)
+    kept, removed = remove_duplicates(replace(table, intensity=intensity))
+    assert removed == 1
+    assert kept.intensity is not None
+    np.testing.assert_array_equal(kept.intensity, np.delete(intensity, test[0], axis=0))
+
+
 def test_idle_windows_stay_and_are_counted() -> None:
     table = split_table([])
     x = table.x["traffic"].copy()

@@ -93,6 +93,21 @@ def test_labels(table: Table) -> None:
     assert len(seen) > 1, "attacked steps"
 
 
+def test_intensity_stands_where_there_is_an_attack(table: Table) -> None:
+    edges = table.schema.intensity_edges
+    assert (table.intensity is None) == (not edges) == (not table.schema.intensity)
+    if table.intensity is None:
+        return
+    assert table.intensity.dtype == np.float32
+    assert table.intensity.shape == table.y_step.shape
+    np.testing.assert_array_equal(table.intensity > 0, table.y_step > 0)
+    assert edges[0] > 0
+    assert list(edges) == sorted(set(edges))
+    data = streams(table, next(iter(table.schema.features)))
+    assert data.intensity is not None
+    np.testing.assert_array_equal((data.intensity > 0) & data.valid, (data.y > 0) & data.valid)
+
+
 def test_indices_have_names(table: Table) -> None:
     assert table.unit.min() >= 0
     assert table.unit.max() < len(table.unit_names)

@@ -16,6 +16,7 @@ from lazaretto.report.formats import (
     fixed,
     interval_text,
     number,
+    operations_human,
     percent,
     places,
     short,
@@ -81,6 +82,10 @@ def test_bytes_and_counts() -> None:
     assert bytes_human(999) == f"999{SPACE}B"
     assert bytes_human(999_600) == f"1.00{SPACE}MB"
     assert bytes_exact(61_284_352) == f"61{SPACE}284{SPACE}352{SPACE}B"
+    assert operations_human(13_226_182_056) == f"13.2{SPACE}GFLOP"
+    assert operations_human(999_600) == f"1.00{SPACE}MFLOP"
+    assert operations_human(12) == f"12{SPACE}FLOP"
+    assert operations_human(None) == "n/a"
     assert count(None) == "n/a"
     assert percent(0.01) == f"1{SPACE}%"
     assert percent(0.001) == f"0.1{SPACE}%"

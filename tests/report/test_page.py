@@ -153,6 +153,7 @@ def test_what_rests_on_single_cases_or_small_groups_stays_at_the_site(whole: str
     assert {title for title, stays in marks.items() if stays} == {
         "Slow exfiltration: infusion pump 12, Harbour",
         "Federated split, site by site",
+        "AUROC at a site that took no part",
         "Sites",
         "Units with an attack outside test, by site and family",
     }
@@ -209,7 +210,18 @@ def test_hostile_names_stay_text(entries: Entries, chain: Chain, start: int) -> 
             ours["leave_one_family_out"] = {hostile: {"auroc": ours["auroc"]}}
             body["baselines"][hostile] = body["baselines"]["gru"]
             body["comparison"] = [row | {"name": hostile, "target": hostile} for row in body["comparison"]]
-        if kind in ("curves", "latency") and body["system"] != "federated split":
+            ours["recall_by_intensity"] = {
+                hostile: ours["auroc"],
+                f"<{hostile}": ours["auroc"],
+                f">={hostile}": ours["auroc"],
+                f"0.1-{hostile}": ours["auroc"],
+            }
+            ours["operating_points"] = {hostile: ours["operating_points"]["one_alarm_per_device_day"]}
+            ours["leave_one_site_out"] = {hostile: {"auroc": ours["auroc"]}}
+            body["cost"] = {hostile: body["cost"]["pooled"]}
+        if kind == "reliability":
+            body["method"] = hostile
+        if kind in ("curves", "latency", "reliability") and body["system"] != "federated split":
             body["system"] = hostile
     text = render(chain(entries))
     text.encode("utf-8")
@@ -233,7 +245,7 @@ def test_a_log_cut_short_gives_a_page(entries: Entries, chain: Chain, length: in
 
 
 @pytest.mark.parametrize(
-    "kind", ["run", "data", "round", "messages", "stage", "curves", "latency", "timeline"]
+    "kind", ["run", "data", "round", "messages", "stage", "curves", "latency", "reliability", "timeline"]
 )
 def test_a_missing_kind_leaves_a_sentence(entries: Entries, chain: Chain, kind: str) -> None:
     text = render(chain([entry for entry in entries if entry[0] != kind]))

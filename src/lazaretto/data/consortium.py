@@ -36,6 +36,7 @@ _LEAKS = {
     "time_seconds": "clock of the row; attacks of one ward come one after another",
     "step_in_stream": "says nothing by design, as campaigns begin and end anywhere",
 }
+_INTENSITY_EDGES = (4.0, 6.0, 10.0, 16.0)  # of 2.8 to 25, drawn evenly on a logarithmic scale
 _NOTES = (
     "consortium is simulated: its figures compare detectors, they do not forecast a hospital's",
     "campaigns begin and end anywhere, also outside the stream, so that the number of a step tells nothing",
@@ -135,6 +136,8 @@ def _schema() -> Schema:
         step="5 minutes",
         step_seconds=STEP_SECONDS,
         rate_feature=RATE_FEATURE,
+        intensity="factor on what the campaign pushes",
+        intensity_edges=_INTENSITY_EDGES,
     )
 
 
@@ -181,6 +184,7 @@ def _load(world: World, path: Any, seed: int) -> Table:
         whole[~present[:, column]] = 0.0
         x[name] = whole
     y_step = np.concatenate([part[2].label for part in parts]).reshape(units * windows, width)
+    intensity = np.concatenate([part[2].intensity for part in parts]).repeat(windows)[:, None]
     unit = np.repeat(np.arange(units), windows)
     site = np.repeat(np.arange(world.sites), sizes)
     clock = np.array([part[0].start_seconds for part in parts])[site]
@@ -212,6 +216,7 @@ def _load(world: World, path: Any, seed: int) -> Table:
             "windows_without_record": int((~present[:, 1]).sum()),
             "duplicates_removed": 0,
         },
+        intensity=np.where(y_step > 0, intensity, 0.0).astype(np.float32),
     )
 
 

@@ -29,6 +29,7 @@ def take(table: Table, keep: NDArray[np.bool_]) -> Table:
         time=table.time[keep],
         site=table.site[keep],
         split=table.split[keep],
+        intensity=None if table.intensity is None else table.intensity[keep],
     )
 
 

@@ -20,6 +20,7 @@ class Streams:
     x: [u, L, F] float32 (0 where not valid).  y: [u, L] class of each step.  valid: [u, L] bool.
     unit, site, split: [u] as in `Table`.  start_time: [u] seconds.
     features: F names.  window: T, steps of one window.
+    intensity: [u, L] float32 as in `Table`, 0 where not valid, or None where the source does not know it.
     """
 
     x: Float
@@ -31,6 +32,7 @@ class Streams:
     start_time: NDArray[np.float64]
     features: tuple[str, ...]
     window: int
+    intensity: Float | None = None
 
 
 def streams(table: Table, modality: str) -> Streams:
@@ -75,6 +77,9 @@ def streams(table: Table, modality: str) -> Streams:
         start_time=table.time[order][first],
         features=table.schema.features[modality],
         window=window,
+        intensity=(
+            None if table.intensity is None else np.where(laid, lay(table.intensity), 0).astype(np.float32)
+        ),
     )
 
 
@@ -90,6 +95,7 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         start_time=data.start_time[rows],
         features=data.features,
         window=data.window,
+        intensity=None if data.intensity is None else data.intensity[rows],
     )
 
 

@@ -46,6 +46,7 @@ _ATTACK_BLOCK_PACKETS = 2000
 # Slowloris tries the same connections again for minutes; a border inside a try would part equal packets,
 # so its blocks end at silences of this many seconds only.
 _WAITS: Mapping[str, float] = MappingProxyType({"slowloris": 20.0})
+_INTENSITY_EDGES = (0.02, 0.05, 0.1, 0.25)
 _MOST_BACKGROUND = 0.25  # of normal packets are HTTP, drawn for each site from 0 to this
 _APPLICATION: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
@@ -200,7 +201,7 @@ def _table(
     split, block = split_packets(packets, seed, steps * step_packets)
     pool = pools(packets, split, block)
     devices = np.unique(packets.device[packets.kind == BASE])
-    drawn, labels, splits = [], [], []
+    drawn, labels, splits, intensity = [], [], [], []
     for site in range(sites):
         rng = keys.generator(seed, "x_iomt", "site", site)
         mine = rng.choice(
@@ -224,6 +225,7 @@ def _table(
                 )
             )
             labels.append(label)
+            intensity.append(np.where(label > 0, campaign.intensity if campaign else 0.0, 0.0))
         splits.append(unit_split)
 
     index = np.concatenate([stream.index for stream in drawn])
@@ -254,6 +256,8 @@ def _table(
             step=f"{step_packets} packets",
             step_seconds=float((per_step[:, -1, 0] - per_step[:, 0, 0]).mean() / (steps - 1)),
             rate_feature=packet_steps.RATE_FEATURE,
+            intensity="share of packets",
+            intensity_edges=_INTENSITY_EDGES,
         ),
         notes=_NOTES,
         counts={
@@ -262,6 +266,7 @@ def _table(
             "units": sites * units,
             "windows": rows,
         },
+        intensity=np.concatenate(intensity).reshape(rows, window_steps).astype(np.float32),
     )
 
 

@@ -60,13 +60,19 @@ class Draws:
 
 
 def resamples(
-    units: Sequence[int], replicates: int, rng: np.random.Generator, *, same_units: bool = False
+    units: Sequence[int],
+    replicates: int,
+    rng: np.random.Generator,
+    *,
+    same_units: bool = False,
+    unit_rng: np.random.Generator | None = None,
 ) -> Draws:
     """Draw seeds, then units within each.
 
     units: number of units of each seed, S of them, each >= 1.
     same_units: all seeds judge the same units in the same order; a replicate then draws units once for all
     its seeds, since what is common to the seeds must not be averaged out.
+    unit_rng: draws the units, where groups of units share the draws of seeds but not those of units.
     Raises DataError on no units, or on unequal ones.
     """
     if not units or min(units) < 1:
@@ -80,6 +86,7 @@ def resamples(
     seeds = len(units)
     drawn = rng.integers(seeds, size=(replicates, seeds)).ravel()
     slots = tuple(np.flatnonzero(drawn == seed).astype(np.int64) for seed in range(seeds))
+    rng = unit_rng or rng
     if same_units:
         common = rng.multinomial(units[0], np.full(units[0], 1 / units[0]), size=replicates).astype(
             np.float32

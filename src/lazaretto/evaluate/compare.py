@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lazaretto.errors import DataError
 from lazaretto.evaluate.bootstrap import interval
@@ -19,14 +18,24 @@ from lazaretto.evaluate.judge import (
     table_of,
     validation_values,
 )
-from lazaretto.evaluate.scored import DEEP, OURS, Protocol, SeedScores
+from lazaretto.evaluate.left_out import (
+    LeaveOut,
+    LeftOut,
+    families_table,
+    judge_families,
+    judge_sites,
+    paired_means,
+    recall_gain,
+    sites_table,
+    taking_part,
+)
+from lazaretto.evaluate.scored import DEEP, OURS, SUPERVISED, Protocol, SeedScores
 
 __all__ = ["MARGIN_METRICS", "judge"]
 
 MARGIN_METRICS = ("accuracy", "f1", "auroc", "auprc")
-LeaveOut = Mapping[str, Mapping[int, Sequence[SeedScores]]]  # system -> class left out -> seeds
 _Judgements = Mapping[str, Judged]
-_LeftOut = Mapping[str, Mapping[int, Judged]]
+_AllLeftOut = Mapping[str, LeftOut]
 
 
 def judge(
@@ -35,6 +44,8 @@ def judge(
     *,
     withheld: Sequence[Withheld] = (),
     leave_out: LeaveOut | None = None,
+    leave_out_sites: LeaveOut | None = None,
+    site_names: Sequence[str] = (),
     ours: str = OURS,
 ) -> dict[str, Any]:
     """Judge every system and settle the claims.
@@ -43,8 +54,10 @@ def judge(
     withheld: per seed, site -> classes that the site lacked in training; empty where none did.
     leave_out: system -> class number -> SeedScores per seed (often fewer seeds) of models trained
         without that class; its steps are the positives, all normal steps the negatives.
+    leave_out_sites: system -> site number -> SeedScores per seed of models trained without that site, tested
+        on its units, with thresholds from the others'. site_names: names by site number.
     Returns JSON-clean parts: "test", "baselines", "margin_over_best_deep", "comparison" (as in metrics.json)
-    and the bodies of the records "curves" and "latency", one per system.
+    and the bodies of the records "curves", "latency" and "reliability", one per system.
     Raises DataError on scores that cannot be judged.
     """
     if ours not in systems:
@@ -59,45 +72,36 @@ def judge(
     judged = {
         name: judge_system(seeds, protocol, name, draws, withheld=withheld) for name, seeds in systems.items()
     }
-    left = _judge_left_out(leave_out or {}, protocol)
+    left = judge_families(leave_out or {}, protocol)
+    away = judge_sites(leave_out_sites or {}, protocol)
     tables = {name: {protocol.setting: table_of(found, protocol.classes)} for name, found in judged.items()}
     for name, families in left.items():
-        tables.setdefault(name, {protocol.setting: {}})[protocol.setting]["leave_one_family_out"] = {
-            protocol.classes[family]: {
-                metric: interval(found.values[metric], found.samples[metric])
-                for metric in ("auroc", "auprc", "recall", "latency_steps")
-            }
-            for family, found in families.items()
-        }
-        tables[name][protocol.setting]["leave_one_family_out_mean"] = {
-            "auroc": interval(*_mean_of_families(families))
-        }
+        table = tables.setdefault(name, {protocol.setting: {}})[protocol.setting]
+        table |= families_table(families, protocol.classes)
+    for name, sites in away.items():
+        table = tables.setdefault(name, {protocol.setting: {}})[protocol.setting]
+        table |= sites_table(sites, site_names)
+        if name in systems:
+            given = (leave_out_sites or {})[name]
+            table["leave_one_site_out_mean"]["taking_part"] = taking_part(
+                systems[name], sites, given, protocol
+            )
     deep = {name: validation_values(systems[name], protocol, name) for name in DEEP if name in systems}
     return {
         "test": tables.pop(ours),
         "baselines": tables,
         "margin_over_best_deep": _margins(judged, deep, ours),
-        "comparison": _claims(judged, left, protocol, ours),
+        "comparison": [
+            *_claims(judged, ours),
+            *_family_claims(left, protocol, ours),
+            *_site_claims(away, ours),
+            *_latency_claims(judged, ours),
+            *_floor_claims(judged, protocol, ours),
+        ],
         "curves": [{"system": name, **found.curves} for name, found in judged.items()],
         "latency": [{"system": name, **found.latency} for name, found in judged.items()],
+        "reliability": [{"system": name, **found.reliability} for name, found in judged.items()],
     }
-
-
-def _judge_left_out(leave_out: LeaveOut, protocol: Protocol) -> dict[str, dict[int, Judged]]:
-    found: dict[str, dict[int, Judged]] = {}
-    first: dict[int, tuple[str, Sequence[SeedScores]]] = {}
-    for name, families in leave_out.items():
-        found[name] = {}
-        for family, seeds in families.items():
-            if not 0 < family < len(protocol.classes):
-                raise DataError("the class left out is not an attack", found=family)
-            other, theirs = first.setdefault(family, (name, seeds))
-            same_truth(theirs, seeds, (other, name))
-            label = f"{name} without {protocol.classes[family]}"
-            found[name][family] = judge_system(
-                seeds, protocol, label, draws_for(seeds, protocol), family=family
-            )
-    return found
 
 
 def _margins(judged: _Judgements, deep: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _row(
     }
 
 
-def _claims(judged: _Judgements, left: _LeftOut, protocol: Protocol, ours: str) -> list[dict[str, Any]]:
+def _claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
     rows = []
     mine = judged[ours]
     if "pooled" in judged:
@@ -157,60 +161,51 @@ def _claims(judged: _Judgements, left: _LeftOut, protocol: Protocol, ours: str) 
     if "local" in judged and "unseen|recall" in mine.values:
         triple = _difference(mine, judged["local"], "unseen|recall")
         rows.append(_row("families a site never had", "unseen_at_site.recall", "local", triple, ">=", 0.10))
-    rows += _left_out_claims(left, ours)
-    for name in DEEP:
-        if name in judged:
-            triple = _difference(mine, judged[name], "latency_steps")
-            rows.append(_row("no later than a deep baseline", "latency_steps", name, triple, "<=", 0.0))
-    return rows + _floor_claims(judged, protocol, ours)
+    return rows
 
 
-def _left_out_claims(left: _LeftOut, ours: str) -> list[dict[str, Any]]:
+def _family_claims(left: _AllLeftOut, protocol: Protocol, ours: str) -> list[dict[str, Any]]:
     if ours not in left:
         return []
     # the hardest of the deep baselines, chosen on the test units to our disadvantage
-    means = {name: _family_mean(left[ours], left[name])[1] for name in DEEP if name in left}
+    means = {name: paired_means(left[ours], left[name], "auroc")[1] for name in DEEP if name in left}
     against = [_extreme(means, max), "gradient_boosting" if "gradient_boosting" in left else None]
     titles = ("unknown families, against the best deep baseline", "unknown families, against boosting")
     rows = []
     for title, name in zip(titles, against, strict=True):
         if name is not None:
-            own, theirs, samples = _family_mean(left[ours], left[name])
-            rows.append(
-                _row(title, "leave_one_family_out.auroc", name, interval(own - theirs, samples), ">=", 0.0)
-            )
+            own, theirs, samples = paired_means(left[ours], left[name], "auroc")
+            triple = interval(own - theirs, samples)
+            rows.append(_row(title, "leave_one_family_out.auroc", name, triple, ">=", 0.0))
+    if SUPERVISED in left:
+        gain = recall_gain(left[ours], left[SUPERVISED])
+        metric = "leave_one_family_out_mean.recall"
+        rows.append(
+            _row("unknown families, by the self-supervised score", metric, SUPERVISED, gain, ">=", 0.10)
+        )
+        own, theirs, samples = paired_means(left[ours], left[SUPERVISED], "false_positive_rate")
+        metric, more = "leave_one_family_out_mean.false_positive_rate", interval(own - theirs, samples)
+        bound = 0.1 * protocol.false_positive_rate
+        rows.append(_row("at the same false alarms", metric, SUPERVISED, more, "<=", bound))
     return rows
 
 
-def _mean_of_families(found: Mapping[int, Judged]) -> tuple[float, NDArray[np.float64]]:
-    """AUROC as mean over the families where it can be had, with its replicates."""
-    held = [one for one in found.values() if np.isfinite(one.values["auroc"])]
-    if not held:
-        return float("nan"), np.zeros(0)
-    return float(np.mean([one.values["auroc"] for one in held])), np.mean(
-        [one.samples["auroc"] for one in held], axis=0
-    )
+def _site_claims(away: _AllLeftOut, ours: str) -> list[dict[str, Any]]:
+    if ours not in away or "pooled" not in away:
+        return []
+    own, theirs, samples = paired_means(away[ours], away["pooled"], "auroc")
+    triple = interval(own - theirs, samples)
+    title = "at a site that took no part, as good as pooling"
+    return [_row(title, "leave_one_site_out_mean.auroc", "pooled", triple, ">=", -0.005)]
 
 
-def _family_mean(
-    ours: Mapping[int, Judged], theirs: Mapping[int, Judged]
-) -> tuple[float, float, NDArray[np.float64]]:
-    """AUROC as mean over the families that both have: ours, theirs, and replicates of the difference."""
-    both = [
-        family
-        for family in ours
-        if family in theirs and np.isfinite(ours[family].values["auroc"] + theirs[family].values["auroc"])
-    ]
-    if not both:
-        return float("nan"), float("nan"), np.zeros(0)
-    gaps = np.stack([ours[family].samples["auroc"] - theirs[family].samples["auroc"] for family in both])
-    known = np.isfinite(gaps)
-    number = known.sum(axis=0)
-    samples = np.divide(
-        np.where(known, gaps, 0.0).sum(axis=0), number, out=np.full(gaps.shape[1], np.nan), where=number > 0
-    )
-    own = float(np.mean([ours[family].values["auroc"] for family in both]))
-    return own, float(np.mean([theirs[family].values["auroc"] for family in both])), samples
+def _latency_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
+    rows = []
+    for name in DEEP:
+        if name in judged:
+            triple = _difference(judged[ours], judged[name], "latency_steps")
+            rows.append(_row("no later than a deep baseline", "latency_steps", name, triple, "<=", 0.0))
+    return rows
 
 
 def _floor_claims(judged: _Judgements, protocol: Protocol, ours: str) -> list[dict[str, Any]]:

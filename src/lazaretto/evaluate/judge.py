@@ -7,7 +7,7 @@ each seed; its interval is the two-level bootstrap of `bootstrap`, with the same
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ from lazaretto.evaluate.metrics import (
     calibration_columns,
     campaigns,
     curves,
+    intensity_columns,
     latencies,
     recall_columns,
+    reliability,
     smooth,
 )
-from lazaretto.evaluate.operating import Operating
+from lazaretto.evaluate.operating import AS_IT_IS, Operating, probability
 from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
 from lazaretto.evaluate.thresholds import (
     MAIN_POINT,
@@ -45,7 +47,18 @@ from lazaretto.evaluate.thresholds import (
 )
 from lazaretto.keys import generator
 
-__all__ = ["Judged", "Withheld", "draws_for", "judge_system", "same_truth", "table_of", "validation_values"]
+__all__ = [
+    "OVER_INTENSITIES",
+    "Judged",
+    "Withheld",
+    "draws_for",
+    "judge_system",
+    "known_mean",
+    "recall_by_intensity",
+    "same_truth",
+    "table_of",
+    "validation_values",
+]
 
 Withheld = Mapping[int, Collection[int]]  # site -> classes that it never had in training
 
@@ -58,7 +71,10 @@ _POINT_METRICS = (
     "missed",
     "false_alarms_per_device_day",
 )
-_PLAIN_METRICS = (*_POINT_METRICS, "auroc", "auprc", "calibration_error")
+_CALIBRATION = ("calibration_error", "calibration_error_before")
+_PLAIN_METRICS = (*_POINT_METRICS, "auroc", "auprc", *_CALIBRATION)
+# mean of recall over the bins of intensity; plain recall where no intensity is known
+OVER_INTENSITIES = "recall_over_intensities"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +82,11 @@ class Judged:
     """One system: exact values (means over seeds), and [R] replicates moved onto them, by metric.
 
     Metrics at a further operating point are named "<point>/<metric>"; recall of a class
-    "class:<name>|recall"; "unseen|recall" where sites lacked families.
+    "class:<name>|recall", of a bin of intensity "intensity:<bin>|recall"; "unseen|recall" where sites
+    lacked families; `OVER_INTENSITIES`.
     curves: as `metrics.curves`, {} where not asked for.
     latency: steps of the detected campaigns, missed, campaigns, censored_mean.
+    reliability: "method", and `metrics.reliability` "before" and "after" calibration.
     """
 
     values: Mapping[str, float]
@@ -76,13 +94,22 @@ class Judged:
     points: tuple[str, ...]
     curves: Mapping[str, Any]
     latency: Mapping[str, Any]
+    reliability: Mapping[str, Any]
 
 
-def draws_for(seeds: Sequence[SeedScores], protocol: Protocol) -> Draws:
-    """The draws for these test units. Equal numbers of units, equal draws: that is what pairs two systems."""
+def draws_for(seeds: Sequence[SeedScores], protocol: Protocol, group: int | None = None) -> Draws:
+    """The draws for these test units. Equal numbers of units, equal draws: that is what pairs two systems.
+
+    group: number of the group of units (a site), where several such groups are averaged: all groups draw the
+    same seeds, and each draws its own units.
+    """
     units = [len(seed.test.site) for seed in seeds]
-    rng = generator(protocol.seed, "bootstrap", *units)
-    return resamples(units, protocol.replicates, rng, same_units=protocol.same_units)
+    if group is None:
+        rng = generator(protocol.seed, "bootstrap", *units)
+        return resamples(units, protocol.replicates, rng, same_units=protocol.same_units)
+    rng = generator(protocol.seed, "bootstrap", "seeds", len(units))
+    own = generator(protocol.seed, "bootstrap", "group", group)
+    return resamples(units, protocol.replicates, rng, same_units=protocol.same_units, unit_rng=own)
 
 
 def same_truth(first: Sequence[SeedScores], second: Sequence[SeedScores], names: tuple[str, str]) -> None:
@@ -120,7 +147,8 @@ def judge_system(
     if withheld and len(withheld) != len(seeds):
         raise DataError(f"{name}: withheld families must be given for every seed", found=len(withheld))
     ones = [np.ones((1, len(seed.test.site)), dtype=np.float32) for seed in seeds]
-    stats, exact, scores, truths = [], [], [], []
+    stats, exact, scores, truths, before, after = [], [], [], [], [], []
+    method = ""
     points: tuple[str, ...] = ()
     steps: list[int] = []
     missed = 0
@@ -139,6 +167,9 @@ def judge_system(
         stats.append(stat)
         scores.append(flat)
         truths.append(truth)
+        before.append(probability(AS_IT_IS, test.score[test.valid]))
+        after.append(probabilities_of(test, operating)[test.valid])
+        method = operating.calibration
         points = tuple(stat.points)
         found = campaigns(common.y, common.valid)
         alarm = common.valid & (common.score > thresholds_of(test, operating)[:, None])
@@ -151,7 +182,9 @@ def judge_system(
     for metric in ("auroc", "auprc"):
         # histograms give the spread; the exact value gives the place
         samples[metric] = samples[metric] + (means[metric] - _mean([float(b[metric][0]) for b in binned]))
-    samples["calibration_error"] = _recentred(samples["calibration_error"], means["calibration_error"])
+    for metric in _CALIBRATION:
+        samples[metric] = _recentred(samples[metric], means[metric])
+    means[OVER_INTENSITIES], samples[OVER_INTENSITIES] = _over_intensities(means, samples)
     latency = {
         "steps": sorted(steps),
         "missed": missed,
@@ -159,17 +192,30 @@ def judge_system(
         "censored_mean": interval(means["latency_steps"], None)["value"],
     }
     drawn = curves(scores, truths) if family is None else {}
-    return Judged(means, samples, points, drawn, latency)
+    trusted = {"method": method, "before": reliability(before, truths), "after": reliability(after, truths)}
+    return Judged(means, samples, points, drawn, latency, trusted if family is None else {})
 
 
 def _only(test: Scored, family: int) -> Scored:
-    return Scored(
-        score=test.score,
-        y=test.y,
-        valid=test.valid & ((test.y == 0) | (test.y == family)),
-        site=test.site,
-        threshold_group=test.threshold_group,
-    )
+    return replace(test, valid=test.valid & ((test.y == 0) | (test.y == family)))
+
+
+def _over_intensities(
+    means: Mapping[str, float], samples: Mapping[str, NDArray[np.float64]]
+) -> tuple[float, NDArray[np.float64]]:
+    """Mean of recall over the bins of intensity that hold a step, with its replicates."""
+    bins = [m for m in means if m.startswith("intensity:") and np.isfinite(means[m])]
+    if not bins:
+        return means["recall"], samples["recall"]
+    return float(np.mean([means[m] for m in bins])), known_mean(np.stack([samples[m] for m in bins]))
+
+
+def known_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the first axis of what is finite: [m, R] -> [R]; NaN where nothing is."""
+    known = np.isfinite(values)
+    number = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, number, out=np.full(values.shape[1], np.nan), where=number > 0))
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -198,7 +244,11 @@ def _stats(
         columns |= recall_columns(f"class:{name}", common.valid & (common.y == number), alarm)
     if withheld:
         columns |= recall_columns("unseen", common.valid & _unseen(common, withheld), alarm)
+    if test.intensity is not None:
+        columns |= intensity_columns(common.y, common.valid, alarm, test.intensity, protocol.intensity_edges)
     columns |= calibration_columns(probabilities_of(test, operating), test.y, test.valid)
+    before = np.where(test.valid, probability(AS_IT_IS, test.score), 0.0)
+    columns |= calibration_columns(before, test.y, test.valid, name="calibration_error_before")
     return UnitStats(columns, by_point, rank_counts(common.score, common.y > 0, common.valid))
 
 
@@ -208,6 +258,15 @@ def _unseen(scored: Scored, withheld: Withheld) -> NDArray[np.bool_]:
         at = np.asarray(scored.site) == site
         unseen[at] = np.isin(scored.y[at], [family for family in families if family != 0])
     return unseen
+
+
+def recall_by_intensity(judged: Judged) -> dict[str, Any]:
+    """bin -> triple, in ascending order; {} where intensity is not known."""
+    return {
+        metric.removeprefix("intensity:").removesuffix("|recall"): interval(value, judged.samples[metric])
+        for metric, value in judged.values.items()
+        if metric.startswith("intensity:")
+    }
 
 
 def table_of(judged: Judged, classes: Sequence[str]) -> dict[str, Any]:
@@ -221,6 +280,8 @@ def table_of(judged: Judged, classes: Sequence[str]) -> dict[str, Any]:
     table["operating_points"] = {
         point: {metric: triple(f"{point}/{metric}") for metric in _POINT_METRICS} for point in judged.points
     }
+    if bins := recall_by_intensity(judged):
+        table["recall_by_intensity"] = bins
     if "unseen|recall" in judged.values:
         table["unseen_at_site"] = {"recall": triple("unseen|recall")}
     return table

@@ -7,7 +7,8 @@ Ranking metrics are scikit-learn's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,12 @@ __all__ = [
     "calibration_columns",
     "campaigns",
     "curves",
+    "intensity_bins",
+    "intensity_columns",
     "latencies",
     "ratios",
     "recall_columns",
+    "reliability",
     "smooth",
 ]
 
@@ -140,26 +144,60 @@ def recall_columns(name: str, of: NDArray[np.bool_], alarm: NDArray[np.bool_]) -
     }
 
 
-def calibration_columns(
-    probability: NDArray[np.float64], y: NDArray[Any], valid: NDArray[np.bool_], bins: int = CALIBRATION_BINS
-) -> Columns:
-    """Per-unit sums [u] of probability minus truth in each of `bins` bins of equal mass.
+def intensity_bins(edges: Sequence[float]) -> tuple[str, ...]:
+    """Names of the bins between ascending `edges`: "<0.02", "0.02-0.05", ..., ">=0.25"; () without edges."""
+    if not edges:
+        return ()
+    between = (f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges))
+    return (f"<{edges[0]:g}", *between, f">={edges[-1]:g}")
 
-    Steps of equal probability share a bin. (Expected calibration error: Naeini, Cooper, Hauskrecht 2015.)
+
+def intensity_columns(
+    y: NDArray[Any],
+    valid: NDArray[np.bool_],
+    alarm: NDArray[np.bool_],
+    intensity: NDArray[Any],
+    edges: Sequence[float],
+) -> Columns:
+    """Per-unit sums [u] for the recall of attacked steps by intensity, a `recall_columns` for each bin.
+
+    y, valid, alarm, intensity: [u, L]. A bin holds its lower edge. Attacked steps whose intensity is not
+    above 0 or not finite are in no bin; where there are none, the bins add up to the columns of total recall.
+    """
+    known = valid & (y > 0) & (intensity > 0) & np.isfinite(intensity)
+    place = np.searchsorted(edges, np.where(known, intensity, 0.0), side="right")
+    columns: Columns = {}
+    for number, name in enumerate(intensity_bins(edges)):
+        columns |= recall_columns(f"intensity:{name}", known & (place == number), alarm)
+    return columns
+
+
+def calibration_columns(
+    probability: NDArray[np.float64],
+    y: NDArray[Any],
+    valid: NDArray[np.bool_],
+    bins: int = CALIBRATION_BINS,
+    name: str = "calibration_error",
+) -> Columns:
+    """Per-unit sums [u] of probability minus truth in each of `bins` bins of equal mass, named `name`.
+
+    Steps of equal probability share a bin; `ratios` makes `name` of them. (Expected calibration error:
+    Naeini, Cooper, Hauskrecht 2015.)
     """
     flat = probability[valid]
     cuts = np.unique(np.quantile(flat, np.arange(1, bins) / bins))
     unit = np.nonzero(valid)[0]
     place = unit * bins + np.searchsorted(cuts, flat, side="left")
     gaps = np.bincount(place, weights=flat - (y[valid] > 0), minlength=len(y) * bins).reshape(len(y), bins)
-    return {f"calibration|{b}": np.asarray(gaps[:, b], dtype=np.float64) for b in range(bins)}
+    return {f"{name}|{b}": np.asarray(gaps[:, b], dtype=np.float64) for b in range(bins)}
 
 
 def ratios(totals: Mapping[str, Any], step_seconds: float) -> dict[str, NDArray[np.float64]]:
     """Metrics from totals (each of any one shape): NaN where a denominator is 0.
 
     accuracy, f1, recall, false_positive_rate in [0, 1]; latency_steps >= 0, missed campaigns censored;
-    missed in [0, 1], share of campaigns; false_alarms_per_device_day >= 0; calibration_error in [0, 1];
+    missed in [0, 1], share of campaigns; false_alarms_per_device_day >= 0; calibration_error and
+    calibration_error_before in [0, 1];
     `<name>|recall` for every `recall_columns(name, ...)`. Only what the totals allow.
     """
     found: dict[str, NDArray[np.float64]] = {}
@@ -173,9 +211,10 @@ def ratios(totals: Mapping[str, Any], step_seconds: float) -> dict[str, NDArray[
         found["missed"] = _ratio(totals["missed"], totals["campaigns"])
         days = np.asarray(normal) * (step_seconds / SECONDS_PER_DAY)
         found["false_alarms_per_device_day"] = _ratio(totals["false_alarms"], days)
-    gaps = [np.abs(total) for name, total in totals.items() if name.startswith("calibration|")]
-    if gaps:
-        found["calibration_error"] = _ratio(sum(gaps), totals["steps"])
+    for stem in ("calibration_error", "calibration_error_before"):
+        gaps = [np.abs(total) for name, total in totals.items() if name.startswith(f"{stem}|")]
+        if gaps:
+            found[stem] = _ratio(sum(gaps), totals["steps"])
     for name in totals:
         if name.endswith("|hits"):
             stem = name.removesuffix("|hits")
@@ -187,6 +226,28 @@ def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     unknown = np.full(np.broadcast(part, whole).shape, np.nan)
     return np.asarray(np.divide(part, whole, out=unknown, where=whole > 0))
+
+
+def reliability(
+    probabilities: Sequence[NDArray[Any]], truths: Sequence[NDArray[np.bool_]], bins: int = CALIBRATION_BINS
+) -> dict[str, list[float]]:
+    """Reliability curve of steps [n] of each seed, all seeds together, in bins of equal mass.
+
+    Per bin that holds a step: "predicted", the mean probability; "observed", the share that was attacked;
+    "steps", how many. Steps of equal probability share a bin (DeGroot, Fienberg 1983).
+    """
+    said, true = np.concatenate(list(probabilities)), np.concatenate(list(truths)).astype(np.float64)
+    cuts = np.unique(np.quantile(said, np.arange(1, bins) / bins))
+    place = np.searchsorted(cuts, said, side="left")
+    steps = np.bincount(place, minlength=bins)
+    held = steps > 0
+
+    def mean(values: NDArray[np.float64]) -> list[float]:
+        return [
+            round(float(v), 5) for v in np.bincount(place, weights=values, minlength=bins)[held] / steps[held]
+        ]
+
+    return {"predicted": mean(said), "observed": mean(true), "steps": [float(n) for n in steps[held]]}
 
 
 def curves(scores: list[NDArray[Any]], truths: list[NDArray[np.bool_]]) -> dict[str, dict[str, list[float]]]:

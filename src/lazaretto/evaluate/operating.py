@@ -9,26 +9,33 @@ An alarm is `score > threshold`.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from lazaretto.errors import DataError
 
 __all__ = [
+    "AS_IT_IS",
     "BIN_RATIO",
     "EDGES",
     "EVERYONE",
+    "Calibration",
     "Operating",
     "Platt",
     "bin_of",
     "edge_counts",
+    "fit_calibration",
     "fit_platt",
+    "fit_temperature",
+    "log_loss",
     "log_odds",
     "operating_from_json",
     "operating_to_json",
@@ -46,6 +53,8 @@ EDGES: NDArray[np.float64] = np.concatenate([-_MAGNITUDES[::-1], [0.0], _MAGNITU
 EDGES.setflags(write=False)
 SECONDS_PER_DAY = 86_400.0
 EVERYONE = -1  # the group that stands for all units together
+Calibration: TypeAlias = Literal["platt", "temperature", "none"]
+_COLDEST, _HOTTEST = 1e-3, 1e3  # temperatures that are looked at
 
 
 def bin_of(score: NDArray[Any]) -> NDArray[np.int64]:
@@ -114,10 +123,16 @@ def threshold_from_edges(alarms: NDArray[np.int64], normal_seconds: float, per_d
 
 @dataclass(frozen=True, slots=True)
 class Platt:
-    """log-odds = slope * score + intercept; slope > 0, so that no ranking is ever turned round."""
+    """log-odds = slope * score + intercept; slope > 0, so that no ranking is ever turned round.
+
+    A temperature T is slope 1 / T and intercept 0.
+    """
 
     slope: float
     intercept: float
+
+
+AS_IT_IS = Platt(1.0, 0.0)  # the score is taken for log-odds
 
 
 def fit_platt(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
@@ -143,6 +158,44 @@ def fit_platt(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
     return Platt(slope / spread, intercept - slope * centre / spread)
 
 
+def log_loss(platt: Platt, score: NDArray[Any], attacked: NDArray[np.bool_]) -> float:
+    """Mean negative log-likelihood, in nats, of truth [n] under the calibrated scores [n]."""
+    odds = log_odds(platt, score)
+    return float(np.mean(np.logaddexp(0.0, np.where(attacked, -odds, odds))))
+
+
+def fit_temperature(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): log-odds = score / T, T in [0.001, 1000].
+
+    score [n], truth [n], of validation. T is the one of least `log_loss`, which is convex in 1 / T, and never
+    worse than T = 1. It cannot mend a score whose zero is not even odds, such as a distance; `fit_platt` can.
+    Raises DataError on no scores.
+    """
+    score = np.asarray(score, dtype=np.float64).ravel()
+    attacked = np.asarray(attacked, dtype=bool).ravel()
+    if not len(score):
+        raise DataError("no validation step to calibrate on", way_out="raise split.validation")
+
+    def loss(inverse: float) -> float:
+        return log_loss(Platt(inverse, 0.0), score, attacked)
+
+    found = minimize_scalar(
+        lambda power: loss(float(np.exp(power))),
+        bounds=(-np.log(_HOTTEST), -np.log(_COLDEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    inverse = float(np.exp(found.x))
+    return Platt(inverse, 0.0) if loss(inverse) < loss(1.0) else AS_IT_IS
+
+
+def fit_calibration(method: Calibration, score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
+    """The map from scores [n] to log-odds by that method; "none" takes the scores for log-odds."""
+    if method == "none":
+        return AS_IT_IS
+    return fit_platt(score, attacked) if method == "platt" else fit_temperature(score, attacked)
+
+
 def log_odds(platt: Platt, score: NDArray[Any]) -> NDArray[np.float64]:
     """Calibrated log-odds of each score."""
     return platt.slope * np.asarray(score, dtype=np.float64) + platt.intercept
@@ -157,12 +210,13 @@ def probability(platt: Platt, score: NDArray[Any]) -> NDArray[np.float64]:
 class Operating:
     """Where a system alarms, and how its scores become probabilities.
 
-    thresholds: operating point -> {group: threshold}.  platt: {group: Platt}.
+    thresholds: operating point -> {group: threshold}.  platt: {group: Platt}, fitted by `calibration`.
     Group EVERYONE stands for all units, and for a group that validation did not hold.
     """
 
     thresholds: Mapping[str, Mapping[int, float]]
     platt: Mapping[int, Platt]
+    calibration: Calibration = "platt"
 
 
 def per_unit(by_group: Mapping[int, Any], groups: Iterable[int]) -> list[Any]:
@@ -178,6 +232,7 @@ def operating_to_json(operating: Operating) -> dict[str, Any]:
             for point, groups in operating.thresholds.items()
         },
         "platt": {str(g): [p.slope, p.intercept] for g, p in operating.platt.items()},
+        "calibration": operating.calibration,
     }
 
 
@@ -191,10 +246,13 @@ def operating_from_json(body: Mapping[str, Any]) -> Operating:
         platt = {
             int(g): Platt(float(slope), float(intercept)) for g, (slope, intercept) in body["platt"].items()
         }
+        calibration = body.get("calibration", "platt")
+        if calibration not in typing.get_args(Calibration):
+            raise ValueError(calibration)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             "stored operating points cannot be read", found=error, way_out="train again"
         ) from None
     if EVERYONE not in platt or not all(EVERYONE in groups for groups in thresholds.values()):
         raise DataError("stored operating points lack those of all units", way_out="train again")
-    return Operating(thresholds, platt)
+    return Operating(thresholds, platt, calibration)

@@ -5,6 +5,7 @@ Letters in shapes: u units (streams), L steps of a stream, R bootstrap replicate
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import DataError, PlanError
-from lazaretto.evaluate.operating import Operating
+from lazaretto.evaluate.operating import Calibration, Operating
 
-__all__ = ["CONSORTIUM_FLOORS", "DEEP", "OURS", "Protocol", "Scored", "SeedScores", "check_scored"]
+__all__ = [
+    "CONSORTIUM_FLOORS",
+    "DEEP",
+    "OURS",
+    "SUPERVISED",
+    "Protocol",
+    "Scored",
+    "SeedScores",
+    "check_scored",
+]
 
 OURS = "federated split"
+SUPERVISED = "supervised only"  # ours without a self-supervised score
 DEEP = ("gru", "cnn", "autoencoder", "tcn", "mlp")  # the pooled deep baselines that margins are taken against
 
 # AUROC that simple detectors must stay under on the simulator, so that it is worth being judged on
@@ -37,6 +48,8 @@ class Scored:
     site:  [u] int.
     threshold_group: [u] int or None. Units of one group were scored by one model; where groups differ
         (a model per site) each has its own threshold and its own calibration.
+    intensity: [u, L] float or None, strength of the attack that a step belongs to, as in `types.Table`;
+        what is not above 0 (or not finite) is not known.
     """
 
     score: NDArray[Any]
@@ -44,6 +57,7 @@ class Scored:
     valid: NDArray[np.bool_]
     site: NDArray[Any]
     threshold_group: NDArray[Any] | None = None
+    intensity: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +82,8 @@ class Protocol:
     replicates: bootstrap replicates, >= 20.   seed: of the bootstrap.
     alarm_k of alarm_m steps must be above the threshold before an alarm is raised.
     same_units: True where every seed judges the very same units; they are then drawn together.
+    calibration: how validation scores become probabilities: "platt", "temperature" or "none".
+    intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.
     """
@@ -81,6 +97,8 @@ class Protocol:
     alarm_k: int = 3
     alarm_m: int = 5
     same_units: bool = False
+    calibration: Calibration = "platt"
+    intensity_edges: tuple[float, ...] = ()
     floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,6 +118,12 @@ class Protocol:
                 1 <= self.alarm_k <= self.alarm_m,
                 "1 <= k <= m",
             ),
+            (
+                "intensity_edges",
+                self.intensity_edges,
+                all(a < b for a, b in itertools.pairwise((0.0, *self.intensity_edges))),
+                "give borders above 0 that ascend",
+            ),
         )
         for name, found, fine, way_out in ranges:
             if not fine:
@@ -114,6 +138,8 @@ def check_scored(scored: Scored, where: str, classes: int) -> None:
             f"{where}: score, y and valid must be of one shape [units, steps]",
             found=[shape, np.shape(scored.y), np.shape(scored.valid)],
         )
+    if scored.intensity is not None and np.shape(scored.intensity) != shape:
+        raise DataError(f"{where}: intensity must be [units, steps]", found=np.shape(scored.intensity))
     groups = scored.site if scored.threshold_group is None else scored.threshold_group
     if np.shape(scored.site) != shape[:1] or np.shape(groups) != shape[:1]:
         raise DataError(f"{where}: site and threshold_group must be [units]", found=np.shape(scored.site))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,7 @@ from lazaretto.evaluate.operating import (
     EVERYONE,
     Operating,
     edge_counts,
-    fit_platt,
+    fit_calibration,
     per_unit,
     probability,
     score_counts,
@@ -48,13 +50,7 @@ def on_common_scale(scored: Scored, operating: Operating) -> Scored:
     maps = per_unit(operating.platt, scored.threshold_group)
     slope = np.asarray([m.slope for m in maps])[:, None]
     intercept = np.asarray([m.intercept for m in maps])[:, None]
-    return Scored(
-        score=np.where(scored.valid, slope * scored.score + intercept, 0.0),
-        y=scored.y,
-        valid=scored.valid,
-        site=scored.site,
-        threshold_group=scored.threshold_group,
-    )
+    return replace(scored, score=np.where(scored.valid, slope * scored.score + intercept, 0.0))
 
 
 def operating_points(validation: Scored, protocol: Protocol) -> Operating:
@@ -74,7 +70,9 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
     platt = {}
     for group, own in members.items():
         use = validation.valid[own]
-        platt[group] = fit_platt(validation.score[own][use], validation.y[own][use] > 0)
+        platt[group] = fit_calibration(
+            protocol.calibration, validation.score[own][use], validation.y[own][use] > 0
+        )
     common = on_common_scale(validation, Operating({}, platt))
     smoothed = smooth(common.score, common.valid, protocol.alarm_k, protocol.alarm_m)
     normal = common.valid & (common.y == 0)
@@ -87,7 +85,7 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
         thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
         thresholds[STRICT_POINT][group] = threshold_from_counts(counts, _STRICT_RATE)
         thresholds[ALARM_POINT][group] = threshold_from_edges(alarms, seconds)
-    return Operating(thresholds, platt)
+    return Operating(thresholds, platt, protocol.calibration)
 
 
 def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:

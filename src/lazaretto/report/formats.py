@@ -20,6 +20,7 @@ __all__ = [
     "items",
     "mapping",
     "number",
+    "operations_human",
     "percent",
     "places",
     "short",
@@ -172,6 +173,19 @@ def bytes_human(value: Any) -> str:
         found /= 1000
     decimals = 0 if unit == "B" or abs(found) >= 100 else 1 if abs(found) >= 10 else 2
     return f"{fixed(found, decimals)}{_NARROW_SPACE}{unit}"
+
+
+def operations_human(value: Any) -> str:
+    """`61.3 GFLOP` (powers of 1000), or n/a."""
+    found = number(value)
+    if found is None:
+        return NOT_AVAILABLE
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if abs(found) < 999.5 or unit == "P":
+            break
+        found /= 1000
+    decimals = 0 if not unit or abs(found) >= 100 else 1 if abs(found) >= 10 else 2
+    return f"{fixed(found, decimals)}{_NARROW_SPACE}{unit}FLOP"
 
 
 def duration(seconds: Any) -> str:

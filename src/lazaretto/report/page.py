@@ -11,7 +11,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lazaretto import runlog
 from lazaretto.errors import LazarettoError
-from lazaretto.report import sections_data, sections_detail, sections_results, sections_run
+from lazaretto.report import (
+    sections_cost,
+    sections_data,
+    sections_detail,
+    sections_left_out,
+    sections_operating,
+    sections_results,
+    sections_run,
+)
 from lazaretto.report.blocks import PUBLISHABLE, Block, Code, Facts, Grid, Picture, Section, Text
 from lazaretto.report.formats import count, items, mapping, number, words
 from lazaretto.report.reading import Log, read_log
@@ -23,13 +31,18 @@ __all__ = ["render", "write_report"]
 _SECTIONS = (
     sections_results.summary,
     sections_results.baselines,
+    sections_operating.operating_points,
     sections_detail.by_family,
+    sections_left_out.by_intensity,
+    sections_left_out.sites_left_out,
     sections_detail.characteristics,
     sections_detail.delays,
+    sections_operating.calibration,
     sections_run.attack,
     sections_run.learned,
     sections_run.bytes_by_link,
     sections_run.seconds_by_stage,
+    sections_cost.cost,
     sections_data.sheet_of_data,
     sections_data.seen,
     sections_run.plan,

@@ -87,6 +87,18 @@ METRICS = (
 )
 
 
+_LEFT_OUT = (
+    Metric(keys=("leave_one_family_out_mean.recall",), title="Recall, unknown families"),
+    Metric(
+        keys=("leave_one_family_out_mean.false_positive_rate",),
+        title="False positives",
+        hint="reached on test",
+        up=False,
+    ),
+    Metric(keys=("leave_one_site_out_mean.auroc",), title="AUROC, site that took no part"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Log:
     """Bodies by kind (cleaned text, in order), the digest of the last record and how many there are."""
@@ -160,6 +172,7 @@ def metric_named(name: str) -> Metric:
     known = {key: metric for metric in METRICS for key in metric.keys}
     known |= {key.replace(".", "_"): metric for key, metric in known.items()}
     known["leave_one_family_out.auroc"] = known["leave_one_family_out_mean"]
+    known |= {metric.keys[0]: metric for metric in _LEFT_OUT}
     return known.get(name) or Metric(keys=(name,), title=words(name.replace(".", ", ")))
 
 

@@ -51,6 +51,12 @@ def by_family(log: Log) -> Section:
             "AUROC",
             "auroc",
         ),
+        (
+            "leave_one_family_out",
+            f"Recall of a family that was left out of training, at {rate} false positives",
+            "recall",
+            "recall",
+        ),
     ):
         name, title, axis, inner = part
         known = families(ours.get(name))
@@ -64,7 +70,7 @@ def by_family(log: Log) -> Section:
         if OURS not in values:
             blocks.append(nothing(log, f"{title}: not measured in this run."))
             continue
-        blocks.append(_family_figure(name, title, axis, values))
+        blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
         blocks.append(_family_table(title, values))
     return Section(name="families", title="By family of attack", nav="Families", blocks=tuple(blocks))
 
@@ -88,7 +94,7 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
     )
     caption = "Bars are 95\u202f% intervals; the numbers are ours. Families from easiest to hardest for ours."
     return picture(
-        f"family-{name.split('_')[0]}",
+        f"family-{name}",
         (title, caption, finding),
         lambda wide: dot_rows([words(f) for f in order], dots, axis, wide),
     )
@@ -98,7 +104,7 @@ def _family_table(title: str, values: dict[str, dict[str, Triple | None]]) -> Gr
     order = list(values[OURS])
     rows = []
     for family in order:
-        present = [one.value for v in values.values() if (one := v.get(family))]
+        present = {one.value for v in values.values() if (one := v.get(family))}
         best = max(present) if len(present) > 1 else None
         cells = tuple(
             cell(one, 2, best=words(family) if one and one.value == best else "")

@@ -25,7 +25,6 @@ from lazaretto.report.formats import (
     percent,
     places,
     triple,
-    words,
 )
 from lazaretto.report.parts import cell, nothing, picture
 from lazaretto.report.reading import (
@@ -55,18 +54,6 @@ _STATES: dict[State, tuple[str, str, Tone]] = {
 }
 
 _TONES: dict[str, Tone] = {"better": "yes", "worse": "no"}
-_AT_THRESHOLD = (
-    "f1",
-    "accuracy",
-    "recall",
-    "latency_steps",
-    "false_alarms_per_device_day",
-    "false_positive_rate",
-)
-_THRESHOLDS = {
-    "false_positive_rate_0.001": "0.1 % false positives",
-    "one_alarm_per_device_day": "one false alarm per device-day",
-}
 _SHORT = {"Recall, unseen at site": "Unseen at site", "AUROC, unknown families": "Unknown families"}
 
 
@@ -121,7 +108,7 @@ def baselines(log: Log) -> Section:
         blocks.append(_all_metrics(log, found))
     if paired := _paired(log):
         blocks.append(paired)
-    found_more = (_margins(log), _points(log, found.get(OURS, {})), _floors(log))
+    found_more = (_margins(log), _floors(log))
     blocks += [grid for grid in found_more if grid is not None]
     return Section(
         name="baselines", title="Ours against every baseline", nav="Baselines", blocks=tuple(blocks)
@@ -245,29 +232,6 @@ def _floors(log: Log) -> Grid | None:
         rows=tuple(rows),
         note="What simple detectors reach on the same test units; where they saturate, a comparison says "
         "little.",
-    )
-
-
-def _points(log: Log, ours: dict[str, Any]) -> Grid | None:
-    """Ours at every threshold: the main one, and those recorded under `operating_points`."""
-    points = mapping(ours.get("operating_points"))
-    shown = [m for m in METRICS if m.keys[0] in _AT_THRESHOLD and measured(ours, m)]
-    if not points or not shown:
-        return None
-    bodies = {f"{percent(false_positive_rate(log))} false positives": ours}
-    bodies |= {_THRESHOLDS.get(name, words(name)): mapping(body) for name, body in points.items()}
-    digits = [places([measured(body, m) for body in bodies.values()], ratio=m.ratio) for m in shown]
-    rows = tuple(
-        Row(head=name, cells=tuple(cell(measured(body, m), n) for m, n in zip(shown, digits, strict=True)))
-        for name, body in bodies.items()
-    )
-    return Grid(
-        caption="Federated split at other thresholds",
-        first="Threshold set to",
-        columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
-        rows=rows,
-        note="Each threshold comes from validation units; what it reaches on test stands in its row.",
-        wide=True,
     )
 
 

@@ -342,10 +342,10 @@ def seconds_by_stage(log: Log) -> Section:
 
 
 def _stage_name(name: str) -> str:
-    """Trainings that differ only in the family left out count as one stage."""
+    """Trainings that differ only in the family (or in the site) left out count as one stage."""
     system, without, _ = name.partition(" without ")
     shown = system_name(system_key(system))
-    return f"{shown}, one family left out" if without else shown
+    return f"{shown}, one {'site' if without.startswith('site ') else 'family'} out" if without else shown
 
 
 def plan(log: Log) -> Section:

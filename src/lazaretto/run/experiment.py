@@ -20,11 +20,14 @@ from lazaretto import __version__, runlog
 from lazaretto.data.streams import select
 from lazaretto.errors import Interrupted
 from lazaretto.evaluate.compare import judge
-from lazaretto.evaluate.operating import EVERYONE, operating_to_json, probability
+from lazaretto.evaluate.left_out import LeaveOut
+from lazaretto.evaluate.operating import operating_to_json
 from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, OURS, Protocol, SeedScores
-from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
+from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
+from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.cost import cost_table, pooled_bytes
 from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
@@ -39,6 +42,7 @@ from lazaretto.run.systems import (
     make_bench,
     windowed,
 )
+from lazaretto.run.timeline import timeline
 from lazaretto.types import TEST
 
 __all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
@@ -46,7 +50,7 @@ __all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record",
 METRICS_SCHEMA = "lazaretto/1"
 _CENTRAL = ("pooled", *DEEP)
 
-LeftOut = dict[str, dict[int, list[SeedScores]]]
+_LeftOut = dict[str, dict[int, list[SeedScores]]]
 
 
 def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) -> None:
@@ -84,7 +88,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
-    systems, left, vector, messages = _train(bench)
+    systems, left, away, vector, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
     protocol = replace(protocol_of(plan, prepared[0]), same_units=_same_units(prepared))
@@ -93,19 +97,23 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         protocol,
         withheld=[_withheld(one) for one in prepared],
         leave_out=left,
+        leave_out_sites=away,
+        site_names=prepared[0].site_names,
     )
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
     _save_model(plan, prepared[0], systems[OURS][0], protocol, vector, journal.folder)
-    timeline = _timeline(prepared[0], systems, protocol)
-    if timeline is not None:
-        journal.record("timeline", timeline)
-    write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began)
+    case = timeline(prepared[0], systems, protocol)
+    if case is not None:
+        journal.record("timeline", case)
+    write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began, pooled_bytes(prepared[0]))
     close_journal(journal)
 
 
-def _train(bench: Bench) -> tuple[dict[str, list[SeedScores]], LeftOut, Any, list[list[dict[str, Any]]]]:
-    """Every system on every seed, and leave-one-family-out on the first few."""
+def _train(
+    bench: Bench,
+) -> tuple[dict[str, list[SeedScores]], LeaveOut, LeaveOut, Any, list[list[dict[str, Any]]]]:
+    """Every system on every seed; on the first few also without each family, and without single sites."""
     plan = bench.plan
     seeds = range(len(bench.prepared))
     asked = plan.evaluate.baselines
@@ -115,25 +123,35 @@ def _train(bench: Bench) -> tuple[dict[str, list[SeedScores]], LeftOut, Any, lis
         for family in families
         for place in seeds[: plan.evaluate.leave_one_out_seeds]
     ]
+    judged = bench.prepared[: plan.evaluate.leave_one_out_seeds]
+    site_jobs = [
+        Job(place=place, without_site=site)
+        for site in sites_to_leave_out(plan, judged)
+        for place in range(len(judged))
+    ]
     ours = [federated(bench, OURS, Job(place=place)) for place in seeds]
     systems: dict[str, list[SeedScores]] = {OURS: [scores for scores, _, _ in ours]}
-    left: LeftOut = {}
+    left: _LeftOut = {}
+    away: _LeftOut = {}
 
     def leave(name: str, job: Job, scores: SeedScores) -> None:
-        left.setdefault(name, {}).setdefault(int(job.without or 0), []).append(scores)
+        if job.without_site is not None:
+            away.setdefault(name, {}).setdefault(job.without_site, []).append(scores)
+        else:
+            left.setdefault(name, {}).setdefault(int(job.without or 0), []).append(scores)
 
-    for job in out_jobs:
+    for job in [*out_jobs, *site_jobs]:
         leave(OURS, job, federated(bench, OURS, job)[0])
     if "local" in asked:
         systems["local"] = [local_only(bench, Job(place=place)) for place in seeds]
     if "unsplit" in asked:
         systems["unsplit"] = [federated(bench, "unsplit", Job(place=place))[0] for place in seeds]
-    jobs = [*(Job(place=place) for place in seeds), *out_jobs]
+    jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
     for name in _CENTRAL:
         if name in asked:
             scored = centralised(bench, name, jobs)
             systems[name] = scored[: len(seeds)]
-            for job, scores in zip(out_jobs, scored[len(seeds) :], strict=True):
+            for job, scores in zip(jobs[len(seeds) :], scored[len(seeds) :], strict=True):
                 leave(name, job, scores)
     rated = bench.prepared[0].rate_column is not None
     names = [name for name in WINDOWED if name in asked and (rated or name != "rate_threshold")]
@@ -145,7 +163,7 @@ def _train(bench: Bench) -> tuple[dict[str, list[SeedScores]], LeftOut, Any, lis
             bench, job, [name for name in names if name != "rate_threshold"]
         ).items():
             leave(name, job, scores)
-    return systems, left, ours[0][1], [rows for _, _, rows in ours]
+    return systems, left, away, ours[0][1], [rows for _, _, rows in ours]
 
 
 def _left_out_families(bench: Bench) -> list[int]:
@@ -191,6 +209,10 @@ def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
         false_positive_rate=plan.evaluate.false_positive_rate,
         replicates=plan.evaluate.bootstrap,
         seed=plan.run.seeds[0],
+        alarm_k=plan.evaluate.alarm_k,
+        alarm_m=plan.evaluate.alarm_m,
+        calibration=plan.evaluate.calibration,
+        intensity_edges=prepared.schema.intensity_edges,
         floors=CONSORTIUM_FLOORS if plan.data.source == "consortium" else {},
     )
 
@@ -272,59 +294,6 @@ def _save_model(
     save_arrays(folder / "model.safetensors", arrays, meta)
 
 
-def _timeline(
-    prepared: Prepared, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol
-) -> dict[str, Any] | None:
-    """One worked case: of the first seed's detected campaigns, the one of median latency."""
-    part = select(prepared.data, prepared.data.split == TEST)
-    scores = systems[OURS][0]
-    if scores.validation is None:
-        return None
-    operating = operating_points(scores.validation, protocol)
-    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
-    cases = []
-    for row in map(int, np.flatnonzero(((part.y > 0) & part.valid).any(axis=1))):
-        attacked = np.flatnonzero((part.y[row] > 0) & part.valid[row])
-        alarms = attacked[scores.test.score[row, attacked] > threshold]
-        if alarms.size:
-            cases.append((int(alarms[0] - attacked[0]), row, attacked))
-    if not cases:
-        return None
-    _, row, attacked = sorted(cases, key=lambda case: case[:2])[len(cases) // 2]
-    steps = np.flatnonzero(part.valid[row])
-
-    def chances(system: str) -> list[float]:
-        theirs = systems[system][0]
-        assert theirs.validation is not None  # noqa: S101
-        platt = operating_points(theirs.validation, protocol).platt[EVERYONE]
-        return [float(p) for p in probability(platt, theirs.test.score[row, steps])]
-
-    site = int(part.site[row])
-    others = [name for name in ("gradient_boosting",) if name in systems]
-    return {
-        "unit": f"unit {int(part.unit[row])}",
-        "site": prepared.site_names[site],
-        "family": prepared.schema.classes[int(part.y[row, attacked[0]])],
-        "onset_step": int(attacked[0]),
-        "end_step": int(attacked[-1]),
-        "step_seconds": float(prepared.schema.step_seconds),
-        "steps": [int(step) for step in steps],
-        "truth": [int(part.y[row, step] > 0) for step in steps],
-        "score": chances(OURS),
-        "threshold": _alarm_chance(scores, protocol),
-        "others": {name: chances(name) for name in others},
-        "other_thresholds": {name: _alarm_chance(systems[name][0], protocol) for name in others},
-    }
-
-
-def _alarm_chance(scores: SeedScores, protocol: Protocol) -> float:
-    """The system's alarm threshold as a probability."""
-    assert scores.validation is not None  # noqa: S101
-    operating = operating_points(scores.validation, protocol)
-    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
-    return float(probability(operating.platt[EVERYONE], np.array([threshold]))[0])
-
-
 def write_metrics(
     plan: Plan,
     journal: Journal,
@@ -332,12 +301,15 @@ def write_metrics(
     sheet: Mapping[str, Any],
     messages: Sequence[list[dict[str, Any]]],
     began: float,
+    pooling: int | None = None,
 ) -> None:
     """Close the books: records for readers, and metrics.json."""
     for curve in verdict.pop("curves"):
         journal.record("curves", curve)
     for latency in verdict.pop("latency"):
         journal.record("latency", latency)
+    for curve in verdict.pop("reliability"):
+        journal.record("reliability", curve)
     rounds = [record.body for record in runlog.read(journal.log, "round") if record.body["system"] == OURS]
     stages = [record.body for record in runlog.read(journal.log, "stage")]
     per_round = [float(body["seconds"]) for body in rounds if body["round"] > 1]
@@ -345,6 +317,7 @@ def write_metrics(
     outside = [row for rows in messages[:1] for row in rows if row["link"] == "site-coordinator"]
     inside = [row for rows in messages[:1] for row in rows if row["link"] == "device-site"]
     total = sum(float(body["seconds"]) for body in stages)
+    sent = [record.body for record in runlog.read(journal.log, "messages")]
     counts = sheet["counts"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     metrics = {
@@ -365,6 +338,7 @@ def write_metrics(
             "compile_seconds": max(compile_seconds) if compile_seconds else None,
             "total_seconds": total,
         },
+        "cost": cost_table([OURS, *verdict["baselines"]], stages, sent, pooling, len(sheet["sites"])),
         "memory": {"peak_bytes": int(peak)},
         "data": {
             "rows": int(counts.get("rows_read", counts["windows"])),

@@ -32,6 +32,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "timeline": (),
     "curves": ("system",),
     "latency": ("system",),
+    "reliability": ("system",),
     "metrics": (),
     "finished": (),
 }
@@ -126,7 +127,8 @@ def close_journal(journal: Journal) -> None:
 def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int | None = None) -> Stage:
     """A part of the run that is made once: from disk if an earlier try finished it, else by `make`.
 
-    `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata.
+    `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata, of
+    which "compile_seconds" and "cost" go into the log.
     """
     file = "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
     kept = journal.parts / f"{file}.safetensors"
@@ -139,6 +141,12 @@ def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int 
     seconds = time.perf_counter() - began
     journal.record(
         "stage",
-        {"name": name, "seed": seed, "seconds": seconds, "compile_seconds": meta.get("compile_seconds")},
+        {
+            "name": name,
+            "seed": seed,
+            "seconds": seconds,
+            "compile_seconds": meta.get("compile_seconds"),
+            "cost": meta.get("cost"),
+        },
     )
     return arrays, meta

@@ -93,8 +93,17 @@ def evaluate_run(
         false_positive_rate=trained.evaluate.false_positive_rate,
         replicates=trained.evaluate.bootstrap,
         seed=meta.seed,
+        alarm_k=trained.evaluate.alarm_k,
+        alarm_m=trained.evaluate.alarm_m,
+        intensity_edges=table.schema.intensity_edges,
     )
-    scored = Scored(score=score, y=data.y, valid=data.valid, site=np.zeros(len(data.unit), np.int64))
+    scored = Scored(
+        score=score,
+        y=data.y,
+        valid=data.valid,
+        site=np.zeros(len(data.unit), np.int64),
+        intensity=data.intensity,
+    )
     show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
     operating = operating_from_json(meta.operating.model_dump())
@@ -202,17 +211,7 @@ def _matched(data: Streams, wanted: list[str], source: str) -> Streams:
             way_out="judge it on a source with the same features, or train on this one",
         )
     order = [data.features.index(name) for name in wanted]
-    return Streams(
-        x=data.x[:, :, order],
-        y=data.y,
-        valid=data.valid,
-        unit=data.unit,
-        site=data.site,
-        split=data.split,
-        start_time=data.start_time,
-        features=tuple(wanted),
-        window=data.window,
-    )
+    return replace(data, x=data.x[:, :, order], features=tuple(wanted))
 
 
 def _check_steps(data: Streams) -> None:
@@ -274,6 +273,7 @@ def _sheet(
         "classes": list(classes),
         "features": list(data.features),
         "rate_feature": table.schema.rate_feature,
+        "intensity": table.schema.intensity,
         "counts": {"units": units, "windows": len(table.y), "duplicates_removed": 0}
         | {key: int(value) for key, value in table.counts.items()},
         "leaks_dropped": leaks,

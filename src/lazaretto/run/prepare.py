@@ -19,9 +19,9 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.post import Post
-from lazaretto.types import TEST, TRAIN, VALIDATION, Schema, Source, Table
+from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Schema, Source, Table
 
-__all__ = ["Prepared", "load_table", "members", "prepare"]
+__all__ = ["Prepared", "load_table", "members", "prepare", "rescaled"]
 
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
@@ -32,6 +32,7 @@ class Prepared:
 
     data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
+    raw: features before scaling, as `data.x`; kept only where the plan leaves sites out, else None.
     """
 
     seed: int
@@ -43,6 +44,7 @@ class Prepared:
     scaling: Scaling
     rate_column: int | None
     sheet: dict[str, Any]
+    raw: Float | None = None
 
     @property
     def kinds(self) -> int:
@@ -82,8 +84,7 @@ def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
     data = replace(data, site=parts.site)
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
-    scaling = _agree_scaling(data, parts, post)
-    scaled = np.where(data.valid[..., None], apply_scaling(scaling, data.x), 0).astype(np.float32)
+    scaling, scaled = rescaled(data, parts, post)
     features = table.schema.features[plan.data.modality]
     rate = table.schema.rate_feature
     return Prepared(
@@ -96,7 +97,15 @@ def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
         scaling=scaling,
         rate_column=features.index(rate) if rate in features else None,
         sheet=_sheet(plan, source, table, data, parts, removed, leaks),
+        raw=data.x if plan.evaluate.leave_one_site_out else None,
     )
+
+
+def rescaled(data: Streams, parts: Partition, post: Post) -> tuple[Scaling, Float]:
+    """Scaling that the sites of `parts` agree on over `post`, from training units, and x scaled by it."""
+    scaling = _agree_scaling(data, parts, post)
+    scaled = np.where(data.valid[..., None], apply_scaling(scaling, data.x), 0).astype(np.float32)
+    return scaling, scaled
 
 
 def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[Any, Any]]:
@@ -189,6 +198,7 @@ def _sheet(
         "classes": list(classes),
         "features": list(table.schema.features[plan.data.modality]),
         "rate_feature": table.schema.rate_feature,
+        "intensity": table.schema.intensity,
         "counts": {key: int(value) for key, value in counts.items()},
         "leaks_dropped": dict(source.leaks),
         "splits": splits,

@@ -83,6 +83,7 @@ class OperatingMeta(_Meta):
 
     thresholds: Annotated[dict[str, _Thresholds], AfterValidator(_main)]
     platt: _Platts
+    calibration: Literal["platt", "temperature", "none"] = "platt"
 
 
 class PersonalMeta(_Meta):

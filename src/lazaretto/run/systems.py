@@ -18,6 +18,8 @@ from lazaretto.evaluate.scored import OURS, Scored, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.local import LocalTraining
 from lazaretto.plan import Plan
+from lazaretto.run.away import without_site
+from lazaretto.run.cost import cost_of_training
 from lazaretto.run.federation import train_federation
 from lazaretto.run.journal import Journal, Stage, stage
 from lazaretto.run.post import Post
@@ -32,10 +34,20 @@ from lazaretto.run.simulate import (
 )
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import Schedule, train_alone
-from lazaretto.run.watch import Watch, exchange_counter, show_rounds
+from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
 from lazaretto.types import TEST, VALIDATION, Float, Int, Model
 
-__all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only", "make_bench", "windowed"]
+__all__ = [
+    "WINDOWED",
+    "Bench",
+    "Job",
+    "centralised",
+    "federated",
+    "local_only",
+    "make_bench",
+    "prepared_for",
+    "windowed",
+]
 
 _FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
 WINDOWED = (*_FITS, "rate_threshold")
@@ -44,10 +56,18 @@ _EXACT = Cut(bits=32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One training: which seed (position in `Bench.prepared`), and the family left out, if any."""
+    """One training: which seed (position in `Bench.prepared`), and what is left out: a family, a site, or
+    nothing.
+    """
 
     place: int
     without: int | None = None
+    without_site: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return self.without is None and self.without_site is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +138,17 @@ def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
     )
 
 
-def _label(system: str, prepared: Prepared, job: Job) -> str:
-    return system if job.without is None else f"{system} without {prepared.schema.classes[job.without]}"
+def prepared_for(bench: Bench, job: Job) -> Prepared:
+    """The data of a job: of a whole seed, or without what one site holds, which is then the one judged."""
+    whole = bench.prepared[job.place]
+    return whole if job.without_site is None else without_site(whole, job.without_site, Post())
+
+
+def _label(system: str, bench: Bench, job: Job) -> str:
+    whole = bench.prepared[job.place]
+    if job.without_site is not None:
+        return f"{system} without site {whole.site_names[job.without_site]}"
+    return system if job.without is None else f"{system} without {whole.schema.classes[job.without]}"
 
 
 def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
@@ -130,6 +159,7 @@ def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False)
         valid=part.valid,
         site=part.site,
         threshold_group=part.site if by_site else None,
+        intensity=part.intensity,
     )
 
 
@@ -153,13 +183,13 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
     Returns scores, the final vector [d] and the rows of messages. Where an algorithm leaves something at the
     sites, each site has its own vector, [S, d], and judges with its own threshold.
     """
-    plan, prepared, post = bench.plan, bench.prepared[job.place], Post()
+    plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
     split = system == OURS and plan.cut.enabled
     devices = plan.sites.devices if split else 1
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
     batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
-    label = _label(system, prepared, job)
-    if job.without is None and system == OURS:
+    label = _label(system, bench, job)
+    if job.whole and system == OURS:
         post = bench.posts[job.place]  # which already carried the scaling
 
     def make(unfinished: Path) -> Stage:
@@ -175,9 +205,7 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
             units=-(-bench.units // devices),
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
-        watch = Watch(
-            bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.without is None
-        )
+        watch = Watch(bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.whole)
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int) -> None:
@@ -202,10 +230,12 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
         if vector.ndim == 1:  # else each site sets its own
             _agree_threshold(plan, prepared, validation, post)
         arrays = {"validation": validation, "test": test, "vector": vector}
-        return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds}
+        spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
+        cost = {"flops": sum(one["flops"] for one in spent), "parameters": program.parameters}
+        return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
-    if job.without is None:
+    if job.whole:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
     by_site = arrays["vector"].ndim == 2
     return _seed_scores(prepared, arrays, by_site=by_site), arrays["vector"], meta["messages"]
@@ -229,7 +259,7 @@ def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -
 
 def local_only(bench: Bench, job: Job) -> SeedScores:
     """Every site trains the same split model alone; each judges its own units with its own threshold."""
-    plan, prepared = bench.plan, bench.prepared[job.place]
+    plan, prepared = bench.plan, prepared_for(bench, job)
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
     devices = plan.sites.devices if plan.cut.enabled else 1
     sites = len(prepared.site_names)
@@ -248,7 +278,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             units=-(-bench.units // devices),
         )
         first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
-        done = show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds)
+        done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
         vectors = train_alone(
             program,
             data,
@@ -261,9 +291,11 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
         for name, split in (("validation", VALIDATION), ("test", TEST)):
             part = select(prepared.data, prepared.data.split == split)
             arrays[name] = score_by_site(program, vectors[:sites], part)
-        return arrays, {}
+        spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
+        cost = {"flops": sum(one["flops"] for one in spent)}
+        return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
-    arrays, _ = stage(bench.journal, _label("local", prepared, job), make, prepared.seed)
+    arrays, _ = stage(bench.journal, _label("local", bench, job), make, prepared.seed)
     return _seed_scores(prepared, arrays, by_site=True)
 
 
@@ -282,7 +314,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         packs = []
         width = max(sum(len(rows) for rows in members(one)) for one in bench.prepared)
         for job in jobs:
-            prepared = bench.prepared[job.place]
+            prepared = prepared_for(bench, job)
             rows = np.concatenate(members(prepared, job.without))
             pack, _ = pack_sites(
                 prepared.data, [rows], 1, plan.train.class_balance, prepared.kinds, 1, units=width
@@ -294,7 +326,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
         schedule = _schedule(plan, pooled=True)
-        done = show_rounds(bench.journal, system, None, schedule.rounds)
+        done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
         vectors = train_alone(
             program,
             data,
@@ -305,20 +337,24 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         )
         arrays = {}
         for place, job in enumerate(jobs):
-            prepared = bench.prepared[job.place]
+            prepared = prepared_for(bench, job)
             for split_name, split in (("validation", VALIDATION), ("test", TEST)):
                 arrays[f"{place}.{split_name}"] = score_streams(
                     program, vectors[place], _split_x(prepared, split)
                 )
-        return arrays, {}
+        spent = cost_of_training(model, _EXACT, training, bench.shape[1], data, schedule.rounds)
+        whole = [one["flops"] for one, job in zip(spent, jobs, strict=False) if job.whole]
+        cost = {"trainings": len(jobs), "parameters": program.parameters}
+        cost |= {"flops": float(np.mean(whole))} if whole else {}
+        return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
     arrays, _ = stage(bench.journal, system, make)
-    return [_seed_scores(bench.prepared[job.place], arrays, f"{place}.") for place, job in enumerate(jobs)]
+    return [_seed_scores(prepared_for(bench, job), arrays, f"{place}.") for place, job in enumerate(jobs)]
 
 
 def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScores]:
     """Baselines of scikit-learn on flattened windows of the pooled data."""
-    prepared = bench.prepared[job.place]
+    prepared = prepared_for(bench, job)
     found = {}
     for name in names:
 
@@ -336,6 +372,6 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
             limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
             return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits)), {}
 
-        arrays, _ = stage(bench.journal, _label(name, prepared, job), make, prepared.seed)
+        arrays, _ = stage(bench.journal, _label(name, bench, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)
     return found

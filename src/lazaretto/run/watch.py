@@ -19,7 +19,7 @@ from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, score_by_site
 from lazaretto.types import VALIDATION, Array, Float, Int, Model
 
-__all__ = ["Watch", "exchange_counter", "show_rounds"]
+__all__ = ["Timed", "Watch", "exchange_counter", "show_rounds"]
 
 
 def exchange_counter(
@@ -50,6 +50,27 @@ def exchange_counter(
                 )
 
     return count
+
+
+class Timed:
+    """Passes each finished round on, and notes how long it took."""
+
+    def __init__(self, done: Callable[[int, Float, Float], None]) -> None:
+        self._done = done
+        self._began, self._seconds = time.perf_counter(), list[float]()
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """How much longer the first round took than the median of the others; None where there is one."""
+        if len(self._seconds) < 2:
+            return None
+        return max(0.0, self._seconds[0] - float(np.median(self._seconds[1:])))
+
+    def __call__(self, round_number: int, losses: Float, vectors: Float) -> None:
+        """Note the round and pass it on."""
+        self._seconds.append(time.perf_counter() - self._began)
+        self._done(round_number, losses, vectors)
+        self._began = time.perf_counter()
 
 
 class Watch:

@@ -1,0 +1,227 @@
+"""Sections on what an operator chooses: where the threshold stands, and how far a score can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
+from lazaretto.report.drawing import Look, looks
+from lazaretto.report.figures import Curve, Dots, dot_rows
+from lazaretto.report.figures_protocol import diagonal
+from lazaretto.report.formats import (
+    Triple,
+    count,
+    fixed,
+    interval_text,
+    items,
+    mapping,
+    number,
+    percent,
+    places,
+    words,
+)
+from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.reading import (
+    METRICS,
+    OURS,
+    Log,
+    false_positive_rate,
+    measured,
+    system_key,
+    system_name,
+    systems,
+)
+from lazaretto.report.svg import COLOURS
+
+__all__ = ["calibration", "operating_points"]
+
+_AT_THRESHOLD = (
+    "accuracy",
+    "f1",
+    "recall",
+    "false_positive_rate",
+    "false_alarms_per_device_day",
+    "latency_steps",
+)
+_POINTS = {
+    "false_positive_rate_0.001": "0.1\u202f% of normal steps",
+    "one_alarm_per_device_day": "one false alarm per device-day",
+}
+_METHODS = {
+    "platt": "Platt scaling (slope and intercept)",
+    "temperature": "temperature scaling",
+    "none": "none: scores are read as log-odds",
+}
+
+
+def operating_points(log: Log) -> Section:
+    """Every system at every threshold."""
+    title, found = "Operating points", systems(log)
+    names = list(mapping(found.get(OURS, {}).get("operating_points")))
+    if not names:
+        why = nothing(log, "No threshold but the main one was judged in this run.")
+        return lacking("points", title, "Thresholds", why)
+    main = f"{percent(false_positive_rate(log))} of normal steps"
+    points = {main: found}
+    for name in names:
+        bodies = {s: mapping(mapping(body.get("operating_points")).get(name)) for s, body in found.items()}
+        points[_POINTS.get(name, words(name))] = bodies
+    blocks: tuple[Block, ...] = (_recall_figure(points), _points_table(log, points))
+    return Section(name="points", title=title, nav="Thresholds", blocks=blocks)
+
+
+def _recall_figure(points: dict[str, dict[str, dict[str, Any]]]) -> Picture:
+    first = next(iter(points.values()))
+    shown = [OURS, *[s for s in ("pooled", "gradient_boosting", "local", "gru") if s in first][:2]]
+    look = looks(shown, OURS)
+    values = {s: tuple(measured(bodies.get(s, {}), "recall") for bodies in points.values()) for s in shown}
+    dots = [Dots(name=system_name(s), look=look[s], values=values[s]) for s in shown]
+    parts = [
+        f"{interval_text(value, 2)} at {name}"
+        for name, value in zip(points, values[OURS], strict=True)
+        if value
+    ]
+    finding = f"Ours finds {'; '.join(parts)}."
+    caption = (
+        "Share of attacked steps that are found, by what the threshold lets through. The numbers are ours; "
+        "bars are 95\u202f% intervals."
+    )
+    return picture(
+        "points",
+        ("Attacked steps found, at each threshold", caption, finding),
+        lambda wide: dot_rows(list(points), dots, "recall", wide),
+    )
+
+
+def _points_table(log: Log, points: dict[str, dict[str, dict[str, Any]]]) -> Grid:
+    every = [body for bodies in points.values() for body in bodies.values()]
+    by_key = {metric.keys[0]: metric for metric in METRICS}
+    shown = [by_key[key] for key in _AT_THRESHOLD if any(measured(body, by_key[key]) for body in every)]
+    digits = [places([measured(body, m) for body in every], ratio=m.ratio) for m in shown]
+    rows = []
+    for point, bodies in points.items():
+        judged = [(s, body) for s, body in bodies.items() if any(measured(body, m) for m in shown)]
+        for place, (system, body) in enumerate(judged):
+            cells = tuple(cell(measured(body, m), n) for m, n in zip(shown, digits, strict=True))
+            rows.append(
+                Row(
+                    head=system_name(system),
+                    cells=cells,
+                    group=f"Threshold for {point}" if place == 0 else "",
+                    ours=system == OURS,
+                )
+            )
+    asked = mapping(mapping(log.last("run").get("plan")).get("evaluate"))
+    k, m = number(asked.get("alarm_k")), number(asked.get("alarm_m"))
+    smoothing = f" once {count(k)} of the last {count(m)} steps are above the threshold" if k and m else ""
+    return Grid(
+        caption="Every system at every threshold",
+        first="System",
+        columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
+        rows=tuple(rows),
+        note="Each threshold comes from normal steps of validation units; what it lets through on test "
+        f"stands under False positives. An alarm is raised{smoothing}; false alarms per device-day count "
+        "those raised on normal steps.",
+        wide=True,
+    )
+
+
+def calibration(log: Log) -> Section:
+    """How often what is called likely is an attack."""
+    title, found = "Calibration", systems(log)
+    bodies = {system_key(body.get("system", OURS)): body for body in log.all("reliability")}
+    panels = _reliability_curves(bodies)
+    blocks: list[Block] = []
+    if panels:
+        blocks.append(_reliability_figure(panels, bodies, found))
+    else:
+        blocks.append(nothing(log, "No reliability curve was recorded."))
+    if table := _errors(found, bodies):
+        blocks.append(table)
+    return Section(name="calibration", title=title, nav="Calibration", blocks=tuple(blocks))
+
+
+def _reliability_curves(bodies: dict[str, dict[str, Any]]) -> list[tuple[str, list[Curve]]]:
+    """Panels: ours after and before calibration; others, calibrated."""
+    shown = [s for s in (OURS, "pooled", "gradient_boosting", "gru") if s in bodies]
+    look, own = looks(shown, OURS), bodies.get(OURS, {})
+    lines = {system: _line(mapping(bodies[system].get("after"))) for system in shown}
+    curves = {
+        system: Curve(name=system_name(system), look=look[system], x=line[0], y=line[1])
+        for system, line in lines.items()
+        if line
+    }
+    mine, before = [curves.pop(OURS)] if OURS in curves else [], _line(mapping(own.get("before")))
+    if mine and before and own.get("method") != "none":
+        grey = Look(COLOURS["other"], (0, (8, 2)), 1.1, "v")
+        mine.append(Curve(name="before calibration", look=grey, x=before[0], y=before[1]))
+    panels = [("Share attacked, ours", mine), ("Share attacked, others", list(curves.values()))]
+    return [panel for panel in panels if panel[1]]
+
+
+def _line(body: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    pairs = [
+        (a, b)
+        for a, b in zip(
+            map(number, items(body.get("predicted"))), map(number, items(body.get("observed"))), strict=False
+        )
+        if a is not None and b is not None
+    ]
+    return None if len(pairs) < 2 else (tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+
+def _reliability_figure(
+    panels: list[tuple[str, list[Curve]]], bodies: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]
+) -> Picture:
+    method = _METHODS.get(str(mapping(bodies.get(OURS)).get("method")), "")
+    error = measured(found.get(OURS, {}), "calibration_error")
+    before = measured(found.get(OURS, {}), "calibration_error_before")
+    if mapping(bodies.get(OURS)).get("method") == "none":
+        before = None
+    finding = (
+        f"Ours is off by {interval_text(error)} on average"
+        + (f", before calibration by {interval_text(before)}." if before else ".")
+        if error
+        else "The calibration error was not measured."
+    )
+    caption = (
+        "Steps of test units, in bins of equal number by their probability; on the dotted line probabilities "
+        "are what they say." + (f" Calibrated on validation units by {method}." if method else "")
+    )
+    return picture(
+        "reliability",
+        ("What probabilities are worth", caption, finding),
+        lambda wide: diagonal(panels, "probability that the system gives", wide),
+    )
+
+
+def _errors(found: dict[str, dict[str, Any]], bodies: dict[str, dict[str, Any]]) -> Grid | None:
+    keys = ("calibration_error_before", "calibration_error")
+    table = {name: [measured(body, key) for key in keys] for name, body in found.items()}
+    table = {name: row for name, row in table.items() if any(row)}
+    if not table:
+        return None
+    digits = places([value for row in table.values() for value in row], ratio=True)
+    rows = []
+    for name, row in table.items():
+        method = _METHODS.get(str(mapping(bodies.get(name)).get("method")), "")
+        verdict = _compared(*row)
+        cells = (*(cell(value, digits) for value in row), Cell(text=verdict))
+        rows.append(Row(head=system_name(name), note=method, cells=cells, ours=name == OURS))
+    return Grid(
+        caption="Calibration error before and after",
+        first="System",
+        columns=(
+            Column(title="Before", hint="scores as log-odds"),
+            Column(title="After"),
+            Column(title="After minus before"),
+        ),
+        rows=tuple(rows),
+        note="Mean gap between probability and share attacked, over 15 bins of equal number (Naeini et al. "
+        "2015). Scores that are distances, as the autoencoder's and the rate threshold's, are no log-odds: "
+        "before calibration they mean nothing.",
+    )
+
+
+def _compared(before: Triple | None, after: Triple | None) -> str:
+    return "" if before is None or after is None else fixed(after.value - before.value, 3, sign=True)

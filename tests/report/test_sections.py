@@ -1,0 +1,140 @@
+"""What the sections of the protocol say: thresholds, strength, sites left out, calibration, cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lazaretto.report.blocks import STAYS, Grid, Picture, Section, Text
+from lazaretto.report.reading import Log, read_log
+from lazaretto.report.sections_cost import cost
+from lazaretto.report.sections_left_out import by_intensity, sites_left_out
+from lazaretto.report.sections_operating import calibration, operating_points
+from lazaretto.types import Record
+
+Entries = list[tuple[str, dict[str, Any]]]
+Read = Callable[[], Log]
+SPACE = "\u202f"
+
+
+@pytest.fixture
+def metrics(entries: Entries) -> dict[str, Any]:
+    return next(body for kind, body in entries if kind == "metrics")
+
+
+@pytest.fixture
+def read(entries: Entries, chain: Callable[[Entries], list[Record]]) -> Read:
+    return lambda: read_log(chain(entries))
+
+
+def grids(section: Section) -> list[Grid]:
+    return [block for block in section.blocks if isinstance(block, Grid)]
+
+
+def said(section: Section) -> str:
+    texts = [block.text for block in section.blocks if isinstance(block, Text)]
+    texts += [f"{block.finding} {block.caption}" for block in section.blocks if isinstance(block, Picture)]
+    return " ".join([*texts, *(grid.note for grid in grids(section))])
+
+
+def test_every_system_stands_at_every_threshold(read: Read, metrics: dict[str, Any]) -> None:
+    section = operating_points(read())
+    (grid,) = grids(section)
+    systems = 1 + len(metrics["baselines"])
+    assert [row.group for row in grid.rows if row.group] == [
+        f"Threshold for 1{SPACE}% of normal steps",
+        f"Threshold for 0.1{SPACE}% of normal steps",
+        "Threshold for one false alarm per device-day",
+    ]
+    assert len(grid.rows) == 3 * systems
+    assert sum(row.ours for row in grid.rows) == 3
+    assert {column.title for column in grid.columns} >= {"Accuracy", "F1", "Recall", "False positives"}
+    assert "once 3 of the last 5 steps" in grid.note
+
+
+def test_strengths_come_in_their_order_and_in_words(read: Read, entries: Entries) -> None:
+    section = by_intensity(read())
+    shares = ["under 2", f"2{SPACE}% to 5", f"5{SPACE}% to 25", f"25{SPACE}% and more"]
+    for grid, names in zip(
+        grids(section),
+        ([row.head for row in grids(section)[0].rows], [c.title for c in grids(section)[1].columns]),
+        strict=True,
+    ):
+        assert [name.removesuffix(f"{SPACE}%") for name in names[:4]] == shares, grid.caption
+    assert "share of packets" in said(section)
+    next(body for kind, body in entries if kind == "data")["intensity"] = "factor"
+    assert [row.head for row in grids(by_intensity(read()))[0].rows][1] == "0.02 to 0.05"
+
+
+def test_sources_without_strength_say_so(read: Read, metrics: dict[str, Any]) -> None:
+    del metrics["test"]["traffic"]["recall_by_intensity"]
+    assert "does not say how strong" in said(by_intensity(read()))
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"),
+    [
+        ({"value": 0.02, "low": 0.01, "high": 0.03}, "0.020 more"),
+        ({"value": -0.02, "low": -0.03, "high": -0.01}, "0.020 less"),
+        ({"value": 0.02, "low": -0.01, "high": 0.03}, "No gain of taking part can be shown"),
+    ],
+)
+def test_a_gain_of_taking_part_is_claimed_only_with_its_interval(
+    read: Read, metrics: dict[str, Any], gain: dict[str, float], says: str
+) -> None:
+    metrics["test"]["traffic"]["leave_one_site_out_mean"]["taking_part"]["auroc"] = gain
+    assert says in said(sites_left_out(read()))
+
+
+def test_what_rests_on_one_or_two_sites_stays_there(read: Read, metrics: dict[str, Any]) -> None:
+    assert grids(sites_left_out(read()))[0].mark != STAYS
+    sites = metrics["test"]["traffic"]["leave_one_site_out"]
+    metrics["test"]["traffic"]["leave_one_site_out"] = dict(list(sites.items())[:2])
+    section = sites_left_out(read())
+    assert all(block.mark == STAYS for block in section.blocks if isinstance(block, Grid | Picture))
+    del metrics["test"]["traffic"]["leave_one_site_out"]
+    assert "lazaretto run --full" in said(sites_left_out(read()))
+
+
+def test_the_method_of_calibration_is_named_with_both_errors(
+    read: Read, entries: Entries, metrics: dict[str, Any]
+) -> None:
+    metrics["test"]["traffic"] |= {"calibration_error": 0.0206, "calibration_error_before": 0.103}
+    section = calibration(read())
+    assert "by Platt scaling" in said(section)
+    assert "off by 0.021 on average, before calibration by 0.103" in said(section)
+    row = next(row for row in grids(section)[0].rows if row.ours)
+    assert [cell.text for cell in row.cells] == ["0.103", "0.021", "\u22120.082"]
+    picture = next(block for block in section.blocks if isinstance(block, Picture))
+    assert "before calibration" in picture.wide
+    for kind, body in entries:
+        if kind == "reliability":
+            body["method"] = "none"
+    picture = next(block for block in calibration(read()).blocks if isinstance(block, Picture))
+    assert "before calibration" not in picture.wide
+
+
+def test_cost_is_compared_with_pooled_training(read: Read) -> None:
+    section = cost(read())
+    (grid,) = grids(section)
+    assert [row.head for row in grid.rows] == ["federated split", "pooled", "local only", "gradient boosting"]
+    ours = grid.rows[0]
+    assert [re.sub(SPACE, " ", cell.text) for cell in ours.cells] == [
+        "61.2 s",
+        "2.71 TFLOP",
+        "61.4 MB",
+        "20.5 MB",
+        "207 MB",
+    ]
+    assert [cell.under for cell in ours.cells] == [
+        "2.86 times pooled",
+        "1.12 times pooled",
+        "13 times pooled",
+        "16 times pooled",
+        "",
+    ]
+    assert grid.rows[3].cells[1].text == "n/a"
+    assert "1.12 times the operations" in said(section)
