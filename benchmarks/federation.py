@@ -127,7 +127,7 @@ def _train(plan: Plan, prepared: Sequence[Prepared], files: Sequence[Path]) -> N
             if file.exists():
                 continue
             begun = time.perf_counter()
-            scores, _, rows = systems.federated(bench, OURS, systems.Job(place=place))
+            scores, _, rows, *_ = systems.federated(bench, OURS, systems.Job(place=place))
             assert scores.validation is not None  # noqa: S101
             sent = sum(row["bytes"] for row in rows if row["link"] == "site-coordinator")
             meta = {

@@ -5,8 +5,10 @@
 
 Printed: AUROC over steps, recall and latency in steps at the threshold that lets the plan's share of normal
 validation steps through (mean over seeds), and with --left-out the same for families left out of training
-(first seed; their steps against all normal ones). The threshold is set on the very steps it is judged on, so
-recall is a little flattering; it serves to choose between settings, not to be quoted.
+(first seeds, --left-out-seeds of them; their steps against all normal ones), with recall as the mean over
+bins of intensity beside it. Where the model has a self-supervised score, the supervised one alone is judged as well.
+The threshold is set on the very steps it is judged on, so recall is a little flattering; it serves to choose
+between settings, not to be quoted.
 """
 
 # ruff: noqa: T201
@@ -17,11 +19,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lazaretto.evaluate.metrics import auroc, campaigns, latencies
-from lazaretto.evaluate.scored import OURS, Scored, SeedScores
+from lazaretto.evaluate.scored import OURS, SUPERVISED, Scored, SeedScores
 from lazaretto.plan import load_plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
@@ -32,27 +35,56 @@ from lazaretto.run.prepare import prepare
 __all__ = ["figures", "main"]
 
 
-def figures(scored: Scored, family: int | None, rate: float) -> tuple[float, float, float]:
-    """AUROC, recall and mean latency in steps; of one family's steps against all normal ones if given."""
+def figures(
+    scored: Scored, family: int | None, rate: float, edges: Sequence[float]
+) -> tuple[float, float, float, float]:
+    """AUROC, recall, its mean over bins of intensity, and mean latency in steps.
+
+    Of one family's steps against all normal ones if `family` is given. edges: between the bins.
+    """
     positive = scored.valid & (scored.y > 0 if family is None else scored.y == family)
     normal = scored.valid & (scored.y == 0)
     if not positive.any() or not normal.any():
-        return float("nan"), float("nan"), float("nan")
+        return float("nan"), float("nan"), float("nan"), float("nan")
     threshold = np.quantile(scored.score[normal], 1 - rate)
     both = positive | normal
     alarm = (scored.score > threshold) & scored.valid
     steps, _ = latencies(campaigns(np.where(positive, scored.y, 0), scored.valid), alarm)
-    return auroc(scored.score[both], positive[both]), float(alarm[positive].mean()), float(steps.mean())
+    recall = even = float(alarm[positive].mean())
+    if scored.intensity is not None:
+        bins = np.digitize(scored.intensity[positive], edges)
+        even = float(np.mean([alarm[positive][bins == one].mean() for one in np.unique(bins)]))
+    return auroc(scored.score[both], positive[both]), recall, even, float(steps.mean())
 
 
-def _train(bench: systems.Bench, system: str, jobs: Sequence[systems.Job]) -> list[SeedScores]:
+def _train(bench: systems.Bench, system: str, jobs: Sequence[systems.Job]) -> dict[str, list[SeedScores]]:
     if system in (OURS, "unsplit"):
-        return [systems.federated(bench, system, job)[0] for job in jobs]
+        trained = [systems.federated(bench, system, job) for job in jobs]
+        alone = [one.supervised for one in trained if one.supervised is not None]
+        found = {system: [one.scores for one in trained]}
+        return found | {SUPERVISED: alone} if alone else found
     if system in systems.WINDOWED:
-        return [systems.windowed(bench, job, [system])[system] for job in jobs]
+        return {system: [systems.windowed(bench, job, [system])[system] for job in jobs]}
     if system == "local":
-        return [systems.local_only(bench, job) for job in jobs]
-    return systems.centralised(bench, system, jobs)
+        return {system: [systems.local_only(bench, job) for job in jobs]}
+    return {system: systems.centralised(bench, system, jobs)}
+
+
+def _show(
+    name: str, jobs: Sequence[systems.Job], found: Sequence[SeedScores], classes: Sequence[str], given: Any
+) -> None:
+    rows: dict[str, list[tuple[float, float, float, float]]] = {}
+    for job, scores in zip(jobs, found, strict=True):
+        assert scores.validation is not None  # noqa: S101  every trained system has validation scores
+        row = "all" if job.without is None else classes[job.without]
+        rows.setdefault(row, []).append(figures(scores.validation, job.without, *given))
+    left = [row for label, values in rows.items() if label != "all" for row in values]
+    if left:
+        rows["mean of those left out"] = left
+    print(f"{name:24} AUROC  recall over intensities latency")
+    for label, values in rows.items():
+        area, recall, even, steps = np.nanmean(np.asarray(values), axis=0)
+        print(f"{label:24} {area:.4f} {recall:.3f}  {even:.3f}            {steps:.2f}")
 
 
 def main() -> None:
@@ -62,33 +94,24 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--system", default=OURS)
     parser.add_argument("--left-out", type=int, nargs="*", default=[], metavar="CLASS", help="class numbers")
+    parser.add_argument("--left-out-seeds", type=int, default=1)
     given = parser.parse_args()
     use_all_cores()
     plan = load_plan(given.plan, sets=given.sets)
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     jobs = [systems.Job(place=place) for place in range(len(prepared))]
-    jobs += [systems.Job(place=0, without=family) for family in given.left_out]
+    first = range(min(given.left_out_seeds, len(prepared)))
+    jobs += [systems.Job(place=place, without=family) for family in given.left_out for place in first]
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
         bench = systems.make_bench(plan, prepared, posts, journal)
         found = _train(bench, given.system, jobs)
     print(f"{given.plan} {' '.join(given.sets)}: {given.system}, seeds {list(plan.run.seeds)}")
-    rows: dict[str, list[tuple[float, float, float]]] = {}
-    for job, scores in zip(jobs, found, strict=True):
-        assert scores.validation is not None  # noqa: S101  every trained system has validation scores
-        name = "all" if job.without is None else prepared[0].schema.classes[job.without]
-        rows.setdefault(name, []).append(
-            figures(scores.validation, job.without, plan.evaluate.false_positive_rate)
-        )
-    left = [row for name, values in rows.items() if name != "all" for row in values]
-    if left:
-        rows["mean of those left out"] = left
-    print(f"{'':24} AUROC  recall latency")
-    for name, values in rows.items():
-        area, recall, steps = np.nanmean(np.asarray(values), axis=0)
-        print(f"{name:24} {area:.4f} {recall:.3f}  {steps:.2f}")
+    rate, schema = plan.evaluate.false_positive_rate, prepared[0].schema
+    for name, scores in found.items():
+        _show(name, jobs, scores, schema.classes, (rate, schema.intensity_edges))
     print(f"{time.perf_counter() - begun:.0f} s of training and scoring")
 
 

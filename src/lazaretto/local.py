@@ -7,7 +7,7 @@ T steps of a window, b units of a batch per device, d parameters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from lazaretto.augment import compose, disturb, jitter, pieces_of
 from lazaretto.cut import Cut, through
 from lazaretto.types import Algorithm, Array, Model
 
@@ -24,14 +25,14 @@ __all__ = [
     "LocalTraining",
     "SiteData",
     "detection_loss",
-    "disturb",
-    "jitter",
     "local_start",
     "make_site_round",
+    "novelty_loss",
     "optimiser_of",
     "parameter_count",
     "split_gradients",
     "unravel_of",
+    "with_made",
 ]
 
 
@@ -43,6 +44,7 @@ class LocalTraining:
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     kind_weight: weight of the term that names the family, >= 0.
+    novelty_weight: weight of the term of the self-supervised score, > 0, where the model has one.
     pseudo_attacks: share of quiet streams, in [0, 1), that get a made-up campaign (see `disturb`).
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
@@ -60,6 +62,7 @@ class LocalTraining:
     step_noise: float = 0.0
     feature_dropout: float = 0.0
     kind_weight: float = 1.0
+    novelty_weight: float = 1.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     synchronise: Literal["round", "step"] = "round"
@@ -133,6 +136,38 @@ def detection_loss(
     return loss
 
 
+def novelty_loss(score: Array, made: Array, weight: Array) -> Array:
+    """Mean cross-entropy of "is a made-up campaign under way?": score [B, T] logits, made [B, T] bool.
+
+    weight [B, T] >= 0: 0 for padding and for steps of real attacks, which are neither. 0 where all of it is.
+    """
+    each = optax.sigmoid_binary_cross_entropy(score, made.astype(jnp.float32))
+    return (weight * each).sum() / jnp.maximum(weight.sum(), 1e-6)
+
+
+def with_made(model: Model, devices: int) -> Model:
+    """The model as it is trained: each device's first half of streams is for `top`, the second for `novelty`.
+
+    The top takes the activations of all devices in turn, [devices * b, T, H] with b even, and keeps a state
+    for either half. Its outputs are those of the first halves, and `extra` the novelty scores of the second.
+    """
+    novelty = model.novelty
+    assert novelty is not None  # noqa: S101  the caller looks
+
+    def start(features: int, batch: int) -> tuple[Any, Any]:
+        half = batch // 2
+        return model.start(features, batch)[0], (model.start(features, half)[1], novelty.start(half))
+
+    def top(params: Any, h: Array, state: Any) -> tuple[Any, Any]:
+        halves = h.reshape(devices, 2, -1, *h.shape[1:])
+        real, made = (halves[:, half].reshape(-1, *h.shape[1:]) for half in (0, 1))
+        outputs, first = model.top(params, real, state[0])
+        scores, second = novelty.score(params["novelty"], made, state[1])
+        return outputs._replace(extra=scores), (first, second)
+
+    return replace(model, start=start, top=top)
+
+
 def split_gradients(
     model: Model,
     cut: Cut,
@@ -191,44 +226,6 @@ def local_start(
     return LocalState(vector, many, optimiser.init(params["top"]), kept, kept)
 
 
-def disturb(x: Array, y: Array, weight: Array, key: Array, share: float) -> tuple[Array, Array]:
-    """Lay made-up campaigns over some quiet streams, so that the model learns "unlike its own past".
-
-    x [..., L, F] scaled features, y [..., L], weight [..., L]. In about `share` of the streams that
-    carry no attack, a random subset of features moves by a random amount from a random onset to a
-    random end, steadily or rising. Returns x and y, where moved steps have y = -1 (anomalous, kind
-    unknown). Outlier exposure (Hendrycks et al. 2019, arXiv:1812.04606) without another data set.
-    """
-    keys = jax.random.split(key, 8)
-    lead, steps, features = x.shape[:-2], x.shape[-2], x.shape[-1]
-    chosen = jax.random.bernoulli(keys[0], share, lead) & (y == 0).all(axis=-1)
-    onset = jax.random.uniform(keys[1], lead, minval=0.05, maxval=0.85) * steps
-    lasting = jax.random.uniform(keys[2], lead, minval=0.1, maxval=0.6) * steps
-    density = jax.random.uniform(keys[3], (*lead, 1), minval=0.02, maxval=0.6)
-    which = jax.random.bernoulli(keys[4], density, (*lead, features))
-    size = jnp.exp(jax.random.uniform(keys[5], (*lead, 1), minval=jnp.log(0.1), maxval=jnp.log(2.0)))
-    shift = size * jax.random.normal(keys[6], (*lead, features)) * which
-    since = jnp.arange(steps) - onset[..., None]  # [..., L]
-    under_way = (since >= 0) & (since < lasting[..., None]) & (chosen & which.any(axis=-1))[..., None]
-    rising = jax.random.bernoulli(keys[7], 0.5, lead)[..., None]
-    height = jnp.where(rising, jnp.clip((since + 1) / lasting[..., None], 0.0, 1.0), 1.0) * under_way
-    return x + height[..., None] * shift[..., None, :], jnp.where(under_way & (weight > 0), -1, y)
-
-
-def jitter(x: Array, key: Array, training: LocalTraining) -> Array:
-    """x [..., L, F] with an offset per stream and feature, noise per step, and some features hidden.
-
-    A hidden feature stays at 0 (its median over all sites) for the whole stream, so an attack must be
-    recognised by any subset of what it changes. Each stream hides its own share, uniform up to the largest.
-    """
-    keys = jax.random.split(key, 4)
-    lead, features = x.shape[:-2], x.shape[-1]
-    offset = training.level_noise * jax.random.normal(keys[0], (*lead, 1, features))
-    noisy = x + offset + training.step_noise * jax.random.normal(keys[1], x.shape)
-    share = jax.random.uniform(keys[2], (*lead, 1, 1), maxval=max(training.feature_dropout, 1e-6))
-    return noisy * (jax.random.uniform(keys[3], (*lead, 1, features)) >= share)
-
-
 def _taken(values: Array, rows: Array) -> Array:
     """values [D, U, ...], rows [D, b] -> [D, b, ...]: each device's own units."""
     return jax.vmap(jnp.take, in_axes=(0, 0, None))(values, rows, 0)
@@ -250,6 +247,7 @@ def make_site_round(
     over all epochs (0: it does nothing, and its state stays); all of them where it is not given.
     """
     window, batch = training.window, training.batch_units
+    novel = model.novelty is not None
     correct = None if algorithm is None else algorithm.correct
     conclude = None if algorithm is None else algorithm.conclude
 
@@ -261,11 +259,14 @@ def make_site_round(
         optimiser = optimiser_of(training, rate)
         params = unravel(state.vector)
         bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
-        start_bottom, _ = model.start(features, size)
+        running = with_made(model, devices) if novel else model
+        wide = 2 * size if novel else size  # streams as they are, then with made-up campaigns
+        start_bottom, _ = running.start(features, wide)
         start = (
             jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), start_bottom),
-            model.start(features, devices * size)[1],
+            running.start(features, devices * wide)[1],
         )
+        pieces = jax.vmap(pieces_of)(data.x, data.y, data.weight) if novel else None
         batches = -(-data.units // size)
         own, common = (None if v is None else unravel(v) for v in (state.own, state.common))
 
@@ -278,12 +279,21 @@ def make_site_round(
             rows = jax.lax.dynamic_slice_in_dim(order, index * size, size, axis=1)  # [D, b]
             x, y, weight = (_taken(values, rows) for values in (data.x, data.y, data.weight))
             bottoms, top, bottom_opt, top_opt, total, path, key, _ = carry
+            if novel:
+                key, made_key = jax.random.split(key)
+                made_keys = jax.random.split(made_key, devices)
+                composed, made = jax.vmap(compose)(x, y, weight, pieces, made_keys)
+                calm = weight * (y == 0)
             if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)
-                x = jitter(x, jitter_key, training)
+                noise = (training.level_noise, training.step_noise, training.feature_dropout)
+                x = jitter(x, jitter_key, *noise)
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
                 x, y = disturb(x, y, weight, disturb_key, training.pseudo_attacks)
+
+            if novel:
+                x = jnp.concatenate([x, composed], axis=1)
 
             def one_window(inner: Any, at: Array) -> tuple[Any, Array]:
                 bottoms, top, bottom_opt, top_opt, states, path, key = inner
@@ -298,7 +308,7 @@ def make_site_round(
                 def loss(outputs: Any, h: Array) -> Array:
                     if model.loss is not None:
                         return model.loss(outputs, flat_y, flat_weight, data.class_weight)
-                    return detection_loss(
+                    detection = detection_loss(
                         outputs,
                         flat_y,
                         flat_weight,
@@ -306,9 +316,15 @@ def make_site_round(
                         training.temporal_consistency,
                         training.kind_weight,
                     )
+                    if not novel:
+                        return detection
+                    flat_made, flat_calm = (cut_window(v).reshape(-1, window) for v in (made, calm))
+                    return detection + training.novelty_weight * novelty_loss(
+                        outputs.extra, flat_made, flat_calm
+                    )
 
                 value, gradients, states = split_gradients(
-                    model, cut, loss, (bottoms, top), x_w, states, cut_key
+                    running, cut, loss, (bottoms, top), x_w, states, cut_key
                 )
                 bottom_gradients, top_gradient = gradients
                 # The site's loss is a mean over all devices; a device's own mean is D times its part.

@@ -243,6 +243,10 @@ class TrainPlan(_Section):
     kind_weight: Annotated[float, Ge(0)] = Field(
         default=1.0, description="Weight of the term of the loss that names the attack family."
     )
+    novelty_weight: Annotated[float, Gt(0)] = Field(
+        default=1.0,
+        description="Weight of the term of the self-supervised score, where the model has one.",
+    )
     class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.999,
         description="Beta of the class-balanced loss (Cui et al. 2019); 0 weighs all steps alike.",
@@ -304,6 +308,11 @@ class EvaluatePlan(_Section):
     )
     bootstrap: Annotated[int, Ge(100)] = Field(
         default=1000, description="Resamples of units behind each 95 % interval."
+    )
+    novelty_weight: Annotated[float, Ge(0)] = Field(
+        default=1.0,
+        description="Weight of the self-supervised score beside the supervised one, where the model has it; "
+        "0 leaves it out.",
     )
     window_steps: Count = Field(default=16, description="Steps that the windowed baselines see at once.")
     window_rows: Annotated[int, Ge(100)] = Field(

@@ -25,6 +25,7 @@ __all__ = [
     "Int",
     "Message",
     "Model",
+    "Novelty",
     "Outputs",
     "RawRows",
     "Record",
@@ -150,6 +151,18 @@ class Outputs(NamedTuple):
     extra: Any = ()
 
 
+class Novelty(NamedTuple):
+    """A second score at the site, from the same activations: how unlike anything normal a step is.
+
+    It is trained on campaigns that are made up (`lazaretto.augment.compose`), never on a label of an attack.
+    start: (batch B) -> state
+    score: (params["top"]["novelty"], h [B, T, H], state) -> (logit [B, T], state)
+    """
+
+    start: Callable[[int], Any]
+    score: Callable[[Any, Array, Any], tuple[Array, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A sequence model with its cut point. All functions are pure and traceable by JAX.
@@ -161,6 +174,7 @@ class Model:
     loss:   (outputs, y_step [B, T], weight [B, T], class_weight [K + 1]) -> scalar, or None for the
             common loss (class-balanced cross-entropy + temporal consistency)
     split:  False where bottom is the identity, so that a cut would send raw data.
+    novelty: the self-supervised score, or None where the model has none
     Law: running two windows in turn, state carried, equals running their concatenation.
     """
 
@@ -171,6 +185,7 @@ class Model:
     top: Callable[[Any, Array, Any], tuple[Outputs, Any]]
     loss: Callable[[Outputs, Array, Array, Array], Array] | None = None
     split: bool = True
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

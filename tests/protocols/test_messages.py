@@ -33,7 +33,7 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     prepared = prepare(plan, 3, post)
     journal = open_journal(folder / "run", plan, resume=False, show=lambda kind, body: None)
     bench = systems.make_bench(plan, [prepared], [post], journal)
-    _, vector, _ = systems.federated(bench, OURS, systems.Job(place=0))
+    _, vector, *_ = systems.federated(bench, OURS, systems.Job(place=0))
     return messages, post, prepared, vector
 
 

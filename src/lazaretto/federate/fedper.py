@@ -11,7 +11,7 @@ from lazaretto.types import Algorithm
 __all__ = ["fedper"]
 
 
-def fedper(layers: Annotated[tuple[str, ...], MinLen(1)] = ("anomaly", "kinds")) -> Algorithm:
+def fedper(layers: Annotated[tuple[str, ...], MinLen(1)] = ("anomaly", "kinds", "score")) -> Algorithm:
     """The heads stay at their site; what lies below them is common.
 
     layers: names of the layers that stay, as the model's parameters name them. They are trained like the

@@ -24,7 +24,7 @@ from lazaretto.models._layers import (
     soft_bins,
     soft_bins_init,
 )
-from lazaretto.types import Array, Model, Outputs
+from lazaretto.types import Array, Model, Novelty, Outputs
 
 __all__ = ["conv_gru"]
 
@@ -38,13 +38,16 @@ def conv_gru(
     past_steps: Annotated[float, Ge(0)] = 16.0,
     peak_steps: Annotated[float, Ge(0)] = 16.0,
     bins: Annotated[int, Ge(0), Le(64)] = 4,
+    novelty_hidden: Annotated[int, Ge(0), Le(4096)] = 0,
 ) -> Model:
     """Own past and causal convolution on the device, GRU at the site, a score at every step.
 
     The device looks at each reading, at its deviation from the device's own past (time constant
     `past_steps`), at `bins` learned steps of either, and at its recent peaks (fading with `peak_steps`);
     0 leaves any of them out. dense(channels) → GELU → causal conv(5, cut_channels) → the cut. The site
-    runs GRU(hidden); two heads, anomalous or not and which kind, see its state and the step itself.
+    runs GRU(hidden); two heads, anomalous or not and which kind, see its state and the step itself. With
+    `novelty_hidden` above 0 a second GRU of that size reads the same activations and gives the
+    self-supervised score (`lazaretto.types.Novelty`).
     Raises PlanError for a memory between 0 and 1 step.
     """
     for name, memory in (("past_steps", past_steps), ("peak_steps", peak_steps)):
@@ -60,7 +63,7 @@ def conv_gru(
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
         keys = jax.random.split(key, 6)
         seen = hidden + cut_channels
-        return {
+        made = {
             "bottom": {
                 "bins": soft_bins_init(keys[5], compared * features, bins),
                 "first": dense_init(keys[0], parts * features, channels, gain=2.0**0.5),
@@ -72,6 +75,13 @@ def conv_gru(
                 "kinds": dense_init(keys[4], seen, kinds, gain=0.5),
             },
         }
+        if novelty_hidden:
+            first, second = jax.random.split(jax.random.fold_in(key, 1))
+            made["top"]["novelty"] = {
+                "gru": gru_init(first, cut_channels, novelty_hidden),
+                "score": dense_init(second, novelty_hidden + cut_channels, 1, gain=0.5),
+            }
+        return made
 
     def start(features: int, batch: int) -> tuple[Any, Any]:
         past, peaks = deviation_start(features, batch), peak_start(features, batch)
@@ -98,4 +108,10 @@ def conv_gru(
         anomaly = dense(params["anomaly"], seen)[..., 0]
         return Outputs(anomaly, dense(params["kinds"], seen), states), last
 
-    return Model(name="conv_gru", init=init, start=start, bottom=bottom, top=top)
+    def unlike(params: Any, h: Array, state: Any) -> tuple[Array, Any]:
+        now = jax.nn.gelu(h)
+        states, last = gru(params["gru"], now, state)
+        return dense(params["score"], jnp.concatenate([states, now], axis=-1))[..., 0], last
+
+    novelty = Novelty(lambda batch: jnp.zeros((batch, novelty_hidden)), unlike) if novelty_hidden else None
+    return Model(name="conv_gru", init=init, start=start, bottom=bottom, top=top, novelty=novelty)

@@ -22,7 +22,7 @@ from lazaretto.errors import Interrupted
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
 from lazaretto.evaluate.operating import operating_to_json
-from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, OURS, Protocol, SeedScores
+from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, OURS, SUPERVISED, Protocol, SeedScores
 from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
@@ -36,6 +36,7 @@ from lazaretto.run.systems import (
     WINDOWED,
     Bench,
     Job,
+    Trained,
     centralised,
     federated,
     local_only,
@@ -88,7 +89,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
-    systems, left, away, vector, messages = _train(bench)
+    systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
     protocol = replace(protocol_of(plan, prepared[0]), same_units=_same_units(prepared))
@@ -102,7 +103,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     )
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
-    _save_model(plan, prepared[0], systems[OURS][0], protocol, vector, journal.folder)
+    _save_model(plan, prepared[0], first, protocol, journal.folder)
     case = timeline(prepared[0], systems, protocol)
     if case is not None:
         journal.record("timeline", case)
@@ -112,7 +113,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
 
 def _train(
     bench: Bench,
-) -> tuple[dict[str, list[SeedScores]], LeaveOut, LeaveOut, Any, list[list[dict[str, Any]]]]:
+) -> tuple[dict[str, list[SeedScores]], LeaveOut, LeaveOut, Trained, list[list[dict[str, Any]]]]:
     """Every system on every seed; on the first few also without each family, and without single sites."""
     plan = bench.plan
     seeds = range(len(bench.prepared))
@@ -130,7 +131,10 @@ def _train(
         for place in range(len(judged))
     ]
     ours = [federated(bench, OURS, Job(place=place)) for place in seeds]
-    systems: dict[str, list[SeedScores]] = {OURS: [scores for scores, _, _ in ours]}
+    systems: dict[str, list[SeedScores]] = {OURS: [one.scores for one in ours]}
+    alone = [one.supervised for one in ours if one.supervised is not None]
+    if alone:
+        systems[SUPERVISED] = alone
     left: _LeftOut = {}
     away: _LeftOut = {}
 
@@ -141,11 +145,14 @@ def _train(
             left.setdefault(name, {}).setdefault(int(job.without or 0), []).append(scores)
 
     for job in [*out_jobs, *site_jobs]:
-        leave(OURS, job, federated(bench, OURS, job)[0])
+        found = federated(bench, OURS, job)
+        leave(OURS, job, found.scores)
+        if found.supervised is not None:
+            leave(SUPERVISED, job, found.supervised)
     if "local" in asked:
         systems["local"] = [local_only(bench, Job(place=place)) for place in seeds]
     if "unsplit" in asked:
-        systems["unsplit"] = [federated(bench, "unsplit", Job(place=place))[0] for place in seeds]
+        systems["unsplit"] = [federated(bench, "unsplit", Job(place=place)).scores for place in seeds]
     jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
     for name in _CENTRAL:
         if name in asked:
@@ -163,7 +170,7 @@ def _train(
             bench, job, [name for name in names if name != "rate_threshold"]
         ).items():
             leave(name, job, scores)
-    return systems, left, away, ours[0][1], [rows for _, _, rows in ours]
+    return systems, left, away, ours[0], [one.messages for one in ours]
 
 
 def _left_out_families(bench: Bench) -> list[int]:
@@ -268,11 +275,10 @@ def run_record(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _save_model(
-    plan: Plan, prepared: Prepared, scores: SeedScores, protocol: Protocol, vector: Any, folder: Path
-) -> None:
-    assert scores.validation is not None  # noqa: S101  every trained system has validation scores
-    operating = operating_points(scores.validation, protocol)
+def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, folder: Path) -> None:
+    vector, validation = trained.vector, trained.scores.validation
+    assert validation is not None  # noqa: S101  every trained system has validation scores
+    operating = operating_points(validation, protocol)
     arrays = {"center": prepared.scaling.center, "scale": prepared.scaling.scale}
     # a row for each site where a part of the model stayed there: this folder stands for all of them
     arrays |= {"vector" if vector.ndim == 1 else "vectors": vector}
@@ -289,6 +295,9 @@ def _save_model(
         "seed": prepared.seed,
         "operating": operating_to_json(operating),
     }
+    if trained.tails is not None:
+        arrays["tails"] = trained.tails
+        meta |= {"novelty_weight": plan.evaluate.novelty_weight}
     if vector.ndim == 2:
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)

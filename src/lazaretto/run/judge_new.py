@@ -20,6 +20,7 @@ from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, family_of, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
+from lazaretto.evaluate.fusion import fuse, tails_from_array
 from lazaretto.evaluate.operating import operating_from_json
 from lazaretto.evaluate.scored import OURS, Protocol, Scored, SeedScores
 from lazaretto.local import LocalTraining, parameter_count
@@ -248,9 +249,18 @@ def _score(model: Model, arrays: Mapping[str, Any], meta: ModelMeta, data: Strea
     kinds = len(meta.classes) - 1
     program = compile_program(model, cut, training, len(meta.features), kinds, data.x.shape[1])
     scaled = apply_scaling(Scaling(arrays["center"], arrays["scale"]), data.x)
-    return score_streams(
-        program, arrays["vector"], np.where(data.valid[..., None], scaled, 0).astype(np.float32)
-    )
+    x = np.where(data.valid[..., None], scaled, 0).astype(np.float32)
+    score = score_streams(program, arrays["vector"], x)
+    if meta.novelty_weight is None:
+        return score
+    if model.novelty is None:
+        raise InputError(
+            "the model has no self-supervised score, and its file has tails of one",
+            found=meta.model,
+            way_out="train again",
+        )
+    unlike = score_streams(program, arrays["vector"], x, "novelty")
+    return fuse(tails_from_array(arrays["tails"]), (score, unlike), meta.novelty_weight)
 
 
 def _sheet(

@@ -23,6 +23,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "control change": ("site-coordinator", "up", "change of the site's usual gradient since its last round"),
     "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
     "score counts": ("site-coordinator", "up", "binned scores of normal validation steps"),
+    "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
+    "score tails": ("site-coordinator", "down", "how rare each score is among normal steps of all sites"),
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
     "activations": ("device-site", "up", "quantised outputs of the device's part of the model"),
     "gradients": ("device-site", "down", "gradient of the site's loss in those outputs"),

@@ -108,6 +108,7 @@ class ModelMeta(_Meta):
     seed: Annotated[int, Ge(0), Lt(2**32)]
     operating: OperatingMeta
     personal: PersonalMeta | None = None
+    novelty_weight: Annotated[float, Gt(0)] | None = None
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -158,6 +159,8 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, 
 def load_model(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], ModelMeta]:
     """A trained model: arrays `vector` [d], `center` and `scale` [F], float32 and finite, and its metadata.
 
+    Where it has a self-supervised score, also `tails`, which `evaluate.fusion` reads and checks.
+
     Nothing is trusted. Models of which a part stayed at the sites (`vectors` [sites, d]) are refused.
     Raises InputError that names the file and what is wrong in it. Whether d fits the model is for the
     caller to see, who can build it.
@@ -187,6 +190,8 @@ def load_model(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], ModelMeta]:
             raise _no_model(path, f"{name} is {array.dtype} {list(array.shape)}, not {wanted}")
         if not np.isfinite(array).all():
             raise _no_model(path, f"{name} holds numbers that are not finite")
+    if ("tails" in arrays) != (meta.novelty_weight is not None):
+        raise _no_model(path, "tails and novelty_weight belong together, and one is missing")
     if not (arrays["scale"] > 0).all():
         raise _no_model(path, "scale holds numbers that are not above 0")
     return arrays, meta

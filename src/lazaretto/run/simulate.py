@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -54,6 +54,7 @@ class Program(NamedTuple):
         is compiled once.
     score: (vector [d], x [B, L, F], salt) -> anomaly scores [B, L]; B a multiple of `block`; the salt,
         below 2^32, draws the cut's noise
+    novelty: the same for the self-supervised score; None where the model has none
     batches: SiteData with leading axis S -> [S] batches of a whole round at each site
     place: lay arrays with a leading sites axis over the cores; S must be a multiple of `cores`
     """
@@ -61,6 +62,7 @@ class Program(NamedTuple):
     start: Callable[[Float, int], LocalState]
     round: Callable[..., tuple[LocalState, Array]]
     score: Callable[[Array, Array, int], Array]
+    novelty: Callable[[Array, Array, int], Array] | None
     batches: Callable[[SiteData], Int]
     place: Callable[[Any], Any]
     cores: int
@@ -102,18 +104,33 @@ def compile_program(
         check_vma=False,
     )
 
-    def score(vector: Array, x: Array, salt: Array) -> Array:
+    def received(params: Any, x: Array, salt: Array) -> Array:
         key = jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
+        h, _ = model.bottom(params["bottom"], x, model.start(features, x.shape[0])[0])
+        return through(cut, h, key)
+
+    def score(vector: Array, x: Array, salt: Array) -> Array:
         params = unravel(vector)
-        bottom_state, top_state = model.start(features, x.shape[0])
-        h, _ = model.bottom(params["bottom"], x, bottom_state)
-        outputs, _ = model.top(params["top"], through(cut, h, key), top_state)
+        h = received(params, x, salt)
+        outputs, _ = model.top(params["top"], h, model.start(features, x.shape[0])[1])
         return outputs.anomaly
 
-    score_sharded = jax.shard_map(
-        score, mesh=mesh, in_specs=(PartitionSpec(), spec, PartitionSpec()), out_specs=spec, check_vma=False
-    )
-    score_compiled = jax.jit(score_sharded)
+    def novelty(vector: Array, x: Array, salt: Array) -> Array:
+        assert model.novelty is not None  # noqa: S101  compiled only where there is one
+        params = unravel(vector)
+        h = received(params, x, salt)
+        return model.novelty.score(params["top"]["novelty"], h, model.novelty.start(x.shape[0]))[0]
+
+    def on_all_cores(part: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array, int], Array]:
+        sharded = jax.shard_map(
+            part,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), spec, PartitionSpec()),
+            out_specs=spec,
+            check_vma=False,
+        )
+        compiled = jax.jit(sharded)
+        return lambda vector, x, salt: compiled(vector, x, np.uint32(salt))
 
     def place(values: Any) -> Any:
         return jax.device_put(values, NamedSharding(mesh, spec))
@@ -131,7 +148,8 @@ def compile_program(
     return Program(
         start=start,
         round=lambda state, data, keys, rate, work=None: compiled(state, data, keys, jnp.float32(rate), work),
-        score=lambda vector, x, salt: score_compiled(vector, x, np.uint32(salt)),
+        score=on_all_cores(score),
+        novelty=None if model.novelty is None else on_all_cores(novelty),
         batches=batches,
         place=place,
         cores=len(devices),
@@ -204,28 +222,34 @@ def pack_sites(
     return SiteData(x, y, weight, longest, balance), steps
 
 
-def score_streams(program: Program, vector: Float, x: Float) -> Float:
-    """Anomaly score of every step: x [u, L, F] -> [u, L], float32.
+def score_streams(
+    program: Program, vector: Float, x: Float, part: Literal["score", "novelty"] = "score"
+) -> Float:
+    """Anomaly score (or the self-supervised one) of every step: x [u, L, F] -> [u, L], float32.
 
     Noise at the cut, if any, is drawn anew for each block of units, from what they hold and where they
     stand: other units get other noise, the same call gives the same scores again.
     """
     out = []
+    says = program.score if part == "score" else program.novelty
+    assert says is not None  # noqa: S101  asked for only where the model has one
     for begin in range(0, len(x), program.block):
-        part = x[begin : begin + program.block]
+        rows = x[begin : begin + program.block]
         padded = np.zeros((program.block, *x.shape[1:]), np.float32)
-        padded[: len(part)] = part
+        padded[: len(rows)] = rows
         salt = zlib.crc32(padded.tobytes(), begin)
-        out.append(np.asarray(program.score(jnp.asarray(vector), padded, salt))[: len(part)])
+        out.append(np.asarray(says(jnp.asarray(vector), padded, salt))[: len(rows)])
     return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
 
 
-def score_by_site(program: Program, vector: Float, part: Streams) -> Float:
-    """Anomaly score of every step, [u, L]: by one vector [d], or each unit by that of its site, [S, d]."""
+def score_by_site(
+    program: Program, vector: Float, part: Streams, which: Literal["score", "novelty"] = "score"
+) -> Float:
+    """Such a score of every step, [u, L]: by one vector [d], or each unit by that of its site, [S, d]."""
     if vector.ndim == 1:
-        return score_streams(program, vector, part.x)
+        return score_streams(program, vector, part.x, which)
     score = np.zeros(part.y.shape, np.float32)
     for site in range(len(vector)):
         own = part.site == site
-        score[own] = score_streams(program, vector[site], part.x[own])
+        score[own] = score_streams(program, vector[site], part.x[own], which)
     return score

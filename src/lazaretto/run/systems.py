@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from lazaretto.plan import Plan
 from lazaretto.run.away import without_site
 from lazaretto.run.cost import cost_of_training
 from lazaretto.run.federation import train_federation
+from lazaretto.run.fused import scores_of
 from lazaretto.run.journal import Journal, Stage, stage
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
@@ -29,8 +30,6 @@ from lazaretto.run.simulate import (
     compile_program,
     initial_vectors,
     pack_sites,
-    score_by_site,
-    score_streams,
 )
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import Schedule, train_alone
@@ -41,6 +40,7 @@ __all__ = [
     "WINDOWED",
     "Bench",
     "Job",
+    "Trained",
     "centralised",
     "federated",
     "local_only",
@@ -104,6 +104,7 @@ def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
         optimiser=plan.train.optimiser,
         temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
         kind_weight=plan.train.kind_weight,
+        novelty_weight=plan.train.novelty_weight,
         pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
         level_noise=plan.train.level_noise if noisy else 0.0,
         step_noise=plan.train.step_noise if noisy else 0.0,
@@ -172,17 +173,23 @@ def _seed_scores(
     )
 
 
-def _split_x(prepared: Prepared, split: int) -> Float:
-    part: Float = prepared.data.x[prepared.data.split == split]
-    return part
+class Trained(NamedTuple):
+    """A federation at its end: scores, the final vector [d] and the rows of messages.
 
-
-def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, list[dict[str, Any]]]:
-    """Ours ("federated split"), or "unsplit": one device per site and no cut.
-
-    Returns scores, the final vector [d] and the rows of messages. Where an algorithm leaves something at the
-    sites, each site has its own vector, [S, d], and judges with its own threshold.
+    supervised: scores of the supervised part alone, and tails: what fuses both parts (`evaluate.fusion`);
+    None where the model has no self-supervised score. Where an algorithm leaves something at the sites, each
+    site has its own vector, [S, d], and judges with its own threshold.
     """
+
+    scores: SeedScores
+    vector: Float
+    messages: list[dict[str, Any]]
+    supervised: SeedScores | None
+    tails: Any
+
+
+def federated(bench: Bench, system: str, job: Job) -> Trained:
+    """Ours ("federated split"), or "unsplit": one device per site and no cut."""
     plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
     split = system == OURS and plan.cut.enabled
     devices = plan.sites.devices if split else 1
@@ -223,13 +230,12 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
             (vector, prepared.seed),
             (post, unfinished, done),
         )
-        validation, test = (
-            score_by_site(program, vector, select(prepared.data, prepared.data.split == split_of))
-            for split_of in (VALIDATION, TEST)
-        )
-        if vector.ndim == 1:  # else each site sets its own
-            _agree_threshold(plan, prepared, validation, post)
-        arrays = {"validation": validation, "test": test, "vector": vector}
+        common = vector.ndim == 1  # else each site sets its own thresholds
+        arrays = scores_of(
+            program, vector, prepared, plan.evaluate.novelty_weight, post if common else None
+        ) | {"vector": vector}
+        if common:
+            _agree_threshold(plan, prepared, arrays["validation"], post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
         cost = {"flops": sum(one["flops"] for one in spent), "parameters": program.parameters}
         return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
@@ -238,7 +244,14 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
     if job.whole:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
     by_site = arrays["vector"].ndim == 2
-    return _seed_scores(prepared, arrays, by_site=by_site), arrays["vector"], meta["messages"]
+    alone = "supervised.test" in arrays
+    return Trained(
+        scores=_seed_scores(prepared, arrays, by_site=by_site),
+        vector=arrays["vector"],
+        messages=meta["messages"],
+        supervised=_seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,
+        tails=arrays.get("tails"),
+    )
 
 
 def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -> float:
@@ -287,10 +300,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             _schedule(plan),
             (unfinished, done),
         )
-        arrays = {}
-        for name, split in (("validation", VALIDATION), ("test", TEST)):
-            part = select(prepared.data, prepared.data.split == split)
-            arrays[name] = score_by_site(program, vectors[:sites], part)
+        arrays = scores_of(program, vectors[:sites], prepared, plan.evaluate.novelty_weight)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
         cost = {"flops": sum(one["flops"] for one in spent)}
         return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
@@ -337,11 +347,8 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         )
         arrays = {}
         for place, job in enumerate(jobs):
-            prepared = prepared_for(bench, job)
-            for split_name, split in (("validation", VALIDATION), ("test", TEST)):
-                arrays[f"{place}.{split_name}"] = score_streams(
-                    program, vectors[place], _split_x(prepared, split)
-                )
+            found = scores_of(program, vectors[place], prepared_for(bench, job), plan.evaluate.novelty_weight)
+            arrays |= {f"{place}.{split}": found[split] for split in ("validation", "test")}
         spent = cost_of_training(model, _EXACT, training, bench.shape[1], data, schedule.rounds)
         whole = [one["flops"] for one, job in zip(spent, jobs, strict=False) if job.whole]
         cost = {"trainings": len(jobs), "parameters": program.parameters}

@@ -44,7 +44,9 @@ def exchange_counter(
         for batches in map(int, worked):
             if batches:
                 exchanges = batches * (length // window)
-                shape = (size, window, int(h.shape[-1]))
+                # streams with made-up campaigns cross the cut as well
+                crossing = 2 * size if model.novelty is not None else size
+                shape = (crossing, window, int(h.shape[-1]))
                 count_cut_traffic(
                     post, cut, exchanges, shape, bottom, devices, training.synchronise == "step"
                 )
