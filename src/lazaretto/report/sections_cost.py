@@ -16,8 +16,11 @@ __all__ = ["cost"]
 def cost(log: Log) -> Section:
     """What each system's training took."""
     title = "Cost against pooled training"
+    metrics = log.last("metrics")
+    taken = mapping(mapping(metrics.get("time")).get("training_seconds"))
     table = {
-        system_key(name): mapping(body) for name, body in mapping(log.last("metrics").get("cost")).items()
+        system_key(name): mapping(body) | {"seconds": taken.get(name)}
+        for name, body in mapping(metrics.get("cost")).items()
     }
     if not table:
         return lacking("cost", title, "Cost", nothing(log, "The cost of training was not counted."))

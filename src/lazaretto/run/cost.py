@@ -29,7 +29,7 @@ from lazaretto.local import (
 from lazaretto.run.prepare import Prepared, members
 from lazaretto.types import Model
 
-__all__ = ["cost_of_training", "cost_table", "operations", "pooled_bytes"]
+__all__ = ["cost_of_training", "cost_table", "operations", "pooled_bytes", "seconds_table"]
 
 # one operation for each element of the result, where that is a float
 _BY_RESULT = frozenset(
@@ -157,18 +157,16 @@ def cost_table(
     pooling: int | None,
     sites: int,
 ) -> dict[str, Any]:
-    """The part `cost` of metrics.json: system -> seconds, flops, bytes {up, down, inside} of one training.
+    """The part `cost` of metrics.json: system -> flops, bytes {up, down, inside} of one training.
 
     names: the systems. stages, messages: bodies of those records. pooling: of `pooled_bytes`, or None.
-    seconds: wall time of the stage on all cores, scoring with it, less the compiling of the training step,
-    divided by the trainings that it did side by side; mean over seeds. bytes: up and down between sites and
-    the place of training (for a pooled model the data once, and the model to each of `sites`), inside between
-    devices and their site. None is what was not counted.
+    bytes: up and down between sites and the place of training (for a pooled model the data once, and the
+    model to each of `sites`), inside between devices and their site. None is what was not counted.
     """
     done, sent = list(stages), list(messages)
     return {
         name.replace(" ", "_"): {
-            **_work(name, done),
+            "flops": _mean([cost["flops"] for cost in _costs(name, done) if "flops" in cost]),
             "bytes": _bytes(name, done, sent, pooling, sites),
         }
         for name in names
@@ -176,15 +174,28 @@ def cost_table(
     }
 
 
-def _work(name: str, stages: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    own = [stage for stage in stages if stage["name"] == name]
-    costs = [stage.get("cost") or {} for stage in own]
-    seconds = [
-        max(float(stage["seconds"]) - (stage.get("compile_seconds") or 0.0), 0.0) / cost.get("trainings", 1)
-        for stage, cost in zip(own, costs, strict=True)
-    ]
-    flops = [float(cost["flops"]) for cost in costs if "flops" in cost]
-    return {"seconds": fmean(seconds), "flops": fmean(flops) if flops else None}
+def seconds_table(names: Sequence[str], stages: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The part `time.training_seconds` of metrics.json: system -> wall time of one training on all cores.
+
+    Of the whole stage, scoring with it, less the compiling of the training step, divided by the trainings
+    that it did side by side; mean over seeds. Of a training that was interrupted only the last part counts.
+    """
+    done = list(stages)
+    found: dict[str, list[float]] = {}
+    for name in names:
+        for stage in (stage for stage in done if stage["name"] == name):
+            running = max(float(stage["seconds"]) - (stage.get("compile_seconds") or 0.0), 0.0)
+            trainings = int((stage.get("cost") or {}).get("trainings", 1))
+            found.setdefault(name.replace(" ", "_"), []).append(running / trainings)
+    return {name: _mean(seconds) for name, seconds in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _costs(name: str, stages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [stage.get("cost") or {} for stage in stages if stage["name"] == name]
 
 
 def _bytes(
@@ -206,6 +217,6 @@ def _bytes(
         }
     if name == OURS:
         return {"up": None, "down": None, "inside": None}
-    costs = [stage.get("cost") or {} for stage in stages if stage["name"] == name]
+    costs = _costs(name, stages)
     parameters = next((int(cost["parameters"]) for cost in costs if "parameters" in cost), None)
     return {"up": pooling, "down": None if parameters is None else 4 * parameters * sites, "inside": 0}

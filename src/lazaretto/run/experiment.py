@@ -27,7 +27,7 @@ from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_all_cores
-from lazaretto.run.cost import cost_table, pooled_bytes
+from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
@@ -326,6 +326,7 @@ def write_metrics(
     outside = [row for rows in messages[:1] for row in rows if row["link"] == "site-coordinator"]
     inside = [row for rows in messages[:1] for row in rows if row["link"] == "device-site"]
     total = sum(float(body["seconds"]) for body in stages)
+    names = [OURS, *verdict["baselines"]]
     sent = [record.body for record in runlog.read(journal.log, "messages")]
     counts = sheet["counts"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -346,8 +347,9 @@ def write_metrics(
             "seconds_per_round": float(np.median(per_round)) if per_round else None,
             "compile_seconds": max(compile_seconds) if compile_seconds else None,
             "total_seconds": total,
+            "training_seconds": seconds_table(names, stages),
         },
-        "cost": cost_table([OURS, *verdict["baselines"]], stages, sent, pooling, len(sheet["sites"])),
+        "cost": cost_table(names, stages, sent, pooling, len(sheet["sites"])),
         "memory": {"peak_bytes": int(peak)},
         "data": {
             "rows": int(counts.get("rows_read", counts["windows"])),
