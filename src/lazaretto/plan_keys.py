@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from lazaretto.plan_sweep import SweepPlan, TunedPlan
+
 __all__ = [
     "BASELINES",
     "AggregatePlan",
@@ -31,6 +33,7 @@ __all__ = [
     "SplitPlan",
     "TrainPlan",
     "known_keys",
+    "takes_of",
 ]
 
 Baseline: TypeAlias = Literal[
@@ -284,6 +287,8 @@ class Plan(_Section):
     train: TrainPlan = TrainPlan()
     aggregate: AggregatePlan = AggregatePlan()
     evaluate: EvaluatePlan = EvaluatePlan()
+    sweep: SweepPlan = SweepPlan()
+    tuned: TunedPlan = TunedPlan()
 
 
 class PlanKey(NamedTuple):
@@ -300,7 +305,7 @@ def known_keys() -> tuple[PlanKey, ...]:
     return tuple(
         PlanKey(
             f"{section}.{name}",
-            _takes(field),
+            takes_of(field),
             field.get_default(call_default_factory=True),
             field.description or "",
         )
@@ -315,7 +320,8 @@ def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
         yield name, section.model_fields
 
 
-def _takes(field: FieldInfo) -> str:
+def takes_of(field: FieldInfo) -> str:
+    """What a key takes, in words."""
     for entry in field.metadata:
         if isinstance(entry, _Takes):
             return entry.words
@@ -359,4 +365,6 @@ def _takes_type(kind: Any) -> str:
         return f"a list, each entry {_takes_type(parts[0])}"
     if origin is dict:
         return "a table"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"a table of {', '.join(kind.model_fields)}"
     return " or ".join(_takes_type(part) for part in parts if part is not type(None))

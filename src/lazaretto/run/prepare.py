@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazaretto import catalog
-from lazaretto.data.duplicates import remove_duplicates
+from lazaretto.data.duplicates import remove_duplicates, take
 from lazaretto.data.leaks import table_findings
 from lazaretto.data.scaling import Scaling, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
@@ -21,8 +23,9 @@ from lazaretto.plan import Plan
 from lazaretto.run.post import Post
 from lazaretto.types import TEST, TRAIN, VALIDATION, Schema, Source, Table
 
-__all__ = ["Prepared", "load_table", "members", "prepare"]
+__all__ = ["Keep", "Prepared", "load_table", "members", "prepare"]
 
+Keep = Callable[[Table], NDArray[np.bool_]]
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -62,11 +65,17 @@ def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
     return source, source.load(None if plan.data.path is None else Path(plan.data.path), seed)
 
 
-def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
-    """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only."""
+def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prepared:
+    """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
+
+    keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
+    comes after, the leak check included, ever sees the others.
+    """
     source, table = load_table(plan, seed)
     table = assign_splits(table, plan.split.by, plan.split.validation, plan.split.test, seed)
     table, removed = remove_duplicates(table)
+    if keep is not None:
+        table = take(table, keep(table))
     leaks = _leak_notes(table)
     data = streams(table, plan.data.modality)
     sites = plan.sites

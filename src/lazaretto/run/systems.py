@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lazaretto.plan import Plan
 from lazaretto.run.journal import Journal, Stage, stage
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
+from lazaretto.run.settled import settled, tuned_of
 from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites, score_streams
 from lazaretto.run.train import Schedule, train_alone, train_federation
 from lazaretto.run.watch import Watch, exchange_counter, show_rounds
@@ -28,7 +29,10 @@ from lazaretto.types import TEST, VALIDATION, Float, Model
 
 __all__ = ["WINDOWED", "Bench", "Job", "centralised", "federated", "local_only", "make_bench", "windowed"]
 
-_FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
+_FITS: dict[str, Callable[..., Any]] = {
+    "gradient_boosting": gradient_boosting,
+    "logistic_regression": logistic_regression,
+}
 WINDOWED = (*_FITS, "rate_threshold")
 _EXACT = Cut(bits=32)
 
@@ -86,9 +90,9 @@ def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
 
 
 def _program(bench: Bench, name: str, cut: Cut, training: LocalTraining) -> tuple[Program, Model]:
-    key = (name, cut, training)
+    plan = bench.plan
+    key = (name, cut, training, repr(plan.model.options))
     if key not in bench.programs:
-        plan = bench.plan
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
         features, kinds, length = bench.shape
         bench.programs[key] = (compile_program(model, cut, training, features, kinds, length), model)
@@ -101,6 +105,11 @@ def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
         learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
         cosine=plan.train.schedule == "cosine",
     )
+
+
+def _own(bench: Bench, system: str) -> Bench:
+    """The bench with the settings that the plan has for this system alone."""
+    return replace(bench, plan=settled(bench.plan, system))
 
 
 def _label(system: str, prepared: Prepared, job: Job) -> str:
@@ -137,6 +146,7 @@ def federated(bench: Bench, system: str, job: Job) -> tuple[SeedScores, Float, l
 
     Returns scores, the final vector [d] and the rows of messages.
     """
+    bench = _own(bench, system)
     plan, prepared, post = bench.plan, bench.prepared[job.place], Post()
     split = system == OURS and plan.cut.enabled
     devices = plan.sites.devices if split else 1
@@ -210,6 +220,7 @@ def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -
 
 def local_only(bench: Bench, job: Job) -> SeedScores:
     """Every site trains the same split model alone; each judges its own units with its own threshold."""
+    bench = _own(bench, "local")
     plan, prepared = bench.plan, bench.prepared[job.place]
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
     devices = plan.sites.devices if plan.cut.enabled else 1
@@ -256,6 +267,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
 
     system: "pooled" (our model, no cut) or the name of a baseline model.
     """
+    bench = _own(bench, system)
     plan = bench.plan
     pooled = system == "pooled"
     name = plan.model.name if pooled else system
@@ -318,7 +330,8 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
                 return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
             asked, fit = bench.plan.evaluate, _FITS[name]
             limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
-            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits)), {}
+            own = tuned_of(bench.plan, name)
+            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits, **own)), {}
 
         arrays, _ = stage(bench.journal, _label(name, prepared, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)
