@@ -126,6 +126,11 @@ class DataPlan(_Section):
     )
     modality: Literal["traffic"] = Field(default="traffic", description="Which part of the table is used.")
     options: Options = Field(default_factory=dict, description="Options of the source.")
+    leaks: Literal["report", "refuse"] = Field(
+        default="report",
+        description="What follows where a feature may give the label away, as `data check` finds it: "
+        "`report`: a note in the report; `refuse`: no run.",
+    )
 
 
 class SitesPlan(_Section):

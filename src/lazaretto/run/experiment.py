@@ -29,6 +29,7 @@ from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
+from lazaretto.run.seen import save_seen
 from lazaretto.run.systems import (
     WINDOWED,
     Bench,
@@ -266,6 +267,7 @@ def _save_model(
         "operating": operating_to_json(operating),
     }
     save_arrays(folder / "model.safetensors", arrays, meta)
+    save_seen(folder, prepared.seen)
 
 
 def _timeline(

@@ -123,6 +123,7 @@ def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False)
         y=part.y,
         valid=part.valid,
         site=part.site,
+        unit=part.unit,
         threshold_group=part.site if by_site else None,
     )
 
