@@ -75,10 +75,14 @@ def draw_dots(rows: Sequence[SystemDraws], axis: str, wide: bool) -> Figure:
 def grid_lines(
     places: Sequence[str], lines: Sequence[GridLine], titles: tuple[str, str], wide: bool
 ) -> Figure:
-    """A line for each of `lines` over `places`, evenly spaced, with 95 % intervals. titles: of x and y."""
+    """A line for each of `lines` over `places`, evenly spaced, with 95 % intervals. titles: of x and y.
+
+    Lines stand a little beside each other, so that their intervals can be told apart.
+    """
     width, size, left = WIDE if wide else NARROW, 240 if wide else 200, 48
-    figure = sheet(width, size + 62)
-    plot = axes(figure, left, 10, width - left - 24, size)
+    figure = sheet(width, size + 76)
+    plot = axes(figure, left, 24, width - left - 24, size)
+    put(figure, left, 10, titles[1], fontweight="bold")
     known = [value for line in lines for value in line.values if value is not None]
     ends = [end for value in known for end in (value.value, value.low, value.high) if end is not None]
     plot.set_xlim(-0.4, len(places) - 0.6)
@@ -101,7 +105,6 @@ def grid_lines(
     plot.tick_params(axis="x", length=0, pad=6)
     ticks(plot, "y", most=5)
     plot.set_xlabel(titles[0])
-    plot.set_ylabel(titles[1])
     if len(lines) > 1:
         key(plot, [(line.name, look[line.name]) for line in lines], drawn)
     return figure
