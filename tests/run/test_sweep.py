@@ -16,10 +16,12 @@ from lazaretto import runlog
 from lazaretto.cli import main
 from lazaretto.errors import Interrupted, PlanError, WireError
 from lazaretto.evaluate.scored import OURS
+from lazaretto.evaluate.selection import validation_auroc
 from lazaretto.plan import BASELINES, Plan, load_plan
 from lazaretto.plan_sweep import TUNABLE, SweepPlan, settings_of
 from lazaretto.run import prepare as preparing
 from lazaretto.run import sweep, systems
+from lazaretto.run.experiment import protocol_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.search_space import SPACES, draw_settings
@@ -96,9 +98,18 @@ def test_what_was_found_stands_in_tuned_toml_and_run_takes_it(swept: Path, tmp_p
         table = getattr(tuned.tuned, system)
         assert (table.model_dump(exclude_none=True) if table else {}) == draw["settings"]
     assert tuned.model_copy(update={"tuned": Plan().tuned}) == load_plan(swept / "plan.toml")
-    # a run with a draw's settings reaches that draw's figure on the validation units
     (other,) = (d for d in result["results"] if (d["system"], d["number"]) == ("logistic_regression", 1))
     sets = [f"tuned.logistic_regression.C={other['settings']['C']}", "run.seeds=[3]", "train.rounds=1"]
+    # prepared as a run does it, test units and all, the baseline reaches the draw's figure on validation units
+    again = load_plan(swept / "plan.toml", sets=sets)
+    prepared, post = preparing.prepare(again, 3, Post()), Post()
+    journal = open_journal(tmp_path / "again", again, resume=False, show=quiet)
+    bench = systems.make_bench(again, [prepared], [post], journal)
+    scores = systems.windowed(bench, systems.Job(place=0), ["logistic_regression"])["logistic_regression"]
+    assert scores.validation is not None
+    values, _ = validation_auroc([scores.validation], protocol_of(again, prepared))
+    assert values == other["by_seed"]
+    assert values != result["results"][1]["by_seed"], "the plan as it was does otherwise"
     words = [word for text in sets for word in ("--set", text)]
     out = tmp_path / "out"
     assert main(["run", str(swept / "plan.toml"), "--out", str(out), "--quiet", *words]) == 0

@@ -79,7 +79,7 @@ def _summary(log: Log, tuned: bool) -> str:
     return (
         "Every system of the plan had the same number of draws from its own declared distributions; the first"
         f" draw is the plan as it was. {judged} The value of the best draw is a little flattering, as it was "
-        "chosen by it; `lazaretto run` with tuned.toml judges it on test units."
+        "chosen by it; a run of tuned.toml judges it on test units."
     )
 
 
@@ -168,7 +168,7 @@ def _tuned(draws: dict[str, list[dict[str, Any]]]) -> tuple[Grid, Picture]:
         columns=columns,
         rows=tuple(rows),
         wide=True,
-        note="In brackets: 95 % interval by bootstrap over validation units and seeds, of that draw alone.",
+        note="Below each value: 95 % interval by bootstrap over validation units and seeds, of that draw alone.",
     )
     top = max(dots, key=lambda row: row.best or 0.0)
     finding = (
