@@ -100,7 +100,7 @@ def test_what_was_found_stands_in_tuned_toml_and_run_takes_it(swept: Path, tmp_p
     assert tuned.model_copy(update={"tuned": Plan().tuned}) == load_plan(swept / "plan.toml")
     (other,) = (d for d in result["results"] if (d["system"], d["number"]) == ("logistic_regression", 1))
     sets = [f"tuned.logistic_regression.C={other['settings']['C']}", "run.seeds=[3]", "train.rounds=1"]
-    # prepared as a run does it, test units and all, the baseline reaches the draw's figure on validation units
+    # prepared as a run does it, test units and all, it reaches the figure of the draw
     again = load_plan(swept / "plan.toml", sets=sets)
     prepared, post = preparing.prepare(again, 3, Post()), Post()
     journal = open_journal(tmp_path / "again", again, resume=False, show=quiet)

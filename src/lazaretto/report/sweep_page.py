@@ -168,7 +168,7 @@ def _tuned(draws: dict[str, list[dict[str, Any]]]) -> tuple[Grid, Picture]:
         columns=columns,
         rows=tuple(rows),
         wide=True,
-        note="Below each value: 95 % interval by bootstrap over validation units and seeds, of that draw alone.",
+        note="Below each value: 95 % interval of that draw, by bootstrap over validation units and seeds.",
     )
     top = max(dots, key=lambda row: row.best or 0.0)
     finding = (
