@@ -91,7 +91,7 @@ class TunedNetwork(_Section):
     step_noise: NotNegative | None = None
     feature_dropout: Part | None = None
     kind_weight: NotNegative | None = None
-    options: dict[str, bool | int | float | str] | None = None
+    options: dict[str, Any] | None = None
 
 
 class TunedOurs(_Section):

@@ -304,6 +304,7 @@ def test_a_system_s_own_settings_reach_it_and_no_other(tmp_path: Path) -> None:
         ("[tuned.logistic_regression]\nc = 1.0\n", ["did you mean", "tuned.logistic_regression.C"]),
         ("[tuned.gru]\noptions = { widht = 3 }\n", ["tuned.gru.options", "widht", "hidden"]),
         ("[tuned]\ngru = 3\n", ["tuned.gru"]),
+        ("[tuned.gru]\noptions = { hidden = [3] }\n", ["tuned.gru.options", "hidden"]),
         ('[sweep]\nsystems = ["grue"]\n', ["sweep.systems", "grue"]),
         ('[sweep]\nsystems = ["gru", "gru"]\n', ["sweep.systems", "once"]),
     ],
