@@ -39,7 +39,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version")[:2] == (0, f"lazaretto {__version__}\n")
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    for command in ("run", "evaluate", "report", "list", "data"):
+    for command in ("run", "sweep", "evaluate", "report", "list", "data"):
         assert f"  {command} " in out
         assert call(capsys, command, "--help")[0] == 0
 

@@ -23,7 +23,7 @@ from lazaretto import __version__, catalog
 from lazaretto.cli_grid import printable, show_parts
 from lazaretto.errors import Interrupted, LazarettoError
 
-__all__ = ["BUG", "app", "data_check", "evaluate", "list_parts", "main", "report", "run"]
+__all__ = ["BUG", "app", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 
 P = ParamSpec("P")
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -107,6 +107,35 @@ def run(
     """Train, evaluate, write the report."""
     laid = [*(sets or ()), *(['evaluate.leave_one_site_out="all"'] if full else ())]
     _report(_commands().train(plan, data, out, laid, resume=resume, quiet=quiet))
+
+
+@app.command()
+@_stoppable
+def sweep(
+    plan: PlanFile,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; sweeps/<name> if not given.")
+    ] = None,
+    sets: Sets = None,
+    over: Annotated[
+        list[str] | None,
+        typer.Option("--over", metavar="KEY=V1,V2", help="Walk a grid over these values; may be repeated."),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="A quarter of the rounds, one seed, four draws; marked as a quick look."
+        ),
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted sweep.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tune every system alike, or walk a grid; judged on validation units."""
+    words = (plan, data, out, sets or (), over or ())
+    _report(_commands().sweep(*words, quick=quick, resume=resume, quiet=quiet))
 
 
 @app.command()

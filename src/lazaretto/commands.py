@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lazaretto import catalog
 from lazaretto.cli_check import show_check
+from lazaretto.cli_sweep import show_sweep
 from lazaretto.errors import CheckFailed, PlanError
-from lazaretto.plan import load_plan, parse_options
+from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.report.page import write_report
+from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
+from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
 
-__all__ = ["check_data", "judge", "source_options", "train", "write_page"]
+__all__ = ["MOST_POINTS", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
+
+MOST_POINTS = 400  # of a grid
 
 
 def train(
@@ -40,6 +47,50 @@ def judge(
     with display(silent=quiet) as show:
         evaluate_run(directory, source, data, out, options, show)
     return write_report(out)
+
+
+def sweep(
+    plan: Path,
+    data: Path | None,
+    out: Path | None,
+    sets: Sequence[str],
+    over: Sequence[str],
+    *,
+    quick: bool,
+    resume: bool,
+    quiet: bool,
+) -> Path:
+    """Search each system's settings or, with `over`, walk a grid; print the table, return the page's path.
+
+    Without `out` the folder is sweeps/<name>. Raises what `load_plan`, `run_sweep` and
+    `write_sweep_page` raise, PlanError for a grid of more than 400 points.
+    """
+    overrides = {} if data is None else {"data.path": str(data)}
+    whole = load_plan(plan, sets=sets, overrides=overrides)
+    axes = dict(parse_values(text) for text in over)
+    if len(axes) < len(over):
+        raise PlanError(
+            "--over: a key stands twice", found=", ".join(over), way_out="one --over for each key"
+        )
+    if math.prod(len(values) for values in axes.values()) > MOST_POINTS:
+        raise PlanError("--over: too many points", found=over, way_out=f"at most {MOST_POINTS}")
+
+    def one(point: Sequence[str]) -> Plan:
+        laid = [f"{key}={value}" for key, value in zip(axes, point, strict=True)]
+        found = load_plan(plan, sets=[*sets, *laid], overrides=overrides)
+        return quick_look(found) if quick else found
+
+    if axes:
+        points = [(dict(zip(axes, p, strict=True)), one(p)) for p in itertools.product(*axes.values())]
+        trials = grid(points)
+    else:
+        trials = tuning(one(()))
+    about = {"mode": "grid" if axes else "tuning", "keys": list(axes), "quick": quick}
+    folder = Path("sweeps") / whole.run.name if out is None else out
+    with display(silent=quiet) as show:
+        result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
+    show_sweep(result)
+    return write_sweep_page(folder)
 
 
 def write_page(directory: Path) -> Path:

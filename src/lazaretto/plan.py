@@ -37,7 +37,9 @@ from lazaretto.plan_keys import (
     SplitPlan,
     TrainPlan,
     known_keys,
+    takes_of,
 )
+from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
 
 __all__ = [
     "BASELINES",
@@ -52,11 +54,14 @@ __all__ = [
     "RunPlan",
     "SitesPlan",
     "SplitPlan",
+    "SweepPlan",
     "TrainPlan",
+    "TunedPlan",
     "dump",
     "known_keys",
     "load_plan",
     "parse_options",
+    "parse_values",
     "plan_digest",
     "toml_value",
 ]
@@ -94,10 +99,35 @@ def load_plan(
         raise _together([_explain(detail) for detail in error.errors()], path) from error
     problems = list(_conflicts(plan))
     if check_parts:
-        problems += _part_problems(plan)
+        problems += [*_part_problems(plan), *_tuned_problems(plan)]
     if problems:
         raise _together(problems, path)
     return plan
+
+
+def parse_values(text: str) -> tuple[str, list[str]]:
+    """Key and values of a `key=v1,v2` text, each value as `--set` takes it; commas in brackets do not part.
+
+    Raises PlanError for a text that is no key with at least one value.
+    """
+    key, equals, rest = text.partition("=")
+    values, depth = [""], 0
+    for letter in rest:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    values = [value.strip() for value in values]
+    if not equals or not key.strip() or not all(values):
+        raise PlanError(
+            "--over needs a key and its values",
+            found=text,
+            way_out="for instance --over train.rounds=10,20,40",
+        )
+    if len(set(values)) < len(values):
+        raise PlanError(f"--over {key.strip()}: a value stands twice", found=rest, way_out="give each once")
+    return key.strip(), values
 
 
 def parse_options(sets: Sequence[str], below: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -216,6 +246,8 @@ def _show(value: Any) -> str:
 
 
 def _explain(detail: ErrorDetails) -> PlanError:
+    if detail["loc"][0] == "tuned" and len(detail["loc"]) > 2:
+        return _explain_tuned(detail)
     key = ".".join(str(part) for part in detail["loc"][:2])
     index = detail["loc"][2:]
     where = f"{key}[{index[0]}]" if index and isinstance(index[0], int) else key
@@ -233,6 +265,28 @@ def _explain(detail: ErrorDetails) -> PlanError:
     )
     hint = f"did you mean '{near[0]}'? " if near else ""
     return PlanError(f"{where}: {message}", found=_show(detail["input"]), way_out=f"{hint}takes {takes}")
+
+
+def _explain_tuned(detail: ErrorDetails) -> PlanError:
+    """An error inside a table of [tuned], such as tuned.gru.learning_rate."""
+    _, system, *inner = map(str, detail["loc"])
+    key, leaf = f"tuned.{system}.{inner[0]}", inner[0]
+    settings = settings_of(system)
+    known = ", ".join(settings)
+    if detail["type"] == "extra_forbidden":
+        near = [name for name in settings if name.lower() == leaf.lower()] or difflib.get_close_matches(
+            leaf, settings, n=1, cutoff=0.5
+        )
+        hint = f"did you mean 'tuned.{system}.{near[0]}'? " if near else ""
+        return PlanError(
+            f"{key}: unknown key",
+            found=_show(detail["input"]),
+            way_out=f"{hint}keys of [tuned.{system}]: {known}",
+        )
+    message = detail["msg"].removeprefix("Input ")
+    return PlanError(
+        f"{key}: {message}", found=_show(detail["input"]), way_out=f"takes {takes_of(settings[leaf])}"
+    )
 
 
 def _conflicts(plan: Plan) -> Iterator[PlanError]:
@@ -343,6 +397,23 @@ def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
         except PlanError as error:
             problems.append(error)
     return problems
+
+
+def _tuned_problems(plan: Plan) -> Iterator[PlanError]:
+    """Options of baseline models that the models do not take."""
+    for system in plan.tuned.model_fields_set:
+        options = getattr(getattr(plan.tuned, system), "options", None)
+        if options:
+            try:
+                catalog.build("models", system, options)
+            except (PlanError, TypeError, ValueError) as error:
+                problem = error.problem if isinstance(error, PlanError) else str(error)
+                takes = ", ".join(catalog.options("models", system)) or "none"
+                yield PlanError(
+                    f"tuned.{system}.options: {problem}",
+                    found=_show(options),
+                    way_out=f"options of '{system}': {takes}",
+                )
 
 
 def _together(problems: Sequence[PlanError], path: Path) -> PlanError:

@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from lazaretto.plan_sweep import SweepPlan, TunedPlan
+
 __all__ = [
     "BASELINES",
     "AggregatePlan",
@@ -32,6 +34,7 @@ __all__ = [
     "SplitPlan",
     "TrainPlan",
     "known_keys",
+    "takes_of",
 ]
 
 Baseline: TypeAlias = Literal[
@@ -136,6 +139,11 @@ class DataPlan(_Section):
     )
     modality: Literal["traffic"] = Field(default="traffic", description="Which part of the table is used.")
     options: Options = Field(default_factory=dict, description="Options of the source.")
+    leaks: Literal["report", "refuse"] = Field(
+        default="report",
+        description="What follows where a feature may give the label away, as `data check` finds it: "
+        "`report`: a note in the report; `refuse`: no run.",
+    )
 
 
 class SitesPlan(_Section):
@@ -350,6 +358,8 @@ class Plan(_Section):
     aggregate: AggregatePlan = AggregatePlan()
     federate: FederatePlan = FederatePlan()
     evaluate: EvaluatePlan = EvaluatePlan()
+    sweep: SweepPlan = SweepPlan()
+    tuned: TunedPlan = TunedPlan()
 
 
 class PlanKey(NamedTuple):
@@ -366,7 +376,7 @@ def known_keys() -> tuple[PlanKey, ...]:
     return tuple(
         PlanKey(
             f"{section}.{name}",
-            _takes(field),
+            takes_of(field),
             field.get_default(call_default_factory=True),
             field.description or "",
         )
@@ -381,7 +391,8 @@ def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
         yield name, section.model_fields
 
 
-def _takes(field: FieldInfo) -> str:
+def takes_of(field: FieldInfo) -> str:
+    """What a key takes, in words."""
     for entry in field.metadata:
         if isinstance(entry, _Takes):
             return entry.words
@@ -425,4 +436,6 @@ def _takes_type(kind: Any) -> str:
         return f"a list, each entry {_takes_type(parts[0])}"
     if origin is dict:
         return "a table"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"a table of {', '.join(kind.model_fields)}"
     return " or ".join(_takes_type(part) for part in parts if part is not type(None))

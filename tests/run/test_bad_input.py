@@ -106,7 +106,14 @@ def test_the_same_table_unspoilt_runs(plan: Path, tmp_path: Path) -> None:
     data, out = _put(tmp_path / "data", extra.encode()), tmp_path / "out"
     assert main(["run", str(plan), "--data", str(data), "--out", str(out), "--quiet"]) == 0
     written = {path.name for path in out.iterdir()}
-    assert written == {"plan.toml", "run.sqlite", "metrics.json", "model.safetensors", "report.html"}
+    assert written == {
+        "plan.toml",
+        "run.sqlite",
+        "metrics.json",
+        "model.safetensors",
+        "seen.safetensors",
+        "report.html",
+    }
 
 
 def test_a_site_without_rows(plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lazaretto.errors import DataError
 from lazaretto.types import TEST, TRAIN, UNASSIGNED, VALIDATION, Table
 
-__all__ = ["remove_duplicates", "take"]
+__all__ = ["remove_duplicates", "take", "window_digests"]
 
 _SPLITS = {TRAIN: "training", VALIDATION: "validation", TEST: "test"}
 
@@ -52,8 +52,8 @@ def remove_duplicates(table: Table) -> tuple[Table, int]:
             found=f"{int(np.sum(table.split == UNASSIGNED))} windows without a split",
             way_out="call assign_splits first",
         )
-    names, idle = _digests(table)
-    code = np.unique(names, return_inverse=True)[1] if len(names) else np.zeros(0, np.int64)
+    digests, idle = window_digests(table)
+    code = np.unique(digests, axis=0, return_inverse=True)[1] if len(digests) else np.zeros(0, np.int64)
     earliest = np.full(int(code.max(initial=-1)) + 1, TEST, np.int64)
     np.minimum.at(earliest, code, table.split)
     copied = earliest[code] < table.split
@@ -76,10 +76,10 @@ def remove_duplicates(table: Table) -> tuple[Table, int]:
     return replace(kept, counts=counts), removed
 
 
-def _digests(table: Table) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
-    """Digest of each window's valid values [n], and whether all its valid steps are the same [n]."""
+def window_digests(table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Digest of each window's valid values [n, 16], and whether all its valid steps are the same [n]."""
     n = len(table.y)
-    names = np.empty(n, dtype="S32")
+    digests = np.zeros((n, 16), np.uint8)
     idle = np.zeros(n, bool)
     for start in range(0, n, 4096):  # blocks, so that the copies stay small
         part = slice(start, min(start + 4096, n))
@@ -99,5 +99,6 @@ def _digests(table: Table) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
             ],
             axis=1,
         )
-        names[part] = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest().encode() for row in flat]
-    return names, idle
+        joined = b"".join(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in flat)
+        digests[part] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
+    return digests, idle

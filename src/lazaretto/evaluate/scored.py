@@ -24,6 +24,7 @@ __all__ = [
     "Protocol",
     "Scored",
     "SeedScores",
+    "check_apart",
     "check_scored",
 ]
 
@@ -46,6 +47,7 @@ class Scored:
     score: [u, L] float, larger is more anomalous, log-odds where the system has them; finite where valid.
     y:     [u, L] int class of each step, 0 normal.   valid: [u, L] bool, False is padding.
     site:  [u] int.
+    unit:  [u] int or None. Which units these are: thresholds set on a unit that is judged are refused.
     threshold_group: [u] int or None. Units of one group were scored by one model; where groups differ
         (a model per site) each has its own threshold and its own calibration.
     intensity: [u, L] float or None, strength of the attack that a step belongs to, as in `types.Table`;
@@ -58,6 +60,7 @@ class Scored:
     site: NDArray[Any]
     threshold_group: NDArray[Any] | None = None
     intensity: NDArray[Any] | None = None
+    unit: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,4 +163,30 @@ def check_scored(scored: Scored, where: str, classes: int) -> None:
             f"{where}: a class has no name",
             found=[int(seen.min()), int(seen.max())],
             way_out=f"0..{classes - 1}",
+        )
+
+
+def check_apart(validation: Scored, test: Scored, where: str) -> None:
+    """Refuse a threshold that is set on what it is judged on. Raises DataError naming `where` and the units.
+
+    Units are compared where both say which theirs are; without that only the very same scores are found out.
+    """
+    way_out = "judge on units that set no threshold and trained nothing"
+    if validation.unit is not None and test.unit is not None:
+        both = np.intersect1d(validation.unit, test.unit)
+        if both.size:
+            some = ", ".join(map(str, both[:5])) + (" ..." if both.size > 5 else "")
+            raise DataError(
+                f"{where}: thresholds would be set on units that are judged",
+                found=f"{both.size} units in validation and test: {some}",
+                way_out=way_out,
+            )
+    same = all(
+        np.array_equal(getattr(validation, name), getattr(test, name)) for name in ("score", "y", "valid")
+    )
+    if same:
+        raise DataError(
+            f"{where}: thresholds would be set on the very steps that are judged",
+            found="validation and test hold the same scores",
+            way_out=way_out,
         )

@@ -20,7 +20,7 @@ from lazaretto.evaluate.operating import (
     threshold_from_counts,
     threshold_from_edges,
 )
-from lazaretto.evaluate.scored import Protocol, Scored, SeedScores, check_scored
+from lazaretto.evaluate.scored import Protocol, Scored, SeedScores, check_apart, check_scored
 
 __all__ = [
     "ALARM_POINT",
@@ -89,7 +89,10 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
 
 
 def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:
-    """The seed's operating points: those given, else from its validation. Checks what it reads."""
+    """The seed's operating points: those given, else from its validation. Checks what it reads.
+
+    Raises DataError on scores that cannot be judged, and where validation and test share a unit.
+    """
     check_scored(seed.test, f"{where}, test", len(protocol.classes))
     if seed.operating is not None:
         return seed.operating
@@ -100,6 +103,7 @@ def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:
             way_out="give one of them",
         )
     check_scored(seed.validation, f"{where}, validation", len(protocol.classes))
+    check_apart(seed.validation, seed.test, where)
     return operating_points(seed.validation, protocol)
 
 

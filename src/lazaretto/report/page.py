@@ -26,7 +26,7 @@ from lazaretto.report.reading import Log, read_log
 from lazaretto.report.wording import headline_seeds, sites_of
 from lazaretto.types import Record
 
-__all__ = ["render", "write_report"]
+__all__ = ["assemble", "render", "write_html", "write_report"]
 
 _SECTIONS = (
     sections_results.summary,
@@ -60,16 +60,38 @@ def render(records: Sequence[Record]) -> str:
     """
     log = read_log(records)
     run = log.last("run")
-    sections = [build(log) for build in _SECTIONS]
-    template = _environment().get_template("page.html.j2")
-    return template.render(
+    return assemble(
+        [build(log) for build in _SECTIONS],
         name=str(run.get("name") or "unnamed run"),
-        sections=_numbered(sections),
         facts=_facts(log),
         quick=_quick(log),
         interrupted=_interrupted(log),
-        publishable=PUBLISHABLE,
         version=str(run.get("version") or ""),
+    )
+
+
+def assemble(
+    sections: Sequence[Section],
+    *,
+    name: str,
+    facts: Sequence[str],
+    quick: str,
+    interrupted: str,
+    version: str,
+) -> str:
+    """HTML of sections under a heading. quick, interrupted: what to say of such a run, else empty."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            name=name,
+            sections=_numbered(sections),
+            facts=facts,
+            quick=quick,
+            interrupted=interrupted,
+            publishable=PUBLISHABLE,
+            version=version,
+        )
     )
 
 
@@ -81,8 +103,12 @@ def write_report(directory: Path) -> Path:
     """
     directory = Path(directory)
     text = render(list(runlog.read(directory / "run.sqlite")))
-    target = directory / "report.html"
-    draft: str | None = None
+    return write_html(directory / "report.html", text)
+
+
+def write_html(target: Path, text: str) -> Path:
+    """Write a page so that it appears whole or not at all; returns its path. Raises LazarettoError."""
+    directory, draft = target.parent, None
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=directory, prefix=".report-", suffix=".html", delete=False

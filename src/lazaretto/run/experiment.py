@@ -32,6 +32,7 @@ from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
+from lazaretto.run.seen import save_seen
 from lazaretto.run.systems import (
     WINDOWED,
     Bench,
@@ -301,6 +302,7 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
     if vector.ndim == 2:
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)
+    save_seen(folder, prepared.seen)
 
 
 def write_metrics(

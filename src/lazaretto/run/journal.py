@@ -35,6 +35,8 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "reliability": ("system",),
     "metrics": (),
     "finished": (),
+    "sweep": (),
+    "draw": ("system", "number"),
 }
 
 
@@ -64,13 +66,13 @@ class Journal:
         self.show(kind, body)
 
 
-def open_journal(folder: Path, plan: Plan, resume: bool, show: Show) -> Journal:
-    """Start a run's folder, or go on with it.
+def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: str = "run.sqlite") -> Journal:
+    """Start a run's folder, or go on with it; its log is `folder / log_name`.
 
     Raises InputError if the folder holds something already (without `resume`), holds nothing to
     resume, or was made from another plan.
     """
-    log, parts, text = folder / "run.sqlite", folder / "parts", folder / "plan.toml"
+    log, parts, text = folder / log_name, folder / "parts", folder / "plan.toml"
     written = dump(plan).encode()
     if resume:
         if not (log.exists() and parts.is_dir() and text.exists()):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
@@ -29,6 +30,7 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
 from lazaretto.run.saved import ModelMeta, load_model
+from lazaretto.run.seen import seen_windows
 from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Model, Table
 
@@ -55,11 +57,12 @@ def evaluate_run(
 ) -> None:
     """Score the units that `source` finds at `path` with the model in `directory`; write `out`.
 
-    Where source, path and options are those of training, only its test units are judged. Thresholds and
+    Where source, path and options are those of training, only its test units are judged. Elsewhere windows of
+    the very values that the model has seen are left out, if its folder knows them. Thresholds and
     calibration are those that the model's own validation units set: nothing is tuned on the new data.
     Features are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
     Raises InputError if there is no model or `out` is taken, DataError if features or both kinds of
-    steps are missing.
+    steps are missing, or if the model has seen all there is.
     """
     use_all_cores()
     began = time.perf_counter()
@@ -77,12 +80,16 @@ def evaluate_run(
             table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
         )
         table, _ = remove_duplicates(table)
+    met = None if relation == "same" else seen_windows(directory, table)
+    if met is not None and met.any():
+        _check_new(met)
+        table = take(table, ~met)
     data = _matched(streams(table, meta.modality), meta.features, source)
     if relation == "same":
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation))
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation, met))
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)
@@ -152,8 +159,24 @@ def _relation(trained: DataPlan, new: DataPlan) -> Literal["same", "akin", "othe
     return "same" if same else "akin"
 
 
-def _notes(trained: Plan, relation: str) -> list[str]:
+def _check_new(met: NDArray[np.bool_]) -> None:
+    if met.all():
+        raise DataError(
+            "the model was trained, or its thresholds set, on all of this data",
+            found=f"{len(met)} windows, all known",
+            way_out="judge it on data that it never saw",
+        )
+
+
+def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[str]:
     """What a reader must know of how this data relates to that of training."""
+    if met is not None and met.any():
+        known = (
+            f"{int(met.sum())} of {len(met)} windows hold the very values that the model was trained, or its "
+            "thresholds set, on. They are left out; the rest is judged. Thresholds and calibration come from "
+            "the training run."
+        )
+        return [known]
     if relation == "other":
         return ["Everything here is test data: thresholds and calibration come from the training run."]
     if relation == "akin":

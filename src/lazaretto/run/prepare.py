@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazaretto import catalog
-from lazaretto.data.duplicates import remove_duplicates
+from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.leaks import table_findings
 from lazaretto.data.scaling import Scaling, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
@@ -21,8 +23,9 @@ from lazaretto.plan import Plan
 from lazaretto.run.post import Post
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Schema, Source, Table
 
-__all__ = ["Prepared", "load_table", "members", "prepare", "rescaled"]
+__all__ = ["Keep", "Prepared", "load_table", "members", "prepare", "rescaled"]
 
+Keep = Callable[[Table], NDArray[np.bool_]]
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -31,6 +34,7 @@ class Prepared:
     """One seed's data, ready to train and judge on.
 
     data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
+    seen: [m, 16] uint8, digests of the windows of training and validation, idle ones left out.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
     raw: features before scaling, as `data.x`; kept only where the plan leaves sites out, else None.
     """
@@ -43,6 +47,7 @@ class Prepared:
     parts: Partition
     scaling: Scaling
     rate_column: int | None
+    seen: NDArray[np.uint8]
     sheet: dict[str, Any]
     raw: Float | None = None
 
@@ -64,12 +69,18 @@ def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
     return source, source.load(None if plan.data.path is None else Path(plan.data.path), seed)
 
 
-def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
-    """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only."""
+def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prepared:
+    """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
+
+    keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
+    comes after, the leak check included, ever sees the others.
+    """
     source, table = load_table(plan, seed)
     table = assign_splits(table, plan.split.by, plan.split.validation, plan.split.test, seed)
-    table, removed = remove_duplicates(table)
-    leaks = _leak_notes(table)
+    table, _ = remove_duplicates(table)
+    if keep is not None:
+        table = take(table, keep(table))
+    leaks = _leak_notes(table, refuse=plan.data.leaks == "refuse")
     data = streams(table, plan.data.modality)
     sites = plan.sites
     parts = partition(
@@ -95,8 +106,9 @@ def prepare(plan: Plan, seed: int, post: Post) -> Prepared:
         site_names=parts.site_names,
         parts=parts,
         scaling=scaling,
+        seen=_seen(table),
         rate_column=features.index(rate) if rate in features else None,
-        sheet=_sheet(plan, source, table, data, parts, removed, leaks),
+        sheet=_sheet(plan, source, table, data, parts, leaks),
         raw=data.x if plan.evaluate.leave_one_site_out else None,
     )
 
@@ -117,20 +129,36 @@ def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[A
     return [np.flatnonzero(use & (data.site == site)) for site in range(len(prepared.site_names))]
 
 
-def _leak_notes(table: Table) -> list[str]:
+def _seen(table: Table) -> NDArray[np.uint8]:
+    digests, idle = window_digests(table)
+    seen: NDArray[np.uint8] = np.unique(digests[(table.split != TEST) & ~idle], axis=0)
+    return seen
+
+
+def _leak_notes(table: Table, refuse: bool = False) -> list[str]:
     """Findings on the features that are kept; they go into the data sheet as notes.
 
-    The check is advice: where the table is too small for it, a note says so, and the run goes on.
+    The check is advice: a flood does show in packet rates, and no score tells that from a label that leaks.
+    So a run goes on, and says it; also where the table is too small for the check. With `refuse` it does
+    not: raises DataError that names the features, or that they could not be checked.
     """
     try:
-        findings = table_findings(table)
+        findings = [finding for finding in table_findings(table) if finding.dropped is None]
     except DataError as error:
+        if refuse:
+            raise
         reason = error.problem if error.found is None else f"{error.problem} (found: {error.found})"
         return [f"Features were not checked for leaks: {reason}."]
+    if findings and refuse:
+        raise DataError(
+            "features may give the label away, and the plan refuses those (data.leaks)",
+            found="; ".join(f"{' and '.join(finding.columns)}: {finding.why}" for finding in findings),
+            way_out="drop them from the source, or show that a detector would see them and set "
+            'data.leaks = "report"',
+        )
     return [
         f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
         for finding in findings
-        if finding.dropped is None
     ]
 
 
@@ -158,7 +186,6 @@ def _sheet(
     table: Table,
     data: Streams,
     parts: Partition,
-    removed: int,
     leaks: list[str],
 ) -> dict[str, Any]:
     family, classes = family_of(data), table.schema.classes
@@ -189,7 +216,6 @@ def _sheet(
             }
         )
     counts = {"units": len(np.unique(data.unit)), "windows": len(table.y)} | dict(table.counts)
-    counts["duplicates_removed"] = int(table.counts.get("duplicates_removed", 0)) + removed
     return {
         "source": plan.data.source,
         "step": table.schema.step,

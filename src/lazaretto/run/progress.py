@@ -60,11 +60,26 @@ def _figures(body: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def _draw_line(body: Mapping[str, Any]) -> str:
+    """One finished training of a sweep, the best of its system so far, and what is left of the whole."""
+    said = body["failed"] or f"AUROC {body['auroc']['value']:.4f}"
+    best = body["best"]
+    if best is not None:
+        said += f" (best {best['auroc']['value']:.4f}, draw {best['number'] + 1})"
+    minutes = body["left_seconds"] / 60
+    return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said} · about {minutes:.0f} min left"
+
+
 def _bars(progress: Progress) -> Show:
     tasks: dict[str, Any] = {}
 
     def show(event: str, body: Mapping[str, Any]) -> None:
-        if event == "begin":
+        if event == "drawn":
+            for task in tasks.values():
+                progress.remove_task(task)
+            tasks.clear()
+            progress.console.print(_draw_line(body), markup=False)
+        elif event == "begin":
             title = _title(body, "name")
             tasks[title] = progress.add_task(title, total=1, figures="")
         elif event == "round":
@@ -88,6 +103,8 @@ def _lines(screen: Console) -> Show:
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
+        elif event == "drawn":
+            screen.print(_draw_line(body), markup=False)
         elif event == "round" and body["round"] % max(1, body["rounds"] // 4) == 0:
             screen.print(
                 f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +25,8 @@ from lazaretto.run.fused import scores_of
 from lazaretto.run.journal import Journal, Stage, stage
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
-from lazaretto.run.simulate import (
-    Program,
-    compile_program,
-    initial_vectors,
-    pack_sites,
-)
+from lazaretto.run.settled import settled, tuned_of
+from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import Schedule, train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
@@ -49,7 +45,10 @@ __all__ = [
     "windowed",
 ]
 
-_FITS = {"gradient_boosting": gradient_boosting, "logistic_regression": logistic_regression}
+_FITS: dict[str, Callable[..., Any]] = {
+    "gradient_boosting": gradient_boosting,
+    "logistic_regression": logistic_regression,
+}
 WINDOWED = (*_FITS, "rate_threshold")
 _EXACT = Cut(bits=32)
 
@@ -122,7 +121,7 @@ def _program(
     algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
     if not federated or algorithm.correct is None:  # then local training is plain
         algorithm = None
-    key = (name, cut, training, algorithm is None)
+    key = (name, cut, training, algorithm is None, repr(plan.model.options))
     if key not in bench.programs:
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
         features, kinds, length = bench.shape
@@ -145,6 +144,11 @@ def prepared_for(bench: Bench, job: Job) -> Prepared:
     return whole if job.without_site is None else without_site(whole, job.without_site, Post())
 
 
+def _own(bench: Bench, system: str) -> Bench:
+    """The bench with the settings that the plan has for this system alone."""
+    return replace(bench, plan=settled(bench.plan, system))
+
+
 def _label(system: str, bench: Bench, job: Job) -> str:
     whole = bench.prepared[job.place]
     if job.without_site is not None:
@@ -159,6 +163,7 @@ def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False)
         y=part.y,
         valid=part.valid,
         site=part.site,
+        unit=part.unit,
         threshold_group=part.site if by_site else None,
         intensity=part.intensity,
     )
@@ -190,6 +195,7 @@ class Trained(NamedTuple):
 
 def federated(bench: Bench, system: str, job: Job) -> Trained:
     """Ours ("federated split"), or "unsplit": one device per site and no cut."""
+    bench = _own(bench, system)
     plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
     split = system == OURS and plan.cut.enabled
     devices = plan.sites.devices if split else 1
@@ -272,6 +278,7 @@ def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -
 
 def local_only(bench: Bench, job: Job) -> SeedScores:
     """Every site trains the same split model alone; each judges its own units with its own threshold."""
+    bench = _own(bench, "local")
     plan, prepared = bench.plan, prepared_for(bench, job)
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
     devices = plan.sites.devices if plan.cut.enabled else 1
@@ -314,6 +321,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
 
     system: "pooled" (our model, no cut) or the name of a baseline model.
     """
+    bench = _own(bench, system)
     plan = bench.plan
     pooled = system == "pooled"
     name = plan.model.name if pooled else system
@@ -377,7 +385,8 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
                 return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
             asked, fit = bench.plan.evaluate, _FITS[name]
             limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
-            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits)), {}
+            own = tuned_of(bench.plan, name)
+            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits, **own)), {}
 
         arrays, _ = stage(bench.journal, _label(name, bench, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)

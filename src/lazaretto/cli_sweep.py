@@ -1,0 +1,63 @@
+"""What `lazaretto sweep` prints when it is done: a row for each system, or for each point of a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lazaretto.cli_grid import say, show
+
+__all__ = ["show_sweep"]
+
+
+def show_sweep(result: Mapping[str, Any]) -> None:
+    """Print what `run_sweep` returned."""
+    draws = result["results"]
+    if result["mode"] == "tuning":
+        heads = ("system", "best", "AUROC", "as it was", "failed", "minutes")
+        rows = [
+            _system(name, [draw for draw in draws if draw["system"] == name], result["best"].get(name))
+            for name in result["systems"]
+        ]
+        show(f"{result['draws']} draws for each system", heads, rows, whole=2)
+        say("best: its draw, 1 is the plan as it was. tuned.toml holds what was found.")
+    else:
+        keys = result["keys"]
+        several = len(result["systems"]) > 1
+        heads = (*(["system"] if several else []), *keys, "AUROC", "95 %", "s/round", "MB/round")
+        show("grid", heads, [_point(draw, keys, several) for draw in draws], whole=len(heads))
+    seeds = ", ".join(map(str, result["seeds"]))
+    say(f"{result['criterion']} ({seeds}); test units were not looked at.")
+    if result["quick"]:
+        say(f"A quick look: {result['rounds']} rounds and one seed.")
+
+
+def _system(name: str, draws: Sequence[Mapping[str, Any]], best: int | None) -> tuple[str, ...]:
+    chosen = next((draw for draw in draws if draw["number"] == best), None)
+    minutes = sum(draw["seconds"] for draw in draws) / 60
+    return (
+        name,
+        "n/a" if best is None else str(best + 1),
+        "n/a" if chosen is None else _area(chosen),
+        _area(draws[0]),
+        str(sum(draw["failed"] is not None for draw in draws)),
+        f"{minutes:.1f}",
+    )
+
+
+def _point(draw: Mapping[str, Any], keys: Sequence[str], several: bool) -> tuple[str, ...]:
+    triple, seconds, sent = draw["auroc"], draw["seconds_per_round"], draw["bytes_per_round"]
+    between = "n/a" if triple["low"] is None else f"{triple['low']:.3f} to {triple['high']:.3f}"
+    return (
+        *([draw["system"]] if several else []),
+        *(str(draw["settings"][key]) for key in keys),
+        draw["failed"] or _area(draw),
+        between,
+        "n/a" if seconds is None else f"{seconds:.2f}",
+        "n/a" if sent is None else f"{sent / 1e6:.2f}",
+    )
+
+
+def _area(draw: Mapping[str, Any]) -> str:
+    value = draw["auroc"]["value"]
+    return "n/a" if value is None else f"{value:.4f}"
