@@ -6,9 +6,9 @@
 Printed: AUROC over steps, recall and latency in steps at the threshold that lets the plan's share of normal
 validation steps through (mean over seeds), and with --left-out the same for families left out of training
 (first seeds, --left-out-seeds of them; their steps against all normal ones), with recall as the mean over
-bins of intensity beside it. Where the model has a self-supervised score, the supervised one alone is judged as well.
-The threshold is set on the very steps it is judged on, so recall is a little flattering; it serves to choose
-between settings, not to be quoted.
+bins of intensity beside it. Where the model has a self-supervised score, the supervised one alone is judged
+as well. The threshold is set on the very steps it is judged on, so recall is a little flattering; it serves
+to choose between settings, not to be quoted.
 """
 
 # ruff: noqa: T201

@@ -266,7 +266,7 @@ def make_site_round(
             jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), start_bottom),
             running.start(features, devices * wide)[1],
         )
-        pieces = jax.vmap(pieces_of)(data.x, data.y, data.weight) if novel else None
+        pieces: Any = jax.vmap(pieces_of)(data.x, data.y, data.weight) if novel else None
         batches = -(-data.units // size)
         own, common = (None if v is None else unravel(v) for v in (state.own, state.common))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ import tomli_w
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from lazaretto import catalog, wire
+from lazaretto import wire
 from lazaretto.errors import PlanError
-from lazaretto.personal import personal_mask
+from lazaretto.plan_checks import conflicts, part_problems, shown, tuned_problems
 from lazaretto.plan_keys import (
     BASELINES,
     AggregatePlan,
@@ -37,9 +36,9 @@ from lazaretto.plan_keys import (
     SplitPlan,
     TrainPlan,
     known_keys,
-    takes_of,
 )
 from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
+from lazaretto.plan_words import takes_of
 
 __all__ = [
     "BASELINES",
@@ -97,9 +96,9 @@ def load_plan(
         plan = Plan.model_validate(tree)
     except ValidationError as error:
         raise _together([_explain(detail) for detail in error.errors()], path) from error
-    problems = list(_conflicts(plan))
+    problems = list(conflicts(plan))
     if check_parts:
-        problems += [*_part_problems(plan), *_tuned_problems(plan)]
+        problems += [*part_problems(plan), *tuned_problems(plan)]
     if problems:
         raise _together(problems, path)
     return plan
@@ -240,11 +239,6 @@ def _near(key: str) -> str:
     return f"{hint}sections: {', '.join(Plan.model_fields)}"
 
 
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _explain(detail: ErrorDetails) -> PlanError:
     if detail["loc"][0] == "tuned" and len(detail["loc"]) > 2:
         return _explain_tuned(detail)
@@ -253,10 +247,10 @@ def _explain(detail: ErrorDetails) -> PlanError:
     where = f"{key}[{index[0]}]" if index and isinstance(index[0], int) else key
     if detail["type"] == "extra_forbidden":
         kind = "section" if len(detail["loc"]) == 1 else "key"
-        return PlanError(f"{key}: unknown {kind}", found=_show(detail["input"]), way_out=_near(key))
+        return PlanError(f"{key}: unknown {kind}", found=shown(detail["input"]), way_out=_near(key))
     if len(detail["loc"]) == 1:
         return PlanError(
-            f"{key}: should be a section", found=_show(detail["input"]), way_out=f"write [{key}]"
+            f"{key}: should be a section", found=shown(detail["input"]), way_out=f"write [{key}]"
         )
     takes = next(known.takes for known in known_keys() if known.name == key)
     message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
@@ -264,7 +258,7 @@ def _explain(detail: ErrorDetails) -> PlanError:
         str(detail["input"]), BASELINES if key == "evaluate.baselines" else [], n=1
     )
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return PlanError(f"{where}: {message}", found=_show(detail["input"]), way_out=f"{hint}takes {takes}")
+    return PlanError(f"{where}: {message}", found=shown(detail["input"]), way_out=f"{hint}takes {takes}")
 
 
 def _explain_tuned(detail: ErrorDetails) -> PlanError:
@@ -280,140 +274,13 @@ def _explain_tuned(detail: ErrorDetails) -> PlanError:
         hint = f"did you mean 'tuned.{system}.{near[0]}'? " if near else ""
         return PlanError(
             f"{key}: unknown key",
-            found=_show(detail["input"]),
+            found=shown(detail["input"]),
             way_out=f"{hint}keys of [tuned.{system}]: {known}",
         )
     message = detail["msg"].removeprefix("Input ")
     return PlanError(
-        f"{key}: {message}", found=_show(detail["input"]), way_out=f"takes {takes_of(settings[leaf])}"
+        f"{key}: {message}", found=shown(detail["input"]), way_out=f"takes {takes_of(settings[leaf])}"
     )
-
-
-def _conflicts(plan: Plan) -> Iterator[PlanError]:
-    """Values that are fine alone and impossible together."""
-    sites, cut, split = plan.sites, plan.cut, plan.split
-    if sites.by == "natural" and sites.count is not None:
-        yield PlanError(
-            "sites.count: has no meaning with sites.by='natural'",
-            found=sites.count,
-            way_out="leave it out, or choose sites.by = 'unit', 'dirichlet' or 'quantity'",
-        )
-    if sites.by != "natural" and sites.count is None:
-        yield PlanError(
-            f"sites.count: needed with sites.by='{sites.by}'", way_out="for instance sites.count = 20"
-        )
-    for key, only in (("alpha", "dirichlet"), ("quantity_alpha", "quantity")):
-        value = getattr(sites, key)
-        if sites.by != only and value != SitesPlan.model_fields[key].default:
-            yield PlanError(
-                f"sites.{key}: has no meaning with sites.by='{sites.by}'",
-                found=value,
-                way_out=f"leave it out, or choose sites.by = '{only}'",
-            )
-    for key in ("bits", "noise", "clip", "synchronise"):
-        value = getattr(cut, key)
-        if not cut.enabled and value != CutPlan.model_fields[key].default:
-            yield PlanError(
-                f"cut.{key}: has no meaning with cut.enabled=false",
-                found=_show(value),
-                way_out="leave it out, or set cut.enabled = true",
-            )
-    if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
-        yield PlanError(
-            "federate.straggler_work: has no meaning with federate.stragglers=0",
-            found=plan.federate.straggler_work,
-            way_out="leave it out, or set federate.stragglers above 0",
-        )
-    if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
-        yield PlanError(
-            "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
-            found=f"{plan.evaluate.alarm_k} of {plan.evaluate.alarm_m}",
-            way_out="alarm_k is at most alarm_m",
-        )
-    if split.validation + split.test >= 0.9:
-        yield PlanError(
-            "split.validation + split.test: too little is left for training",
-            found=f"{split.validation} + {split.test}",
-            way_out="their sum must be under 0.9",
-        )
-
-
-def _part_problems(plan: Plan) -> list[PlanError]:
-    problems: list[PlanError] = []
-    built: dict[str, Any] = {}
-    federate = plan.federate
-    for key, family, name, given in (
-        ("data.source", "sources", plan.data.source, plan.data.options),
-        ("model.name", "models", plan.model.name, plan.model.options),
-        ("aggregate.rule", "rules", plan.aggregate.rule, plan.aggregate.options),
-        ("federate.algorithm", "algorithms", federate.algorithm, federate.options),
-        ("federate.selection", "selections", federate.selection, federate.selection_options),
-        ("federate.server", "server_optimisers", federate.server, federate.server_options),
-    ):
-        try:
-            part = built[family] = catalog.build(family, name, given)
-        except PlanError as error:
-            problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
-            continue
-        except (TypeError, ValueError) as error:
-            section = key.partition(".")[0]
-            way_out = f"options of '{name}': {', '.join(catalog.options(family, name)) or 'none'}"
-            problems.append(PlanError(f"{section}.options: {error}", found=_show(given), way_out=way_out))
-            continue
-        if family == "sources" and part.needs_path and plan.data.path is None:
-            problems.append(
-                PlanError(
-                    f"data.path: source '{name}' reads files", way_out="give --data PATH, or set data.path"
-                )
-            )
-        if family == "models" and plan.cut.enabled and not part.split:
-            problems.append(
-                PlanError(
-                    f"cut.enabled: model '{name}' has no cut, so its raw data would leave the device",
-                    found=True,
-                    way_out="set cut.enabled = false, or choose a model that can be split",
-                )
-            )
-    return problems + _federate_problems(plan, built)
-
-
-def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
-    """What is wrong only between parts; built: those that could be built, by family."""
-    problems = []
-    share, selection = plan.federate.participation, built.get("selections")
-    if selection is not None and selection.partial != (share < 1):
-        problems.append(
-            PlanError(
-                f"federate.participation: has no meaning with federate.selection='{selection.name}'",
-                found=share,
-                way_out="a share under 1"
-                if selection.partial
-                else "1, or another selection such as 'uniform'",
-            )
-        )
-    if "algorithms" in built and "models" in built:
-        try:
-            personal_mask(built["algorithms"], built["models"], 2, 2)
-        except PlanError as error:
-            problems.append(error)
-    return problems
-
-
-def _tuned_problems(plan: Plan) -> Iterator[PlanError]:
-    """Options of baseline models that the models do not take."""
-    for system in plan.tuned.model_fields_set:
-        options = getattr(getattr(plan.tuned, system), "options", None)
-        if options:
-            try:
-                catalog.build("models", system, options)
-            except (PlanError, TypeError, ValueError) as error:
-                problem = error.problem if isinstance(error, PlanError) else str(error)
-                takes = ", ".join(catalog.options("models", system)) or "none"
-                yield PlanError(
-                    f"tuned.{system}.options: {problem}",
-                    found=_show(options),
-                    way_out=f"options of '{system}': {takes}",
-                )
 
 
 def _together(problems: Sequence[PlanError], path: Path) -> PlanError:

@@ -1,7 +1,7 @@
 """The keys of a plan: frozen sections, each key with its type, default, range and meaning.
 
 To add a key, add a field here; reading, `--set`, errors and the documents' check find it by itself.
-What is wrong only in combination stands in `lazaretto.plan`.
+What is wrong only in combination stands in `lazaretto.plan_checks`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -18,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
+from lazaretto.plan_words import Takes, takes_of
 
 __all__ = [
     "BASELINES",
@@ -34,7 +34,6 @@ __all__ = [
     "SplitPlan",
     "TrainPlan",
     "known_keys",
-    "takes_of",
 ]
 
 Baseline: TypeAlias = Literal[
@@ -52,13 +51,6 @@ Baseline: TypeAlias = Literal[
 ]
 BASELINES: tuple[Baseline, ...] = typing.get_args(Baseline)
 _USUAL = tuple(name for name in BASELINES if name not in ("tcn", "mlp"))  # each one more takes its minutes
-
-
-@dataclass(frozen=True, slots=True)
-class _Takes:
-    """What a key takes, in words, where its type does not say it."""
-
-    words: str
 
 
 def _as_tuple(value: Any) -> Any:
@@ -100,7 +92,7 @@ Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
 Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Count: TypeAlias = Annotated[int, Ge(1)]
 SiteCount: TypeAlias = Annotated[
-    int | Literal["all"], BeforeValidator(_site_count), _Takes("a whole number at least 0, or 'all'")
+    int | Literal["all"], BeforeValidator(_site_count), Takes("a whole number at least 0, or 'all'")
 ]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 Seeds: TypeAlias = Annotated[
@@ -191,7 +183,7 @@ class CutPlan(_Section):
     """What passes between a device and its site."""
 
     enabled: bool = Field(default=True, description="Whether the model is split between device and site.")
-    bits: Annotated[int, AfterValidator(_bits), _Takes("a whole number from 2 to 8, or 32")] = Field(
+    bits: Annotated[int, AfterValidator(_bits), Takes("a whole number from 2 to 8, or 32")] = Field(
         default=8, description="Bits of each activation sent, 2 to 8; 32 sends floats as they are."
     )
     noise: Annotated[float, Ge(0)] = Field(
@@ -389,53 +381,3 @@ def _sections() -> Iterator[tuple[str, Mapping[str, FieldInfo]]]:
     for name, field in Plan.model_fields.items():
         section = typing.cast("type[BaseModel]", field.annotation)
         yield name, section.model_fields
-
-
-def takes_of(field: FieldInfo) -> str:
-    """What a key takes, in words."""
-    for entry in field.metadata:
-        if isinstance(entry, _Takes):
-            return entry.words
-    text = _takes_type(field.annotation)
-    bounds = {Ge: ("ge", "at least"), Gt: ("gt", "more than"), Le: ("le", "at most"), Lt: ("lt", "less than")}
-    limits = [
-        f"{words} {getattr(limit, name)}"
-        for limit in _metadata(field)
-        for kind, (name, words) in bounds.items()
-        if isinstance(limit, kind)
-    ]
-    return " ".join([text, *([" and ".join(limits)] if limits else [])])
-
-
-def _metadata(field: FieldInfo) -> list[Any]:
-    inner = [
-        entry
-        for part in typing.get_args(field.annotation)
-        if typing.get_origin(part) is Annotated
-        for entry in typing.get_args(part)[1:]
-    ]
-    return [*field.metadata, *inner]
-
-
-def _takes_type(kind: Any) -> str:
-    plain: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "a string",
-        bool: "true or false",
-        type(None): "nothing",
-    }
-    if kind in plain:
-        return plain[kind]
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        return _takes_type(parts[0])
-    if origin is Literal:
-        return "one of " + ", ".join(f"'{part}'" for part in parts)
-    if origin is tuple:
-        return f"a list, each entry {_takes_type(parts[0])}"
-    if origin is dict:
-        return "a table"
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return f"a table of {', '.join(kind.model_fields)}"
-    return " or ".join(_takes_type(part) for part in parts if part is not type(None))

@@ -35,6 +35,8 @@ Tunable: TypeAlias = Literal[
     "gru",
     "cnn",
     "autoencoder",
+    "tcn",
+    "mlp",
 ]
 TUNABLE: tuple[Tunable, ...] = typing.get_args(Tunable)  # rate_threshold has nothing to tune
 
@@ -139,6 +141,8 @@ class TunedPlan(_Section):
     gru: TunedNetwork | None = Field(default=None, description=f"{_OWN} the GRU.")
     cnn: TunedNetwork | None = Field(default=None, description=f"{_OWN} the convolutional network.")
     autoencoder: TunedNetwork | None = Field(default=None, description=f"{_OWN} the autoencoder.")
+    tcn: TunedNetwork | None = Field(default=None, description=f"{_OWN} the dilated convolutional network.")
+    mlp: TunedNetwork | None = Field(default=None, description=f"{_OWN} the multilayer perceptron.")
 
 
 def settings_of(system: str) -> Mapping[str, FieldInfo]:

@@ -54,7 +54,9 @@ def test_pieces_are_taken_from_attacked_steps_of_units_with_enough_quiet_ones(y:
 def test_only_made_steps_and_those_of_real_attacks_change(seed: int) -> None:
     x, y, weight = _device(seed)
     new, made = _composed(x, y, weight, seed)
-    assert new.shape == x.shape and made.shape == y.shape and made.dtype == bool
+    assert new.shape == x.shape
+    assert made.shape == y.shape
+    assert made.dtype == bool
     assert np.isfinite(new).all()
     assert not made[(y != 0) | (weight == 0)].any()
     untouched = ~made & (y == 0) & (weight > 0)
@@ -82,7 +84,8 @@ def test_only_features_that_attacks_moved_can_move() -> None:
 def test_a_device_without_attacks_makes_them_of_its_own_quiet_steps() -> None:
     x, y, weight = _device(0, attacked=False)
     new, made = _composed(x, y, weight, 0)
-    assert made.any() and not np.array_equal(new, x)
+    assert made.any()
+    assert not np.array_equal(new, x)
 
 
 def test_a_device_without_usable_steps_makes_none() -> None:

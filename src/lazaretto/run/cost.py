@@ -79,11 +79,12 @@ def _of_equation(equation: Any, trips: int) -> float:
         return 0.0
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        return 2.0 * result.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        contraction = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return float(2.0 * result.size * contraction)
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * result.size * kernel.size / outputs
+        return float(2.0 * result.size * kernel.size / outputs)
     if name in _BY_OPERAND:
         return float(equation.invars[_BY_OPERAND[name]].aval.size)
     return float(result.size) if name in _BY_RESULT else 0.0
@@ -128,7 +129,7 @@ def _of_a_round(
     """
     devices, units, length, features = sizes
     unravel = unravel_of(model, features, kinds)
-    shape = jax.ShapeDtypeStruct
+    shape: Any = jax.ShapeDtypeStruct
     vector = shape((parameter_count(model, features, kinds),), np.float32)
     state = jax.eval_shape(lambda v: local_start(model, training, v, unravel, devices), vector)
     one = SiteData(
@@ -141,7 +142,8 @@ def _of_a_round(
     site_round = make_site_round(model, cut, training, unravel)
     traced = jax.make_jaxpr(site_round)(state, one, jax.random.key(0), shape((), np.float32)).jaxpr
     # the only loop of unknown length is the one over a site's batches
-    return operations(traced, 0), operations(traced, 1), int(vector.size)
+    parameters: int = vector.shape[0]
+    return operations(traced, 0), operations(traced, 1), parameters
 
 
 def pooled_bytes(prepared: Prepared) -> int:

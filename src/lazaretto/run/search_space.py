@@ -88,6 +88,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
         "pooled": {**_OURS, "batch_units": Choice((8, 16, 32))},
         "gru": {**_CLASSIFIER, "options.hidden": _HIDDEN},
         "cnn": {**_CLASSIFIER, "options.channels": _HIDDEN},
+        "tcn": {**_CLASSIFIER, "options.channels": _HIDDEN},
+        "mlp": {**_CLASSIFIER, "options.hidden": _HIDDEN},
         "autoencoder": {**_CENTRAL, "options.hidden": _HIDDEN, "options.code": Choice((4, 8, 16))},
         "gradient_boosting": {
             "learning_rate": LogUniform(0.03, 0.3),

@@ -353,13 +353,13 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
             schedule,
             (unfinished, done),
         )
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for place, job in enumerate(jobs):
             found = scores_of(program, vectors[place], prepared_for(bench, job), plan.evaluate.novelty_weight)
             arrays |= {f"{place}.{split}": found[split] for split in ("validation", "test")}
         spent = cost_of_training(model, _EXACT, training, bench.shape[1], data, schedule.rounds)
         whole = [one["flops"] for one, job in zip(spent, jobs, strict=False) if job.whole]
-        cost = {"trainings": len(jobs), "parameters": program.parameters}
+        cost: dict[str, float] = {"trainings": len(jobs), "parameters": program.parameters}
         cost |= {"flops": float(np.mean(whole))} if whole else {}
         return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 

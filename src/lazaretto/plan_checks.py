@@ -1,0 +1,148 @@
+"""What is wrong with a plan whose keys are all fine: values that do not go together, parts that fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lazaretto import catalog
+from lazaretto.errors import PlanError
+from lazaretto.personal import personal_mask
+from lazaretto.plan_keys import CutPlan, Plan, SitesPlan
+
+__all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it, 80 characters at most."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Values that are fine alone and impossible together."""
+    sites, cut, split = plan.sites, plan.cut, plan.split
+    if sites.by == "natural" and sites.count is not None:
+        yield PlanError(
+            "sites.count: has no meaning with sites.by='natural'",
+            found=sites.count,
+            way_out="leave it out, or choose sites.by = 'unit', 'dirichlet' or 'quantity'",
+        )
+    if sites.by != "natural" and sites.count is None:
+        yield PlanError(
+            f"sites.count: needed with sites.by='{sites.by}'", way_out="for instance sites.count = 20"
+        )
+    for key, only in (("alpha", "dirichlet"), ("quantity_alpha", "quantity")):
+        value = getattr(sites, key)
+        if sites.by != only and value != SitesPlan.model_fields[key].default:
+            yield PlanError(
+                f"sites.{key}: has no meaning with sites.by='{sites.by}'",
+                found=value,
+                way_out=f"leave it out, or choose sites.by = '{only}'",
+            )
+    for key in ("bits", "noise", "clip", "synchronise"):
+        value = getattr(cut, key)
+        if not cut.enabled and value != CutPlan.model_fields[key].default:
+            yield PlanError(
+                f"cut.{key}: has no meaning with cut.enabled=false",
+                found=shown(value),
+                way_out="leave it out, or set cut.enabled = true",
+            )
+    if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
+        yield PlanError(
+            "federate.straggler_work: has no meaning with federate.stragglers=0",
+            found=plan.federate.straggler_work,
+            way_out="leave it out, or set federate.stragglers above 0",
+        )
+    if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
+        yield PlanError(
+            "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
+            found=f"{plan.evaluate.alarm_k} of {plan.evaluate.alarm_m}",
+            way_out="alarm_k is at most alarm_m",
+        )
+    if split.validation + split.test >= 0.9:
+        yield PlanError(
+            "split.validation + split.test: too little is left for training",
+            found=f"{split.validation} + {split.test}",
+            way_out="their sum must be under 0.9",
+        )
+
+
+def part_problems(plan: Plan) -> list[PlanError]:
+    """Parts that are unknown, or cannot be built with their options, or do not go together."""
+    problems: list[PlanError] = []
+    built: dict[str, Any] = {}
+    federate = plan.federate
+    for key, family, name, given in (
+        ("data.source", "sources", plan.data.source, plan.data.options),
+        ("model.name", "models", plan.model.name, plan.model.options),
+        ("aggregate.rule", "rules", plan.aggregate.rule, plan.aggregate.options),
+        ("federate.algorithm", "algorithms", federate.algorithm, federate.options),
+        ("federate.selection", "selections", federate.selection, federate.selection_options),
+        ("federate.server", "server_optimisers", federate.server, federate.server_options),
+    ):
+        try:
+            part = built[family] = catalog.build(family, name, given)
+        except PlanError as error:
+            problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
+            continue
+        except (TypeError, ValueError) as error:
+            section = key.partition(".")[0]
+            way_out = f"options of '{name}': {', '.join(catalog.options(family, name)) or 'none'}"
+            problems.append(PlanError(f"{section}.options: {error}", found=shown(given), way_out=way_out))
+            continue
+        if family == "sources" and part.needs_path and plan.data.path is None:
+            problems.append(
+                PlanError(
+                    f"data.path: source '{name}' reads files", way_out="give --data PATH, or set data.path"
+                )
+            )
+        if family == "models" and plan.cut.enabled and not part.split:
+            problems.append(
+                PlanError(
+                    f"cut.enabled: model '{name}' has no cut, so its raw data would leave the device",
+                    found=True,
+                    way_out="set cut.enabled = false, or choose a model that can be split",
+                )
+            )
+    return problems + _federate_problems(plan, built)
+
+
+def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """What is wrong only between parts; built: those that could be built, by family."""
+    problems = []
+    share, selection = plan.federate.participation, built.get("selections")
+    if selection is not None and selection.partial != (share < 1):
+        problems.append(
+            PlanError(
+                f"federate.participation: has no meaning with federate.selection='{selection.name}'",
+                found=share,
+                way_out="a share under 1"
+                if selection.partial
+                else "1, or another selection such as 'uniform'",
+            )
+        )
+    if "algorithms" in built and "models" in built:
+        try:
+            personal_mask(built["algorithms"], built["models"], 2, 2)
+        except PlanError as error:
+            problems.append(error)
+    return problems
+
+
+def tuned_problems(plan: Plan) -> Iterator[PlanError]:
+    """Options of baseline models that the models do not take."""
+    for system in plan.tuned.model_fields_set:
+        options = getattr(getattr(plan.tuned, system), "options", None)
+        if options:
+            try:
+                catalog.build("models", system, options)
+            except (PlanError, TypeError, ValueError) as error:
+                problem = error.problem if isinstance(error, PlanError) else str(error)
+                takes = ", ".join(catalog.options("models", system)) or "none"
+                yield PlanError(
+                    f"tuned.{system}.options: {problem}",
+                    found=shown(options),
+                    way_out=f"options of '{system}': {takes}",
+                )
