@@ -142,14 +142,14 @@ def _of_a_round(
     site_round = make_site_round(model, cut, training, unravel)
     traced = jax.make_jaxpr(site_round)(state, one, jax.random.key(0), shape((), np.float32)).jaxpr
     # the only loop of unknown length is the one over a site's batches
-    parameters: int = vector.shape[0]
-    return operations(traced, 0), operations(traced, 1), parameters
+    return operations(traced, 0), operations(traced, 1), int(np.prod(vector.shape))
 
 
 def pooled_bytes(prepared: Prepared) -> int:
     """Bytes of bringing all training data to one place, once: float32 features and a byte of label a step."""
     rows = np.concatenate(members(prepared))
-    return int(prepared.data.valid[rows].sum()) * (4 * prepared.data.x.shape[2] + 1)
+    steps = int(prepared.data.valid[rows].sum())
+    return steps * (4 * int(prepared.data.x.shape[2]) + 1)
 
 
 def cost_table(
