@@ -50,6 +50,8 @@ class Schema:
     step:     what one step is, in words ("50 packets", "5 minutes").
     step_seconds: mean length of a step; sets alarms per device-day and latency in seconds.
     rate_feature: the feature whose size alone is a naive alarm ("packets_per_second"), or None.
+    timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.
+    positive, negative: what steps of the other classes and of class 0 are called in the report.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -57,6 +59,9 @@ class Schema:
     step: str
     step_seconds: float
     rate_feature: str | None = None
+    timed: bool = True
+    positive: str = "attacked steps"
+    negative: str = "normal steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ from lazaretto.evaluate.metrics import (
 from lazaretto.evaluate.operating import Operating
 from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
 from lazaretto.evaluate.thresholds import (
+    ALARM_POINT,
     MAIN_POINT,
     on_common_scale,
     operating_of,
@@ -58,6 +59,7 @@ _POINT_METRICS = (
     "missed",
     "false_alarms_per_device_day",
 )
+_TIMED_METRICS = ("latency_steps", "missed", "false_alarms_per_device_day")
 _PLAIN_METRICS = (*_POINT_METRICS, "auroc", "auprc", "calibration_error")
 
 
@@ -152,6 +154,11 @@ def judge_system(
         # histograms give the spread; the exact value gives the place
         samples[metric] = samples[metric] + (means[metric] - _mean([float(b[metric][0]) for b in binned]))
     samples["calibration_error"] = _recentred(samples["calibration_error"], means["calibration_error"])
+    if not protocol.timed:
+        untimed = [metric for metric in means if metric.rpartition("/")[2] in _TIMED_METRICS]
+        means |= dict.fromkeys(untimed, float("nan"))
+        samples |= {metric: np.full_like(samples[metric], np.nan) for metric in untimed}
+        points, steps, missed = tuple(point for point in points if point != ALARM_POINT), [], 0
     latency = {
         "steps": sorted(steps),
         "missed": missed,

@@ -67,6 +67,7 @@ class Protocol:
     false_positive_rate: share of normal validation steps above the main threshold, in (0, 1).
     replicates: bootstrap replicates, >= 20.   seed: of the bootstrap.
     alarm_k of alarm_m steps must be above the threshold before an alarm is raised.
+    timed: False where steps have no clock: latency and alarms per device-day are then left undefined.
     same_units: True where every seed judges the very same units; they are then drawn together.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.
@@ -81,6 +82,7 @@ class Protocol:
     alarm_k: int = 3
     alarm_m: int = 5
     same_units: bool = False
+    timed: bool = True
     floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

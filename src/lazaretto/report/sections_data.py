@@ -68,6 +68,7 @@ def _step(step: str, seconds: float | None) -> str:
 
 
 def _splits(data: dict[str, Any]) -> Grid | None:
+    positive = str(data.get("positive") or "attacked steps")
     rows = []
     splits = mapping(data.get("splits"))
     for name in [n for n in ("train", "validation", "test") if n in splits] + sorted(
@@ -86,7 +87,7 @@ def _splits(data: dict[str, Any]) -> Grid | None:
         columns=(
             Column(title="Units"),
             Column(title="Steps"),
-            Column(title="Attacked steps"),
+            Column(title=positive[:1].upper() + positive[1:]),
             Column(title="Share"),
         ),
         rows=tuple(rows),

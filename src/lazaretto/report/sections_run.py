@@ -22,7 +22,7 @@ from lazaretto.report.formats import (
     percent,
     words,
 )
-from lazaretto.report.parts import lacking, nothing, picture
+from lazaretto.report.parts import lacking, nothing, picture, untimed
 from lazaretto.report.reading import OURS, Log, step_seconds, system_key, system_name
 
 __all__ = ["attack", "bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
@@ -132,7 +132,7 @@ def attack(log: Log) -> Section:
         if figure := _timeline(body, place, step_seconds(log)):
             blocks.append(figure)
     if not blocks:
-        blocks.append(nothing(log, "No attack was recorded step by step."))
+        blocks.append(untimed(log, "No attack was recorded step by step."))
     return Section(name="timeline", title=title, nav="Timeline", blocks=tuple(blocks))
 
 

@@ -187,6 +187,7 @@ def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
     return Protocol(
         classes=prepared.schema.classes,
         step_seconds=prepared.schema.step_seconds,
+        timed=prepared.schema.timed,
         setting=plan.run.setting,
         false_positive_rate=plan.evaluate.false_positive_rate,
         replicates=plan.evaluate.bootstrap,
@@ -274,7 +275,7 @@ def _timeline(
     """One worked case: of the first seed's detected campaigns, the one of median latency."""
     part = select(prepared.data, prepared.data.split == TEST)
     scores = systems[OURS][0]
-    if scores.validation is None:
+    if scores.validation is None or not protocol.timed:
         return None
     operating = operating_points(scores.validation, protocol)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]

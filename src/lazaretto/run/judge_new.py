@@ -27,6 +27,7 @@ from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
+from lazaretto.run.prepare import schema_words
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Model, Table
@@ -89,6 +90,7 @@ def evaluate_run(
     protocol = Protocol(
         classes=table.schema.classes,
         step_seconds=table.schema.step_seconds,
+        timed=table.schema.timed,
         setting=trained.run.setting,
         false_positive_rate=trained.evaluate.false_positive_rate,
         replicates=trained.evaluate.bootstrap,
@@ -269,7 +271,7 @@ def _sheet(
     return {
         "source": plan.data.source,
         "step": table.schema.step,
-        "step_seconds": float(table.schema.step_seconds),
+        **schema_words(table.schema),
         "modality": meta.modality,
         "classes": list(classes),
         "features": list(data.features),

@@ -21,7 +21,7 @@ from lazaretto.plan import Plan
 from lazaretto.run.post import Post
 from lazaretto.types import TEST, TRAIN, VALIDATION, Schema, Source, Table
 
-__all__ = ["Prepared", "load_table", "members", "prepare"]
+__all__ = ["Prepared", "load_table", "members", "prepare", "schema_words"]
 
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
@@ -125,6 +125,16 @@ def _leak_notes(table: Table) -> list[str]:
     ]
 
 
+def schema_words(schema: Schema) -> dict[str, Any]:
+    """What a data sheet says of steps: their length, None where there is no clock, and what they are called."""
+    return {
+        "step_seconds": float(schema.step_seconds) if schema.timed else None,
+        "timed": schema.timed,
+        "positive": schema.positive,
+        "negative": schema.negative,
+    }
+
+
 def _agree_scaling(data: Streams, parts: Partition, post: Post) -> Scaling:
     counts = []
     for site, name in enumerate(parts.site_names):
@@ -184,7 +194,7 @@ def _sheet(
     return {
         "source": plan.data.source,
         "step": table.schema.step,
-        "step_seconds": float(table.schema.step_seconds),
+        **schema_words(table.schema),
         "modality": plan.data.modality,
         "classes": list(classes),
         "features": list(table.schema.features[plan.data.modality]),
