@@ -26,6 +26,7 @@ from lazaretto.local import LocalTraining, parameter_count
 from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
+from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
 from lazaretto.run.prepare import schema_words
 from lazaretto.run.saved import ModelMeta, load_model
@@ -52,18 +53,21 @@ def evaluate_run(
     out: Path,
     options: Mapping[str, Any],
     show: Show = quiet,
+    maps: Sequence[str] = (),
 ) -> None:
     """Score the units that `source` finds at `path` with the model in `directory`; write `out`.
 
     Where source, path and options are those of training, only its test units are judged. Thresholds and
     calibration are those that the model's own validation units set: nothing is tuned on the new data.
-    Features are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
-    Raises InputError if there is no model or `out` is taken, DataError if features or both kinds of
-    steps are missing.
+    Features are matched by name, by equal meaning (`feature_map`) or as `maps` says; those that are absent
+    stand at the median of training, and the report names them. Classes are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
+    Raises InputError if there is no model or `out` is taken, PlanError for maps that cannot be, DataError if
+    more than half of the features or one kind of steps is missing.
     """
     use_all_cores()
     began = time.perf_counter()
     _check_free(out)
+    given = parse_map(maps)
     file = directory / "model.safetensors"
     arrays, meta = load_model(file)
     trained = load_plan(directory / "plan.toml", check_parts=False)
@@ -77,12 +81,14 @@ def evaluate_run(
             table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
         )
         table, _ = remove_duplicates(table)
-    data = _matched(streams(table, meta.modality), meta.features, source)
+    data = streams(table, meta.modality)
+    matched = match_features(meta.features, data.features, given, source)
+    data = _matched(data, matched, meta.features, arrays["center"])
     if relation == "same":
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation))
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), [*_notes(trained, relation), *_differences(matched, meta, table, source)])
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)
@@ -104,7 +110,7 @@ def evaluate_run(
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):
         journal = open_journal(out, plan, resume=False, show=show)
-        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin"}
+        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin", "maps": list(maps)}
         journal.record("run", {**run_record(plan), **origin})
         journal.record("data", {"seed": meta.seed, **sheet})
         for name, taken in seconds.items():
@@ -165,6 +171,14 @@ def _notes(trained: Plan, relation: str) -> list[str]:
     return [kept, shift] if trained.sites.feature_shift else [kept]
 
 
+def _differences(matched: Matched, meta: ModelMeta, table: Table, source: str) -> list[str]:
+    """How the new data differs from what the model knows: features, and what a step is."""
+    said = matched.sentences(source)
+    if table.schema.step != meta.step:
+        said.append(f"A step was {meta.step} in training, and is {table.schema.step} here.")
+    return said
+
+
 def _check_free(out: Path) -> None:
     """Raises InputError if something is at `out` already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -193,28 +207,9 @@ def _whole_or_gone(out: Path) -> Iterator[None]:
         raise
 
 
-def _matched(data: Streams, wanted: list[str], source: str) -> Streams:
+def _matched(data: Streams, matched: Matched, wanted: Sequence[str], center: Any) -> Streams:
     """The streams with the features that the model was trained on, in its order."""
-    missing = [name for name in wanted if name not in data.features]
-    if missing:
-        some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise DataError(
-            f"source '{source}' lacks features that the model was trained on",
-            found=f"{len(missing)} of {len(wanted)}: {some}",
-            way_out="judge it on a source with the same features, or train on this one",
-        )
-    order = [data.features.index(name) for name in wanted]
-    return Streams(
-        x=data.x[:, :, order],
-        y=data.y,
-        valid=data.valid,
-        unit=data.unit,
-        site=data.site,
-        split=data.split,
-        start_time=data.start_time,
-        features=tuple(wanted),
-        window=data.window,
-    )
+    return replace(data, x=take_features(data.x, matched, center), features=tuple(wanted))
 
 
 def _check_steps(data: Streams) -> None:
