@@ -125,7 +125,7 @@ class DataPlan(_Section):
     )
     modality: Literal["traffic", "record"] = Field(
         default="traffic",
-        description="Which part of the table is used: what a network shows, or what records of patients hold.",
+        description="Which part of the table is used: what a network shows, or what patients' records hold.",
     )
     options: Options = Field(default_factory=dict, description="Options of the source.")
 

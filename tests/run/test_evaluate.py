@@ -277,7 +277,9 @@ def test_absent_features_stand_at_the_median_and_the_report_names_them(trained: 
     notes = " ".join(_body(tmp_path / "paired", "data")["notes"])
     assert "message_size_repeat_share from retransmission_share times 0.5" in notes
     assert "2 of the model's 30" in notes
-    figures = [json.loads((tmp_path / name / "metrics.json").read_text())["test"] for name in ("out", "paired")]
+    figures = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["test"] for name in ("out", "paired")
+    ]
     assert figures[0] != figures[1]
     page = html.unescape((tmp_path / "paired" / "report.html").read_text())
     assert "--map 'message_size_repeat_share=retransmission_share*0.5' --plan plan.toml" in page

@@ -1,4 +1,4 @@
-"""Features of new data for a model of other data: order of precedence, equal quantities, and what is absent."""
+"""Features of new data for a model of other data: order of precedence, equal quantities, what is absent."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A delimited text file in memory: its column names (stripped) and its rows, which begin in `first_line`."""
+    """A delimited text file in memory: column names (stripped), and rows, the first in `first_line`."""
 
     name: str
     columns: tuple[str, ...]
@@ -238,7 +238,8 @@ def _bad_line(table: TextTable, error: Exception) -> DataError:
         for row in rows:
             if len(row) > width:
                 return DataError(
-                    f"{table.name}, line {rows.line_num + table.first_line - 1} has more cells than the header has columns",
+                    f"{table.name}, line {rows.line_num + table.first_line - 1} has more cells than the "
+                    "header has columns",
                     found=f"{len(row)} cells for {width} columns: {table.delimiter.join(row)[:80]}",
                     way_out="quote cells that hold the delimiter, or mend the line",
                 )

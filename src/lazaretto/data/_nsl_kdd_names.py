@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["COLUMNS", "FAMILIES", "FAMILY_OF", "HISTORY", "OWN_NUMBERS", "PROTOCOLS", "SITE_OF", "SITES", "STATES"]
+__all__ = [
+    "COLUMNS",
+    "FAMILIES",
+    "FAMILY_OF",
+    "HISTORY",
+    "OWN_NUMBERS",
+    "PROTOCOLS",
+    "SITES",
+    "SITE_OF",
+    "STATES",
+]
 
 # What the connection tells of itself: Stolfo et al. 2000, DOI 10.1109/DISCEX.2000.821515, tables 1 and 2.
 OWN_NUMBERS = (
@@ -28,13 +38,14 @@ COLUMNS = (
     *("attack", "difficulty"),
 )
 
-# Attacks by family as in the KDD Cup 1999 task and in Tavallaee et al. 2009 (DOI 10.1109/CISDA.2009.5356528); the
-# names after the semicolon are those that only the test file has.
+# Attacks by family as in the KDD Cup 1999 task and in Tavallaee et al. 2009 (DOI 10.1109/CISDA.2009.5356528);
+# the names after the semicolon are those that only the test file has.
 FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "dos": "back land neptune pod smurf teardrop; apache2 mailbomb processtable udpstorm worm",
         "probe": "ipsweep nmap portsweep satan; mscan saint",
-        "r2l": "ftp_write guess_passwd imap multihop phf spy warezclient warezmaster; named sendmail snmpgetattack"
+        "r2l": "ftp_write guess_passwd imap multihop phf spy warezclient warezmaster; named sendmail"
+        " snmpgetattack"
         " snmpguess xlock xsnoop httptunnel",
         "u2r": "buffer_overflow loadmodule perl rootkit; ps sqlattack xterm",
     }
@@ -59,8 +70,8 @@ STATES: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Services that a department of its own would run. What is in none of these (the scanners' hunting ground, nearly
-# all attacks) goes with "private" and "other", where there is normal traffic too.
+# Services that a department of its own would run. What is in none of these (the scanners' hunting ground,
+# nearly all attacks) goes with "private" and "other", where there is normal traffic too.
 SITES: Mapping[str, str] = MappingProxyType(
     {
         "web": "http http_443 http_8001 http_2784 aol gopher",
@@ -69,9 +80,9 @@ SITES: Mapping[str, str] = MappingProxyType(
         "logins": "telnet login klogin kshell shell ssh exec rje remote_job x11 irc finger",
         "names and time": "domain domain_u name hostnames ntp_u time daytime ldap whois",
         "control messages": "eco_i ecr_i red_i tim_i urh_i urp_i",
-        "other": "private other bgp courier csnet_ns ctf discard echo efs harvest iso_tsap link mtp netbios_dgm"
-        " netbios_ns netbios_ssn netstat nnsp nntp pm_dump printer sql_net sunrpc supdup systat vmnet z39_50"
-        " icmp",
+        "other": "private other bgp courier csnet_ns ctf discard echo efs harvest iso_tsap link mtp"
+        " netbios_dgm netbios_ns netbios_ssn netstat nnsp nntp pm_dump printer sql_net sunrpc supdup systat"
+        " vmnet z39_50 icmp",
     }
 )
 SITE_OF: Mapping[str, int] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""TON_IoT's published telemetry tables to readings: which device, what it read, when, and under which attack."""
+"""TON_IoT's published telemetry tables to readings: which device, what it read, when, under which attack."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ class Device(NamedTuple):
 
 DEVICES: Mapping[str, Device] = MappingProxyType(
     {
-        "Fridge": Device(
-            "fridge", ("fridge_temperature",), {"temp_condition": {"low": 0.0, "high": 1.0}}
-        ),
+        "Fridge": Device("fridge", ("fridge_temperature",), {"temp_condition": {"low": 0.0, "high": 1.0}}),
         "GPS_Tracker": Device("gps", ("latitude", "longitude"), {}),
         "Garage_Door": Device(
             "garage_door", (), {"door_state": {"closed": 0.0, "open": 1.0}, "sphone_signal": _YES_NO}
@@ -57,9 +55,9 @@ LEAKS: Mapping[str, str] = MappingProxyType(
     {
         "ts": "normal readings are three weeks older than the attacks (AUROC 1.0 alone)",
         "date": "normal readings are three weeks older than the attacks (AUROC 1.0 alone)",
-        "time": "each attack was run in a few hours; neither the time of day nor gaps between readings are used",
+        "time": "each attack was run in a few hours; neither the hour nor gaps between readings are used",
         "label": "the label itself; the kind stands in `type`",
-        "temp_condition": "written with blanks after it in normal rows, without in attacks; they are taken off",
+        "temp_condition": "normal rows have blanks after the word, attacks have none; they are taken off",
         "sphone_signal": "false and true in normal rows, 0 and 1 in attacks; read as one and the same",
     }
 )
@@ -83,7 +81,9 @@ def read_devices(path: Any) -> tuple[list[Readings], dict[str, int]]:
     found: list[Readings] = []
     for table, device in _tables(path):
         frame = read_columns(table, ("date", "time", *device.numbers, *device.switches, "label", "type"))
-        numbers = checked_numbers(table, frame, dict.fromkeys(device.numbers, _WIDE)) if device.numbers else None
+        numbers = (
+            checked_numbers(table, frame, dict.fromkeys(device.numbers, _WIDE)) if device.numbers else None
+        )
         for name in device.numbers if numbers is not None else ():
             if numbers is not None and numbers[name].null_count():
                 raise DataError(
@@ -185,8 +185,11 @@ def raw_columns(path: Any, most: int) -> tuple[dict[str, NDArray[Any]], Int, lis
         rows = np.unique(np.linspace(0, frame.height - 1, min(most // len(tables), frame.height)).astype(int))
         parts.append(frame[rows].drop(LINE).with_columns(device=pl.lit(device.name)))
     both = pl.concat(parts, how="diagonal")
-    label = both["type"].str.strip_chars().str.to_lowercase().replace_strict(
-        list(CLASSES), list(range(len(CLASSES))), default=0
+    label = (
+        both["type"]
+        .str.strip_chars()
+        .str.to_lowercase()
+        .replace_strict(list(CLASSES), list(range(len(CLASSES))), default=0)
     )
     names = [name for name in both.columns if name not in ("type", "label", "device")]
     return as_published(both, names), label.to_numpy().astype(np.int64), both["device"].to_list()

@@ -75,21 +75,30 @@ _FEATURES = (
     "st_depression_millimetres",
 )
 _NOTES = (
-    "A clinical task: a unit is a patient, a step is that patient's one examination, and what this report "
-    "calls an attack is heart disease (angiographic status above 0).",
-    "Patients who lack one of the kept measurements are left out, not filled in: who lacks what tells the "
-    "hospital. Columns that a hospital mostly lacks are left out for all.",
-    "The share of ill patients differs widely between hospitals, so whatever tells the hospital tells something "
-    "of the outcome; it was a referral for angiography that brought every patient here.",
+    (
+        "A clinical task: a unit is a patient, a step is that patient's one examination, and what "
+        "this report "
+        "calls an attack is heart disease (angiographic status above 0)."
+    ),
+    (
+        "Patients who lack one of the kept measurements are left out, not filled in: who lacks what "
+        "tells the "
+        "hospital. Columns that a hospital mostly lacks are left out for all."
+    ),
+    (
+        "The share of ill patients differs widely between hospitals, so whatever tells the hospital tells "
+        "something of the outcome; it was a referral for angiography that brought every patient here."
+    ),
 )
 
 
 def heart() -> Source:
     """UCI heart disease, four hospitals as four sites: is a patient ill? One step per patient, no attack.
 
-    `load` and `raw` read the folder of the published `processed.*.data` files (or one of them): comma-separated,
-    14 columns, no header; `?`, `NaN`, -9 and an empty cell are missing, and so is 0 for a pressure or a
-    heart rate. Modality "record"; split by patient. Raises DataError for a file that cannot be used.
+    `load` and `raw` read the folder of the published `processed.*.data` files, or one of them:
+    comma-separated, 14 columns, no header; `?`, `NaN`, -9 and an empty cell are missing, and so is 0 for a
+    pressure or a heart rate. Modality "record"; split by patient.
+    Raises DataError for a file that cannot be used.
     """
     return Source(name="heart", load=_load, sample=_sample, raw=_raw, leaks=_LEAKS, needs_path=True)
 
@@ -103,7 +112,9 @@ def _read(path: Any) -> tuple[list[pl.DataFrame], list[str]]:
         held = pl.all().exclude(LINE).str.strip_chars()
         frame = frame.with_columns(pl.when(~held.str.to_lowercase().is_in(_MISSING)).then(held))
         frame = frame.with_columns(
-            pl.when(pl.col(name).cast(pl.Float64, strict=False).ne_missing(0.0)).then(pl.col(name)).alias(name)
+            pl.when(pl.col(name).cast(pl.Float64, strict=False).ne_missing(0.0))
+            .then(pl.col(name))
+            .alias(name)
             for name in _ZERO_IS_MISSING
         )
         numbers = checked_numbers(table, frame, _RANGES)

@@ -1,7 +1,7 @@
-"""NSL-KDD: single connections with four families of attack (Tavallaee et al. 2009, DOI 10.1109/CISDA.2009.5356528).
+"""NSL-KDD: single connections with four families of attack (Tavallaee 2009, DOI 10.1109/CISDA.2009.5356528).
 
-The published rows are shuffled and have neither time nor hosts, so no stream can be made of them: a unit is one
-connection, of one step. Connections that are alike in all that they tell of themselves stand in one split.
+The published rows are shuffled and have neither time nor hosts, so no stream can be made of them: a unit is
+one connection, of one step. Connections alike in all that they tell of themselves stand in one split.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LEAKS: Mapping[str, str] = MappingProxyType(
     {
         "difficulty": "how many of 21 classifiers were right on the row: made from the label",
         "service": "it is the site here, and most services occur in attacks only",
-        "src_bytes": "exact sizes are those of fixed tools (1032 in a smurf, 54540 in a back); kept as a power of two",
+        "src_bytes": "exact sizes are those of fixed tools (smurf 1032, back 54540); powers of two are kept",
         "num_outbound_cmds": "0 in every row",
         "is_host_login": "1 in next to no row",
     }
@@ -56,12 +56,21 @@ _FEATURES = (
     *_NUMBERS,
 )
 _NOTES = (
-    "A unit is one connection and has one step: the published rows are shuffled and bear no time and no host, so "
-    "there is no stream, no onset and no alarm per day.",
-    "Connections alike in protocol, service, state and all that they tell of themselves stand in one split; the "
-    "splits (55, 15 and 30 % of each family) are dealt by such groups.",
-    "19 features count over the connections before this one. Neighbours of one flood share them and may stand in "
-    "two splits, since nothing tells who was whose neighbour.",
+    (
+        "A unit is one connection and has one step: the published rows are shuffled and bear no time "
+        "and no host, so "
+        "there is no stream, no onset and no alarm per day."
+    ),
+    (
+        "Connections alike in protocol, service, state and all that they tell of themselves stand in "
+        "one split; the "
+        "splits (55, 15 and 30 % of each family) are dealt by such groups."
+    ),
+    (
+        "19 features count over the connections before this one. Neighbours of one flood share them "
+        "and may stand in "
+        "two splits, since nothing tells who was whose neighbour."
+    ),
     "Sites are groups of services, a stand-in for departments. Traffic and attacks are of 1998, simulated.",
 )
 

@@ -1,7 +1,7 @@
-"""TON_IoT telemetry of seven devices as streams of readings (Alsaedi et al. 2020, DOI 10.1109/ACCESS.2020.3022862).
+"""TON_IoT telemetry of seven devices as streams of readings (Alsaedi 2020, DOI 10.1109/ACCESS.2020.3022862).
 
-Each device has columns of its own, so a step has the channels of all of them, 0 where the device has none. Every
-stretch of time is of one class only: normal readings were taken three weeks before the attacks.
+Each device has columns of its own, so a step has the channels of all of them, 0 where the device has none.
+Every stretch of time is of one class only: normal readings were taken three weeks before the attacks.
 """
 
 from __future__ import annotations
@@ -26,12 +26,20 @@ _MOST_STRETCHES = 20  # per device and class: few long ones, so that few neighbo
 _RAW_ROWS = 60_000
 _RAW_BLOCK = 250
 _NOTES = (
-    "No stream passes from normal to attack: each published stretch is of one class, and the normal ones were "
-    "recorded three weeks before the attacks. What is learned may be the recording, not the attack.",
-    "A unit is a stretch of successive readings of one device. Stretches of time are dealt to the splits as "
-    "wholes, and the readings at their borders are left out.",
-    "Date, time and gaps between readings are not used: they give every label away. Readings that are "
-    "equal to another of the same second are left out, so there is no clock to count alarms per day by.",
+    (
+        "No stream passes from normal to attack: each published stretch is of one class, and the "
+        "normal ones were "
+        "recorded three weeks before the attacks. What is learned may be the recording, not the attack."
+    ),
+    (
+        "A unit is a stretch of successive readings of one device. Stretches of time are dealt to "
+        "the splits as "
+        "wholes, and the readings at their borders are left out."
+    ),
+    (
+        "Date, time and gaps between readings are not used: they give every label away. Readings that are "
+        "equal to another of the same second are left out, so there is no clock to count alarms per day by."
+    ),
     "The weather station's normal readings are a reduced copy: 15,000 of them in four minutes.",
 )
 
@@ -39,9 +47,9 @@ _NOTES = (
 def ton_iot(step_readings: int = 10, unit_steps: int = 16) -> Source:
     """TON_IoT telemetry of seven devices, each a site of its own, with up to seven kinds of attack.
 
-    A unit is a stretch of at most unit_steps steps of step_readings successive readings of one device. Stretches
-    of time (55, 15 and 30 % of each device's class, by seed) stand in one split each. Features are mean,
-    spread, range and change of each number, share and changes of each switch, and which device it is.
+    A unit is a stretch of at most unit_steps steps of step_readings successive readings of one device.
+    Stretches of time (55, 15 and 30 % of each device's class, by seed) stand in one split each. Features are
+    mean, spread, range and change of each number, share and changes of each switch, and which device it is.
 
     `load` and `raw` read a folder of `Train_Test_IoT_*.csv` (also .gz), or one of them, and raise DataError
     where it cannot be used. Raises PlanError for options out of range.
@@ -66,7 +74,11 @@ def _features() -> tuple[str, ...]:
     names = [f"device_{device.name}" for device in DEVICES.values()]
     for device in DEVICES.values():
         for column in (*device.numbers, *device.switches):
-            own = column.lower() if column.lower().startswith(device.name) else f"{device.name}_{column.lower()}"
+            own = (
+                column.lower()
+                if column.lower().startswith(device.name)
+                else f"{device.name}_{column.lower()}"
+            )
             names += [f"{own}_{kind}" for kind in (_OF_NUMBERS if column in device.numbers else _OF_SWITCHES)]
     return tuple(names)
 

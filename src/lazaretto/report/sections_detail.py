@@ -82,7 +82,9 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
         Dots(name=system_name(s), look=look[s], values=tuple(values[s].get(f) for f in order)) for s in shown
     ]
     present = [f for f in order if ours[f] is not None]
-    finding = f"Ours is highest for {words(present[0])}, {interval_text(ours[present[0]], 2)}, and lowest for "
+    finding = (
+        f"Ours is highest for {words(present[0])}, {interval_text(ours[present[0]], 2)}, and lowest for "
+    )
     finding += f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
     if len(present) == 1:
         finding = f"Ours has {interval_text(ours[present[0]], 2)} for {words(present[0])}, the one family."

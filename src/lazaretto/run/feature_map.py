@@ -1,4 +1,4 @@
-"""Features of new data for a model that was trained on other data: by name, by equal meaning, by the user's word."""
+"""Features of new data for a model that was trained on other data: by name, meaning, or the user's word."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lazaretto.types import Float
 
 __all__ = ["SAME_QUANTITY", "Matched", "match_features", "parse_map", "take_features"]
 
-# Names under which sources give the same quantity, in the same unit. Not here: what is alike in name only (gaps
-# between packets and between flows, counts per step where steps differ, a sum and its logarithm).
+# Names under which sources give the same quantity, in the same unit. Not here: what is alike in name only
+# (gaps between packets and between flows, counts per step where steps differ, a sum and its logarithm).
 SAME_QUANTITY: tuple[frozenset[str], ...] = (
     frozenset({"length_mean_bytes", "packet_size_mean_bytes", "bytes_per_packet"}),
     frozenset({"length_sd_bytes", "packet_size_sd_bytes"}),
@@ -50,8 +50,8 @@ class Matched:
             said.append(f"Features of other names taken for the same quantity: {pairs}.")
         if self.absent:
             said.append(
-                f"{len(self.absent)} of the model's {count} features are not in '{source}' and stand at the median of "
-                f"training: {', '.join(self.absent)}."
+                f"{len(self.absent)} of the model's {count} features are not in '{source}' and stand at the "
+                f"median of training: {', '.join(self.absent)}."
             )
         return said
 
@@ -63,7 +63,7 @@ def _times(factor: float) -> str:
 def parse_map(texts: Sequence[str]) -> dict[str, tuple[str, float]]:
     """`MODEL=NEW` or `MODEL=NEW*FACTOR` texts: feature of the model -> (feature of the new data, factor).
 
-    Raises PlanError for a text of another form, a factor that is not finite and above 0, or a feature named twice.
+    Raises PlanError for a text of another form, a factor that is not finite and above 0, or a feature twice.
     """
     found: dict[str, tuple[str, float]] = {}
     for text in texts:
@@ -81,7 +81,9 @@ def parse_map(texts: Sequence[str]) -> dict[str, tuple[str, float]]:
                 way_out="for instance --map length_mean_bytes=bytes_per_packet, or =kilobytes*1024",
             )
         if old in found:
-            raise PlanError("--map names a feature of the model twice", found=old, way_out="one --map for each")
+            raise PlanError(
+                "--map names a feature of the model twice", found=old, way_out="one --map for each"
+            )
         found[old] = (new, factor)
     return found
 

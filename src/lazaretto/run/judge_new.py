@@ -60,7 +60,8 @@ def evaluate_run(
     Where source, path and options are those of training, only its test units are judged. Thresholds and
     calibration are those that the model's own validation units set: nothing is tuned on the new data.
     Features are matched by name, by equal meaning (`feature_map`) or as `maps` says; those that are absent
-    stand at the median of training, and the report names them. Classes are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
+    stand at the median of training, and the report names them. Classes are matched by name.
+    Writes plan.toml, run.sqlite and metrics.json, all of them or none.
     Raises InputError if there is no model or `out` is taken, PlanError for maps that cannot be, DataError if
     more than half of the features or one kind of steps is missing.
     """
@@ -88,7 +89,14 @@ def evaluate_run(
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), [*_notes(trained, relation), *_differences(matched, meta, table, source)])
+    sheet = _sheet(
+        table,
+        data,
+        meta,
+        plan,
+        dict(made.leaks),
+        [*_notes(trained, relation), *_differences(matched, meta, table, source)],
+    )
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)

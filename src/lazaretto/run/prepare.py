@@ -126,7 +126,7 @@ def _leak_notes(table: Table) -> list[str]:
 
 
 def schema_words(schema: Schema) -> dict[str, Any]:
-    """What a data sheet says of steps: their length, None where there is no clock, and what they are called."""
+    """What a data sheet says of steps: their length (None without a clock) and what they are called."""
     return {
         "step_seconds": float(schema.step_seconds) if schema.timed else None,
         "timed": schema.timed,
