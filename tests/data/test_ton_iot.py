@@ -16,7 +16,8 @@ from lazaretto.data.leaks import suspected_leaks
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.ton_iot import ton_iot
 from lazaretto.errors import PlanError
-from lazaretto.types import TEST, TRAIN, VALIDATION
+from lazaretto.evaluate.metrics import auroc
+from lazaretto.types import TEST, TRAIN, VALIDATION, Table
 
 HEADER = "ts,date,time,door_state,sphone_signal,label,type"
 
@@ -92,6 +93,14 @@ def test_options_out_of_range(options: dict[str, int]) -> None:
         ton_iot(**options)
 
 
+def _best_alone(table: Table, site: int) -> float:
+    """Largest AUROC, in either sense, of one feature over the steps of a device."""
+    rows, steps = np.nonzero(table.valid & (table.site == site)[:, None])
+    values, attacked = table.x["traffic"][rows, steps].astype(np.float64), table.y_step[rows, steps] > 0
+    areas = [auroc(column, attacked) for column in values.T if column.std() > 0]
+    return max(max(area, 1 - area) for area in areas)
+
+
 def test_seven_devices(data_folder: Callable[[str], Path]) -> None:
     folder = data_folder("ton-iot-telemetry")
     made = ton_iot()
@@ -102,6 +111,10 @@ def test_seven_devices(data_folder: Callable[[str], Path]) -> None:
     for name in ("garage_door", "modbus"):
         seen = set(table.y[table.site == table.site_names.index(name)].tolist())
         assert (CLASSES.index("ddos") in seen) is (name == "garage_door"), "Modbus has no ddos"
+    alone = {name: _best_alone(table, place) for place, name in enumerate(table.site_names)}
+    assert max(alone.values()) < 0.95
+    assert alone["gps"] > 0.9
+    assert max(alone[name] for name in ("fridge", "modbus", "motion_light", "thermostat")) < 0.65
     assert made.raw is not None
     found = suspected_leaks(made.raw(folder), dropped=made.leaks)
     assert {f.columns[0] for f in found if f.kind in ("time", "address")} >= {"date", "ts"}

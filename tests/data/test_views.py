@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def test_flows_agree_with_a_slow_loop() -> None:
         sent = sum(length[p] for p in here)
         previous = None if number % steps == 0 else previous
         before = ([] if previous is None else [previous]) + starts
-        gaps = [b - a for a, b in zip(before, before[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(before)]
         per_flow = [sum(length[p] for p in packets) for packets in flows]
         mean = sum(per_flow) / len(flows)
         slow = {
@@ -72,7 +73,9 @@ def test_flows_agree_with_a_slow_loop() -> None:
 def test_flow_features_are_those_of_flow_tables() -> None:
     """What lets a model go from packets to flow tables: the same names, from the same code."""
     named = flows_csv().sample().schema.features["traffic"]
-    assert len(set(FLOW_FEATURES) - set(named)) <= 1  # "flows" stands for its rate where steps last equally long
+    assert (
+        len(set(FLOW_FEATURES) - set(named)) <= 1
+    )  # "flows" stands for its rate where steps last equally long
     assert _x_iomt(view="flows").sample().schema.features["traffic"] == FLOW_FEATURES
 
 
@@ -82,7 +85,9 @@ def test_a_view_drops_what_it_does_not_read(view: str) -> None:
     assert all((name in made.leaks) is (view != "full") for name in FULL)
     assert {"mqtt.topic", "http.host", "mqtt.clientid", "frame.time", "tcp.window_size"} <= set(made.leaks)
     table = made.sample()
-    shares = [name for name in table.schema.features["traffic"] if name.startswith(("share_mqtt", "share_http"))]
+    shares = [
+        name for name in table.schema.features["traffic"] if name.startswith(("share_mqtt", "share_http"))
+    ]
     assert len(shares) == (7 if view == "full" else 0)
     assert table.schema.rate_feature in table.schema.features["traffic"]
 
