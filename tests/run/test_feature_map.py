@@ -23,7 +23,7 @@ def test_by_word_before_name_before_meaning() -> None:
     said = " ".join(found.sentences("s"))
     assert "length_mean_bytes from packet_size_mean_bytes" in said
     assert "bytes_per_second from kilobytes times 1024" in said
-    assert "1 of the model's 4 features are not in 's'" in said
+    assert "Not in 's', and kept at the median of training: peers (1 of the model's 4 features)." in said
 
 
 def test_all_by_name_says_nothing() -> None:

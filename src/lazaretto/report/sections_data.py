@@ -16,7 +16,7 @@ from lazaretto.report.formats import (
     words,
 )
 from lazaretto.report.parts import lacking, nothing
-from lazaretto.report.reading import Log, families
+from lazaretto.report.reading import Log, called, families
 from lazaretto.report.sections_run import messages_of
 from lazaretto.report.wording import sites_of
 
@@ -139,6 +139,7 @@ def _matrix(log: Log) -> Grid | None:
     )
     if not sites or not names:
         return None
+    carrying = "with an attack" if called(log)[0] == "attacked steps" else "that carry a family"
     rows = []
     for site in sites:
         held, withheld = mapping(site.get("families")), {str(f) for f in items(site.get("withheld"))}
@@ -150,7 +151,7 @@ def _matrix(log: Log) -> Grid | None:
         )
         rows.append(Row(head=str(site.get("name")), cells=cells))
     return Grid(
-        caption="Units with an attack outside test, by site and family",
+        caption=f"Units {carrying} outside test, by site and family",
         first="Site",
         columns=tuple(Column(title=words(name)) for name in names),
         rows=tuple(rows),

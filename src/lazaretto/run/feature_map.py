@@ -50,8 +50,8 @@ class Matched:
             said.append(f"Features of other names taken for the same quantity: {pairs}.")
         if self.absent:
             said.append(
-                f"{len(self.absent)} of the model's {count} features are not in '{source}' and stand at the "
-                f"median of training: {', '.join(self.absent)}."
+                f"Not in '{source}', and kept at the median of training: {', '.join(self.absent)} "
+                f"({len(self.absent)} of the model's {count} features)."
             )
         return said
 
