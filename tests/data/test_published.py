@@ -69,7 +69,7 @@ def test_what_is_no_text(source: str, content: bytes, said: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("source", "row", "words"),
     [
-        ("heart", "63,1,4", ("line 7", "num", "without an outcome")),
+        ("heart", "63,1,4", ("line 7", "'num'", "empty cell")),
         ("heart", PATIENT.format("1,2"), ("line 7", "15 cells")),
         ("heart", PATIENT.format(5), ("line 7", "'num'", "from 0 to 4", "'5'")),
         ("heart", PATIENT.format(1).replace("145", "high"), ("line 7", "'trestbps'", "'high'")),

@@ -40,9 +40,9 @@ def published_files(path: Any, source: str, patterns: Sequence[str]) -> list[Pat
 
 
 def checked_numbers(
-    table: TextTable, frame: pl.DataFrame, ranges: Mapping[str, tuple[float, float]]
+    table: TextTable, frame: pl.DataFrame, ranges: Mapping[str, tuple[float, float]], *, complete: bool = True
 ) -> pl.DataFrame:
-    """The columns of `ranges` as float64; null where the cell is null.
+    """The columns of `ranges` as float64; null where the cell is null, which `complete` refuses.
 
     frame: text columns, with LINE. ranges: column -> least and largest value that it may hold.
     Raises DataError naming file, line, column and value for text, NaN, infinite or out of range.
@@ -51,7 +51,15 @@ def checked_numbers(
         pl.col(name).str.strip_chars().cast(pl.Float64, strict=False) for name in ranges
     ).with_columns(pl.all().fill_nan(None))
     for name, (least, largest) in ranges.items():
-        fine = cast[name].is_between(least, largest).fill_null(False) | frame[name].is_null()
+        empty = frame[name].is_null()
+        if complete and empty.any():
+            line = frame[LINE][int(empty.arg_max() or 0)]
+            raise DataError(
+                f"{table.name}, line {line}, column '{name}': an empty cell",
+                found=f"{int(empty.sum())} such rows",
+                way_out="give the file as published, or leave those rows out",
+            )
+        fine = cast[name].is_between(least, largest).fill_null(False) | empty
         if not fine.all():
             raise _bad_cell(table, frame, name, fine, f"a number from {least:g} to {largest:g}")
     return cast

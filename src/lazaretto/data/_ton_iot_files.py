@@ -82,16 +82,8 @@ def read_devices(path: Any) -> tuple[list[Readings], dict[str, int]]:
     for table, device in _tables(path):
         frame = read_columns(table, ("date", "time", *device.numbers, *device.switches, "label", "type"))
         numbers = (
-            checked_numbers(table, frame, dict.fromkeys(device.numbers, _WIDE)) if device.numbers else None
+            [checked_numbers(table, frame, dict.fromkeys(device.numbers, _WIDE))] if device.numbers else []
         )
-        for name in device.numbers if numbers is not None else ():
-            if numbers is not None and numbers[name].null_count():
-                raise DataError(
-                    f"{table.name}, line {frame[LINE][int(numbers[name].is_null().arg_max() or 0)]}, "
-                    f"column '{name}': an empty cell",
-                    found=f"{numbers[name].null_count()} such rows",
-                    way_out="give the file as published",
-                )
         words = checked_words(
             table,
             frame,
@@ -101,8 +93,7 @@ def read_devices(path: Any) -> tuple[list[Readings], dict[str, int]]:
                 "type": {name: number for number, name in enumerate(CLASSES)},
             },
         )
-        rows = pl.concat([*([numbers] if numbers is not None else []), words], how="horizontal")
-        rows = rows.with_columns(_moments(table, frame))
+        rows = pl.concat([*numbers, words], how="horizontal").with_columns(_moments(table, frame))
         _check_labels(table, frame, rows)
         once = rows.unique(maintain_order=True).sort("type", "time", maintain_order=True)
         counts["rows_read"] += rows.height

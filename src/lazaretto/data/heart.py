@@ -117,15 +117,10 @@ def _read(path: Any) -> tuple[list[pl.DataFrame], list[str]]:
             .alias(name)
             for name in _ZERO_IS_MISSING
         )
-        numbers = checked_numbers(table, frame, _RANGES)
-        if numbers["num"].null_count():
-            line = frame[LINE][int(numbers["num"].is_null().arg_max() or 0)]
-            raise DataError(
-                f"{table.name}, line {line}, column 'num': a patient without an outcome",
-                found=f"{numbers['num'].null_count()} such rows",
-                way_out="give the file as published, or leave those rows out",
-            )
-        frames.append(frame.with_columns(numbers))
+        gaps = {name: limits for name, limits in _RANGES.items() if name != "num"}
+        outcome = checked_numbers(table, frame, {"num": _RANGES["num"]})
+        frame = frame.with_columns(checked_numbers(table, frame, gaps, complete=False)).with_columns(outcome)
+        frames.append(frame)
         names.append(_HOSPITALS.get(file.name, file.name))
     return frames, names
 

@@ -28,7 +28,6 @@ from lazaretto.data._nsl_kdd_names import (
     STATES,
 )
 from lazaretto.data._published import as_published, checked_numbers, checked_words, published_files
-from lazaretto.errors import DataError
 from lazaretto.types import NORMAL, TEST, TRAIN, VALIDATION, Int, RawRows, Schema, Source, Table
 
 __all__ = ["nsl_kdd"]
@@ -100,14 +99,6 @@ def _read(path: Any) -> tuple[pl.DataFrame, pl.DataFrame, int]:
         table = open_bare_table(file, COLUMNS)
         frame = read_columns(table, COLUMNS)
         numbers = checked_numbers(table, frame, ranges)
-        for name in ranges:
-            if numbers[name].null_count():
-                raise DataError(
-                    f"{table.name}, line {frame[LINE][int(numbers[name].is_null().arg_max() or 0)]}, column "
-                    f"'{name}': an empty cell",
-                    found=f"{numbers[name].null_count()} such rows",
-                    way_out="give the file as published",
-                )
         read.append(pl.concat([numbers, checked_words(table, frame, words)], how="horizontal"))
         published.append(frame.drop(LINE))
     rows, raw = pl.concat(read), pl.concat(published)
