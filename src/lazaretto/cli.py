@@ -50,6 +50,12 @@ Sets = Annotated[
 OptionSets = Annotated[
     list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the source.")
 ]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="MODEL=NEW", help="A feature of the new data (*FACTOR) for one of the model."
+    ),
+]
 OptionPlan = Annotated[
     Path | None, typer.Option("--plan", metavar="PLAN", help="Take the source's options from this plan.")
 ]
@@ -149,11 +155,12 @@ def evaluate(
     ] = None,
     plan: OptionPlan = None,
     sets: OptionSets = None,
+    maps: Maps = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge a trained model on data that it never saw."""
     options = _commands().source_options(source, plan, sets or ())
-    _report(_commands().judge(directory, source, data, out, options, quiet=quiet))
+    _report(_commands().judge(directory, source, data, out, options, maps or (), quiet=quiet))
 
 
 @app.command()

@@ -40,12 +40,19 @@ def train(
 
 
 def judge(
-    directory: Path, source: str, data: Path | None, out: Path, options: dict[str, Any], *, quiet: bool
+    directory: Path,
+    source: str,
+    data: Path | None,
+    out: Path,
+    options: dict[str, Any],
+    maps: Sequence[str] = (),
+    *,
+    quiet: bool,
 ) -> Path:
     """Judge the model in `directory` on data it never saw; returns the path of the report in `out`."""
     _need_path(source, data, options)
     with display(silent=quiet) as show:
-        evaluate_run(directory, source, data, out, options, show)
+        evaluate_run(directory, source, data, out, options, show, maps)
     return write_report(out)
 
 

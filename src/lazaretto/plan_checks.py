@@ -33,6 +33,12 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
         yield PlanError(
             f"sites.count: needed with sites.by='{sites.by}'", way_out="for instance sites.count = 20"
         )
+    if plan.run.setting != plan.data.modality:
+        yield PlanError(
+            "run.setting: must be the modality that is used",
+            found=f"{plan.run.setting!r}, and data.modality = {plan.data.modality!r}",
+            way_out="give both the same value",
+        )
     for key, only in (("alpha", "dirichlet"), ("quantity_alpha", "quantity")):
         value = getattr(sites, key)
         if sites.by != only and value != SitesPlan.model_fields[key].default:

@@ -114,7 +114,9 @@ class RunPlan(_Section):
         description="Name of the run; without `--out` it is written to `runs/<name>`.",
     )
     seeds: Seeds = Field(default=(0, 1), description="One full repetition for each seed.")
-    setting: Literal["traffic"] = Field(default="traffic", description="Protocol of judging.")
+    setting: Literal["traffic", "record"] = Field(
+        default="traffic", description="What is judged; the same as `data.modality`."
+    )
     headline_seeds: Count = Field(
         default=5, description='A run with fewer seeds than this is marked "quick look" in its report.'
     )
@@ -129,7 +131,10 @@ class DataPlan(_Section):
         min_length=1,
         description="File or folder of the source, relative to the plan's folder; `--data` overrides it.",
     )
-    modality: Literal["traffic"] = Field(default="traffic", description="Which part of the table is used.")
+    modality: Literal["traffic", "record"] = Field(
+        default="traffic",
+        description="Which part of the table is used: what a network shows, or what patients' records hold.",
+    )
     options: Options = Field(default_factory=dict, description="Options of the source.")
     leaks: Literal["report", "refuse"] = Field(
         default="report",

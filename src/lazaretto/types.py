@@ -56,6 +56,8 @@ class Schema:
     rate_feature: the feature whose size alone is a naive alarm ("packets_per_second"), or None.
     intensity: what `Table.intensity` measures, in words ("share of packets"), or "" where it is not known.
     intensity_edges: ascending borders between the bins by which recall is told; a bin holds its lower border.
+    timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.
+    positive, negative: what steps of the other classes and of class 0 are called in the report.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -65,6 +67,9 @@ class Schema:
     rate_feature: str | None = None
     intensity: str = ""
     intensity_edges: tuple[float, ...] = ()
+    timed: bool = True
+    positive: str = "attacked steps"
+    negative: str = "normal steps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

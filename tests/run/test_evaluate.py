@@ -251,8 +251,10 @@ def test_missing_features_and_missing_models_are_said(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--source", "elsewhere", "--out", str(tmp_path / "out"), "--quiet"]
-    assert main(["evaluate", str(trained), *arguments, "--set", "drop=3"]) == 2
-    assert "lacks features" in capsys.readouterr().err
+    assert main(["evaluate", str(trained), *arguments, "--set", "drop=16"]) == 2
+    error = capsys.readouterr().err
+    assert "lacks features" in error
+    assert "16 of 30" in error
     assert not (tmp_path / "out").exists()
     assert main(["evaluate", str(tmp_path), *arguments]) == 2
     assert "model.safetensors" in capsys.readouterr().err
@@ -260,3 +262,48 @@ def test_missing_features_and_missing_models_are_said(
     (tmp_path / "plan.toml").write_text(PLAN)
     assert main(["evaluate", str(tmp_path), *arguments]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_absent_features_stand_at_the_median_and_the_report_names_them(trained: Path, tmp_path: Path) -> None:
+    words = [*EVALUATE, str(trained), "--source", "elsewhere", "--set", "drop=3"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    notes = " ".join(_body(tmp_path / "out", "data")["notes"])
+    assert "(3 of the model's 30 features)" in notes
+    assert all(name in notes for name in ("message_size_repeat_share", "peak_to_mean_rate"))
+    # pairing an absent feature with another one changes the scores, and is said
+    paired = [*words, "--map", "message_size_repeat_share=retransmission_share*0.5"]
+    assert main([*paired, "--out", str(tmp_path / "paired")]) == 0
+    notes = " ".join(_body(tmp_path / "paired", "data")["notes"])
+    assert "message_size_repeat_share from retransmission_share times 0.5" in notes
+    assert "2 of the model's 30" in notes
+    figures = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["test"] for name in ("out", "paired")
+    ]
+    assert figures[0] != figures[1]
+    page = html.unescape((tmp_path / "paired" / "report.html").read_text())
+    assert "--map 'message_size_repeat_share=retransmission_share*0.5' --plan plan.toml" in page
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("bytes", "--map pairs a feature"),
+        ("a=b*x", "--map pairs a feature"),
+        ("a=b*-1", "--map pairs a feature"),
+        ("a=b*inf", "--map pairs a feature"),
+        ("paket_size_mean_bytes=new_peers", "did you mean 'packet_size_mean_bytes'?"),
+        ("new_peers=newpeers", "source 'elsewhere' has no such feature"),
+    ],
+)
+def test_maps_that_cannot_be(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    words = [*EVALUATE, str(trained), "--source", "elsewhere", "--out", str(tmp_path / "out"), "--map", text]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "way out" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,16 @@ import polars as pl
 
 from lazaretto.errors import DataError
 
-__all__ = ["LINE", "LONGEST_LINE", "TextTable", "find_files", "open_table", "read_bytes", "read_columns"]
+__all__ = [
+    "LINE",
+    "LONGEST_LINE",
+    "TextTable",
+    "find_files",
+    "open_bare_table",
+    "open_table",
+    "read_bytes",
+    "read_columns",
+]
 
 ENDINGS = ("*.csv", "*.tsv", "*.binetflow", "*.csv.gz", "*.tsv.gz", "*.binetflow.gz")
 LINE = "\0line"  # no header can hold this name: zero bytes are refused
@@ -27,12 +36,13 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """A delimited text file in memory: its column names (stripped) and what follows the first line."""
+    """A delimited text file in memory: column names (stripped), and rows, the first in `first_line`."""
 
     name: str
     columns: tuple[str, ...]
     delimiter: str
     body: bytes
+    first_line: int = 2
 
 
 def find_files(path: object, patterns: Sequence[str]) -> list[Path]:
@@ -67,15 +77,7 @@ def open_table(file: Path) -> TextTable:
     2 GiB (unpacked), a line of more than 1 MiB, no delimiter, or no row after the header; the message
     names file and line.
     """
-    data = _bytes(file)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{file} is UTF-16", way_out="save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    if not data.strip():
-        raise DataError(
-            f"{file} is empty", found=f"{len(data)} bytes", way_out="remove it, or export it again"
-        )
-    _check_text(file, data)
+    data = _sound(file)
     first, _, body = data.partition(b"\n")
     header = first.decode().rstrip("\r")
     delimiter = max(",\t;|", key=header.count)
@@ -91,6 +93,36 @@ def open_table(file: Path) -> TextTable:
             f"{file} has a header and no rows", found=header[:80], way_out="remove it, or export it again"
         )
     return TextTable(name=file.name, columns=columns, delimiter=delimiter, body=body)
+
+
+def open_bare_table(file: Path, columns: Sequence[str]) -> TextTable:
+    """The same for a comma-separated file without a header line, whose columns are known.
+
+    Raises DataError as `open_table`, and where the first row has another number of cells.
+    """
+    body = _sound(file)
+    first = body.partition(b"\n")[0].decode().rstrip("\r")
+    if (cells := first.count(",") + 1) != len(columns):
+        raise DataError(
+            f"{file}, line 1 does not have {len(columns)} cells",
+            found=f"{cells}: {first[:80]}",
+            way_out="give the file as published: comma-separated, without a header line",
+        )
+    return TextTable(name=file.name, columns=tuple(columns), delimiter=",", body=body, first_line=1)
+
+
+def _sound(file: Path) -> bytes:
+    """The whole text of a file, checked, without a byte order mark."""
+    data = _bytes(file)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{file} is UTF-16", way_out="save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if not data.strip():
+        raise DataError(
+            f"{file} is empty", found=f"{len(data)} bytes", way_out="remove it, or export it again"
+        )
+    _check_text(file, data)
+    return data
 
 
 def read_bytes(file: Path) -> bytes:
@@ -195,7 +227,7 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
     frame = frame.select(
         [pl.col(f"c{place}").alias(name) for place, name in zip(wanted, chosen, strict=True)]
     )
-    lines = pl.int_range(2, pl.len() + 2, dtype=pl.Int64).alias(LINE)
+    lines = pl.int_range(table.first_line, pl.len() + table.first_line, dtype=pl.Int64).alias(LINE)
     return frame.select(lines, pl.all()).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
 
 
@@ -206,13 +238,14 @@ def _bad_line(table: TextTable, error: Exception) -> DataError:
         for row in rows:
             if len(row) > width:
                 return DataError(
-                    f"{table.name}, line {rows.line_num + 1} has more cells than the header has columns",
+                    f"{table.name}, line {rows.line_num + table.first_line - 1} has more cells than the "
+                    "header has columns",
                     found=f"{len(row)} cells for {width} columns: {table.delimiter.join(row)[:80]}",
                     way_out="quote cells that hold the delimiter, or mend the line",
                 )
     except csv.Error as problem:
         return DataError(
-            f"{table.name}, line {rows.line_num + 1} cannot be read",
+            f"{table.name}, line {rows.line_num + table.first_line - 1} cannot be read",
             found=str(problem),
             way_out="look for a quotation mark that is opened and not closed",
         )

@@ -93,7 +93,7 @@ def window_digests(table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         idle[part] = same.all(axis=1) & (valid.sum(axis=1) >= 2)
         flat = np.concatenate(
             [
-                steps.reshape(len(steps), -1).view(np.uint8),
+                np.ascontiguousarray(steps).reshape(len(steps), -1).view(np.uint8),
                 valid.astype(np.uint8),
                 table.present[part].astype(np.uint8),
             ],

@@ -19,6 +19,7 @@ from lazaretto import keys
 from lazaretto.data import _gateway_streams as streams
 from lazaretto.data import _packet_steps as packet_steps
 from lazaretto.data._gateway_streams import Packets, Pool
+from lazaretto.data._packet_flows import FLOW_FEATURES, flow_features
 from lazaretto.data._x_iomt_files import (
     BACKGROUND,
     BASE,
@@ -85,7 +86,8 @@ def x_iomt(
     A unit is a stream of windows · window_steps steps of step_packets packets; `attacked_share` of the
     streams carry one campaign (anywhere, 15 to 60 % long, intensity log-uniform from
     `lowest_intensity` to .5 of the packets). Train, validation and test streams (55, 15, 30 %) draw from
-    disjoint blocks of time. view: "headers", or "full" with shares of MQTT and HTTP messages as well.
+    disjoint blocks of time. view: "headers"; "full", with shares of MQTT and HTTP messages as well; or
+    "flows", with the features that `flows_csv` gives, so that a model can be judged on flow tables.
 
     `load` and `raw` read a folder of the published parts (.csv or .csv.gz) and raise DataError where it
     cannot be used. Raises PlanError for options out of range.
@@ -107,8 +109,8 @@ def x_iomt(
         )
     if not 0 < lowest_intensity < 0.5:
         raise PlanError("x_iomt: lowest_intensity is out of range", found=lowest_intensity, way_out="0 to .5")
-    if view not in ("headers", "full"):
-        raise PlanError("x_iomt: unknown view", found=view, way_out='known: "headers", "full"')
+    if view not in ("headers", "full", "flows"):
+        raise PlanError("x_iomt: unknown view", found=view, way_out='known: "headers", "full", "flows"')
 
     def make(
         packets: Packets, counts: dict[str, int], seed: int, size: tuple[int, int, int, int, int]
@@ -232,8 +234,19 @@ def _table(
     time = np.stack([stream.time for stream in drawn])
     # From here on relative to the stream's start: near 1.7e9 s a float64 resolves no less than 0.2 µs.
     since = (time - time[:, :1]).ravel()
-    x = _features(packets, index, since, step_packets, view)
-    names = packet_steps.FEATURES + (tuple(_APPLICATION) if view == "full" else ())
+    if view == "flows":
+        x = flow_features(
+            packets.length[index],
+            since,
+            packets.towards_server[index],
+            packets.connection[index],
+            step_packets,
+            steps,
+        )
+        names = FLOW_FEATURES
+    else:
+        x = _features(packets, index, since, step_packets, view)
+        names = packet_steps.FEATURES + (tuple(_APPLICATION) if view == "full" else ())
     rows = sites * units * windows
     y_step = np.concatenate(labels).reshape(rows, window_steps)
     per_step = time.reshape(-1, steps, step_packets)

@@ -95,7 +95,7 @@ def judge(
             *_claims(judged, ours),
             *_family_claims(left, protocol, ours),
             *_site_claims(away, ours),
-            *_latency_claims(judged, ours),
+            *(_latency_claims(judged, ours) if protocol.timed else ()),
             *_floor_claims(judged, protocol, ours),
         ],
         "curves": [{"system": name, **found.curves} for name, found in judged.items()],

@@ -39,6 +39,7 @@ from lazaretto.evaluate.metrics import (
 from lazaretto.evaluate.operating import AS_IT_IS, Operating, probability
 from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
 from lazaretto.evaluate.thresholds import (
+    ALARM_POINT,
     MAIN_POINT,
     on_common_scale,
     operating_of,
@@ -72,6 +73,7 @@ _POINT_METRICS = (
     "false_alarms_per_device_day",
 )
 _CALIBRATION = ("calibration_error", "calibration_error_before")
+_TIMED_METRICS = ("latency_steps", "missed", "false_alarms_per_device_day")
 _PLAIN_METRICS = (*_POINT_METRICS, "auroc", "auprc", *_CALIBRATION)
 # mean of recall over the bins of intensity; plain recall where no intensity is known
 OVER_INTENSITIES = "recall_over_intensities"
@@ -185,6 +187,11 @@ def judge_system(
     for metric in _CALIBRATION:
         samples[metric] = _recentred(samples[metric], means[metric])
     means[OVER_INTENSITIES], samples[OVER_INTENSITIES] = _over_intensities(means, samples)
+    if not protocol.timed:
+        untimed = [metric for metric in means if metric.rpartition("/")[2] in _TIMED_METRICS]
+        means |= dict.fromkeys(untimed, float("nan"))
+        samples |= {metric: np.full_like(samples[metric], np.nan) for metric in untimed}
+        points, steps, missed = tuple(point for point in points if point != ALARM_POINT), [], 0
     latency = {
         "steps": sorted(steps),
         "missed": missed,

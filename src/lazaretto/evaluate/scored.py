@@ -84,6 +84,7 @@ class Protocol:
     false_positive_rate: share of normal validation steps above the main threshold, in (0, 1).
     replicates: bootstrap replicates, >= 20.   seed: of the bootstrap.
     alarm_k of alarm_m steps must be above the threshold before an alarm is raised.
+    timed: False where steps have no clock: latency and alarms per device-day are then left undefined.
     same_units: True where every seed judges the very same units; they are then drawn together.
     calibration: how validation scores become probabilities: "platt", "temperature" or "none".
     intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
@@ -102,6 +103,7 @@ class Protocol:
     same_units: bool = False
     calibration: Calibration = "platt"
     intensity_edges: tuple[float, ...] = ()
+    timed: bool = True
     floors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

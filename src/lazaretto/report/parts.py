@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from lazaretto.report.blocks import PUBLISHABLE, Cell, Mark, Picture, Section, Text
 from lazaretto.report.formats import NOT_AVAILABLE, Triple, interval_text
-from lazaretto.report.reading import Log
+from lazaretto.report.reading import Log, is_timed
 from lazaretto.report.svg import drawn
 
-__all__ = ["cell", "lacking", "nothing", "picture"]
+__all__ = ["cell", "lacking", "nothing", "picture", "untimed"]
 
 
 def picture(
@@ -39,6 +39,12 @@ def nothing(log: Log, text: str) -> Text:
     """A sentence in place of a figure or table; says so if the run had not come that far."""
     late = "" if log.all("finished") else " The run had not finished when this page was written."
     return Text(text=f"{text}{late}", tone="missing")
+
+
+def untimed(log: Log, text: str) -> Text:
+    """`nothing`, or that there is no clock where the data has none."""
+    without = "Steps of this data have no clock, so there is no latency, no course in time, no alarm per day."
+    return nothing(log, text if is_timed(log) else without)
 
 
 def lacking(name: str, title: str, nav: str, text: Text) -> Section:

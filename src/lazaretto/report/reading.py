@@ -19,8 +19,10 @@ __all__ = [
     "REFERENCES",
     "Log",
     "Metric",
+    "called",
     "false_positive_rate",
     "families",
+    "is_timed",
     "measured",
     "metric_named",
     "read_log",
@@ -186,6 +188,17 @@ def step_seconds(log: Log) -> float | None:
     """Length of a step in seconds, or None."""
     length = number(log.first("data").get("step_seconds"))
     return length if length and length > 0 else None
+
+
+def is_timed(log: Log) -> bool:
+    """False where steps have no clock, so that neither latency nor alarms per day were measured."""
+    return log.first("data").get("timed") is not False
+
+
+def called(log: Log) -> tuple[str, str]:
+    """What attacked and normal steps are called: ("attacked steps", "normal steps") unless the data says."""
+    data = log.first("data")
+    return str(data.get("positive") or "attacked steps"), str(data.get("negative") or "normal steps")
 
 
 def _setting(log: Log) -> str:

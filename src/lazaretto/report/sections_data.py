@@ -16,7 +16,7 @@ from lazaretto.report.formats import (
     words,
 )
 from lazaretto.report.parts import lacking, nothing
-from lazaretto.report.reading import Log, families
+from lazaretto.report.reading import Log, called, families
 from lazaretto.report.sections_run import messages_of
 from lazaretto.report.wording import sites_of
 
@@ -68,6 +68,7 @@ def _step(step: str, seconds: float | None) -> str:
 
 
 def _splits(data: dict[str, Any]) -> Grid | None:
+    positive = str(data.get("positive") or "attacked steps")
     rows = []
     splits = mapping(data.get("splits"))
     for name in [n for n in ("train", "validation", "test") if n in splits] + sorted(
@@ -86,7 +87,7 @@ def _splits(data: dict[str, Any]) -> Grid | None:
         columns=(
             Column(title="Units"),
             Column(title="Steps"),
-            Column(title="Attacked steps"),
+            Column(title=positive[:1].upper() + positive[1:]),
             Column(title="Share"),
         ),
         rows=tuple(rows),
@@ -138,6 +139,7 @@ def _matrix(log: Log) -> Grid | None:
     )
     if not sites or not names:
         return None
+    carrying = "with an attack" if called(log)[0] == "attacked steps" else "that carry a family"
     rows = []
     for site in sites:
         held, withheld = mapping(site.get("families")), {str(f) for f in items(site.get("withheld"))}
@@ -149,7 +151,7 @@ def _matrix(log: Log) -> Grid | None:
         )
         rows.append(Row(head=str(site.get("name")), cells=cells))
     return Grid(
-        caption="Units with an attack outside test, by site and family",
+        caption=f"Units {carrying} outside test, by site and family",
         first="Site",
         columns=tuple(Column(title=words(name)) for name in names),
         rows=tuple(rows),

@@ -22,7 +22,7 @@ from lazaretto.report.formats import (
     triple,
     words,
 )
-from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.parts import cell, lacking, nothing, picture, untimed
 from lazaretto.report.reading import (
     OURS,
     Log,
@@ -90,8 +90,10 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
     present = [f for f in order if ours[f] is not None]
     finding = (
         f"Ours is highest for {words(present[0])}, {interval_text(ours[present[0]], 2)}, and lowest for "
-        f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
     )
+    finding += f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
+    if len(present) == 1:
+        finding = f"Ours has {interval_text(ours[present[0]], 2)} for {words(present[0])}, the one family."
     caption = "Bars are 95\u202f% intervals; the numbers are ours. Families from easiest to hardest for ours."
     return picture(
         f"family-{name}",
@@ -187,7 +189,7 @@ def delays(log: Log) -> Section:
             )
         rows.append(_delay_row(name, steps, campaigns, body, seconds))
     if not lines:
-        return lacking("latency", title, "Latency", nothing(log, "No attack campaign was judged in test."))
+        return lacking("latency", title, "Latency", untimed(log, "No attack campaign was judged in test."))
     first = lines[0]
     finding = (
         f"{first.name.capitalize()}: {count(len(first.steps))} of {count(first.campaigns)} attacks were "

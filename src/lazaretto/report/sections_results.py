@@ -33,7 +33,9 @@ from lazaretto.report.reading import (
     REFERENCES,
     Log,
     Metric,
+    called,
     false_positive_rate,
+    is_timed,
     measured,
     metric_named,
     step_seconds,
@@ -69,11 +71,11 @@ def summary(log: Log) -> Section:
 def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
     rate, seconds = percent(false_positive_rate(log)), step_seconds(log)
     about = {
-        "AUROC": "attacked above normal steps",
+        "AUROC": " above ".join(called(log)),
         "AUPRC": "precision over all recalls",
         "F1": "at the validation threshold",
         "Accuracy": "at the validation threshold",
-        "Recall": f"of attacked steps, at {rate} false positives",
+        "Recall": f"of {called(log)[0]}, at {rate} false positives",
         "Recall, unseen at site": "recall of families the site never had",
         "AUROC, unknown families": "mean AUROC, each family left out in turn",
         "Latency": "steps from onset to first alarm",
@@ -83,6 +85,8 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
     for metric in METRICS[:9]:
         value = measured(ours, metric)
         if value is None and metric.title == "AUROC, unknown families":
+            continue
+        if not is_timed(log) and metric.title in ("Latency", "False alarms"):
             continue
         decimals = places([value], ratio=metric.ratio)
         text, _, interval = interval_text(value, decimals).partition(" ")

@@ -22,7 +22,7 @@ from lazaretto.report.formats import (
     percent,
     words,
 )
-from lazaretto.report.parts import lacking, nothing, picture
+from lazaretto.report.parts import lacking, nothing, picture, untimed
 from lazaretto.report.reading import OURS, Log, step_seconds, system_key, system_name
 
 __all__ = ["attack", "bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
@@ -131,8 +131,7 @@ def attack(log: Log) -> Section:
     for place, body in enumerate(log.all("timeline")[:3]):
         if figure := _timeline(body, place, step_seconds(log)):
             blocks.append(figure)
-    if not blocks:
-        blocks.append(nothing(log, "No attack was recorded step by step."))
+    blocks = blocks or [untimed(log, "No attack was recorded step by step.")]
     return Section(name="timeline", title=title, nav="Timeline", blocks=tuple(blocks))
 
 
@@ -380,12 +379,13 @@ def provenance(log: Log) -> Section:
         ("Run log", f"{count(log.records)} records, the last with digest {log.digest or NOT_AVAILABLE}"),
     )
     planned = mapping(mapping(run.get("plan")).get("data"))
+    maps = "".join(f" --map {shlex.quote(str(text))}" for text in items(run.get("maps")))
     path, model = planned.get("path"), run.get("evaluates")
     data = f" --data {shlex.quote(str(path))}" if path else ""
     again, same = f"lazaretto run plan.toml{data}", "seeds"
     if model:
         source, same = shlex.quote(str(planned.get("source"))), "model"
-        again = f"lazaretto evaluate {shlex.quote(str(model))} --source {source}{data} --plan plan.toml"
+        again = f"lazaretto evaluate {shlex.quote(str(model))} --source {source}{data}{maps} --plan plan.toml"
     commands = f"{again} --out again\nlazaretto report again"
     about = Text(
         text=f"To reproduce: plan.toml lies beside this page; the same version, {same} and machine give the "

@@ -25,6 +25,7 @@ from lazaretto.report.reading import (
     REFERENCES,
     Log,
     Metric,
+    called,
     false_positive_rate,
     measured,
     metric_named,
@@ -194,10 +195,12 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
     auroc, recall, unseen = (measured(ours, name) for name in ("auroc", "recall", "unseen_at_site.recall"))
     parts = []
     if auroc:
-        parts.append(f"it ranks attacked above normal steps with AUROC {_plain(auroc, ratio=True)}")
+        plain = called(log) == ("attacked steps", "normal steps")
+        ranked = "attacked above normal steps" if plain else " above ".join(called(log))
+        parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}")
     if recall:
         rate = percent(false_positive_rate(log))
-        parts.append(f"at {rate} false positives it finds {_share(recall)} of the attacked steps")
+        parts.append(f"at {rate} false positives it finds {_share(recall)} of the {called(log)[0]}")
     if unseen:
         parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
     return f"{where}, {_listed(parts)}. {_alarms(log, ours)}".strip() if parts else _alarms(log, ours)

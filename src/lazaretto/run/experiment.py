@@ -213,6 +213,7 @@ def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
     return Protocol(
         classes=prepared.schema.classes,
         step_seconds=prepared.schema.step_seconds,
+        timed=prepared.schema.timed,
         setting=plan.run.setting,
         false_positive_rate=plan.evaluate.false_positive_rate,
         replicates=plan.evaluate.bootstrap,

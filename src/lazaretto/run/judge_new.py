@@ -28,7 +28,9 @@ from lazaretto.local import LocalTraining, parameter_count
 from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
+from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
+from lazaretto.run.prepare import schema_words
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
 from lazaretto.run.simulate import compile_program, score_streams
@@ -54,19 +56,23 @@ def evaluate_run(
     out: Path,
     options: Mapping[str, Any],
     show: Show = quiet,
+    maps: Sequence[str] = (),
 ) -> None:
     """Score the units that `source` finds at `path` with the model in `directory`; write `out`.
 
     Where source, path and options are those of training, only its test units are judged. Elsewhere windows of
     the very values that the model has seen are left out, if its folder knows them. Thresholds and
     calibration are those that the model's own validation units set: nothing is tuned on the new data.
-    Features are matched by name. Writes plan.toml, run.sqlite and metrics.json, all of them or none.
-    Raises InputError if there is no model or `out` is taken, DataError if features or both kinds of
-    steps are missing, or if the model has seen all there is.
+    Features are matched by name, by equal meaning (`feature_map`) or as `maps` says; those that are absent
+    stand at the median of training, and the report names them. Classes are matched by name.
+    Writes plan.toml, run.sqlite and metrics.json, all of them or none.
+    Raises InputError if there is no model or `out` is taken, PlanError for maps that cannot be, DataError if
+    more than half of the features or one kind of steps is missing, or if the model has seen all there is.
     """
     use_all_cores()
     began = time.perf_counter()
     _check_free(out)
+    given = parse_map(maps)
     file = directory / "model.safetensors"
     arrays, meta = load_model(file)
     trained = load_plan(directory / "plan.toml", check_parts=False)
@@ -84,12 +90,15 @@ def evaluate_run(
     if met is not None and met.any():
         _check_new(met)
         table = take(table, ~met)
-    data = _matched(streams(table, meta.modality), meta.features, source)
+    data = streams(table, meta.modality)
+    matched = match_features(meta.features, data.features, given, source)
+    data = _matched(data, matched, meta.features, arrays["center"])
     if relation == "same":
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), _notes(trained, relation, met))
+    known = [*_notes(trained, relation, met), *_differences(matched, meta, table, source)]
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), known)
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)
@@ -97,6 +106,7 @@ def evaluate_run(
     protocol = Protocol(
         classes=table.schema.classes,
         step_seconds=table.schema.step_seconds,
+        timed=table.schema.timed,
         setting=trained.run.setting,
         false_positive_rate=trained.evaluate.false_positive_rate,
         replicates=trained.evaluate.bootstrap,
@@ -119,7 +129,7 @@ def evaluate_run(
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):
         journal = open_journal(out, plan, resume=False, show=show)
-        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin"}
+        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin", "maps": list(maps)}
         journal.record("run", {**run_record(plan), **origin})
         journal.record("data", {"seed": meta.seed, **sheet})
         for name, taken in seconds.items():
@@ -196,6 +206,14 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
     return [kept, shift] if trained.sites.feature_shift else [kept]
 
 
+def _differences(matched: Matched, meta: ModelMeta, table: Table, source: str) -> list[str]:
+    """How the new data differs from what the model knows: features, and what a step is."""
+    said = matched.sentences(source)
+    if table.schema.step != meta.step:
+        said.append(f"A step was {meta.step} in training, and is {table.schema.step} here.")
+    return said
+
+
 def _check_free(out: Path) -> None:
     """Raises InputError if something is at `out` already."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -224,18 +242,9 @@ def _whole_or_gone(out: Path) -> Iterator[None]:
         raise
 
 
-def _matched(data: Streams, wanted: list[str], source: str) -> Streams:
+def _matched(data: Streams, matched: Matched, wanted: Sequence[str], center: Any) -> Streams:
     """The streams with the features that the model was trained on, in its order."""
-    missing = [name for name in wanted if name not in data.features]
-    if missing:
-        some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        raise DataError(
-            f"source '{source}' lacks features that the model was trained on",
-            found=f"{len(missing)} of {len(wanted)}: {some}",
-            way_out="judge it on a source with the same features, or train on this one",
-        )
-    order = [data.features.index(name) for name in wanted]
-    return replace(data, x=data.x[:, :, order], features=tuple(wanted))
+    return replace(data, x=take_features(data.x, matched, center), features=tuple(wanted))
 
 
 def _check_steps(data: Streams) -> None:
@@ -301,7 +310,7 @@ def _sheet(
     return {
         "source": plan.data.source,
         "step": table.schema.step,
-        "step_seconds": float(table.schema.step_seconds),
+        **schema_words(table.schema),
         "modality": meta.modality,
         "classes": list(classes),
         "features": list(data.features),

@@ -23,7 +23,7 @@ from lazaretto.plan import Plan
 from lazaretto.run.post import Post
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Schema, Source, Table
 
-__all__ = ["Keep", "Prepared", "load_table", "members", "prepare", "rescaled"]
+__all__ = ["Keep", "Prepared", "load_table", "members", "prepare", "rescaled", "schema_words"]
 
 Keep = Callable[[Table], NDArray[np.bool_]]
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -162,6 +162,16 @@ def _leak_notes(table: Table, refuse: bool = False) -> list[str]:
     ]
 
 
+def schema_words(schema: Schema) -> dict[str, Any]:
+    """What a data sheet says of steps: their length (None without a clock) and what they are called."""
+    return {
+        "step_seconds": float(schema.step_seconds) if schema.timed else None,
+        "timed": schema.timed,
+        "positive": schema.positive,
+        "negative": schema.negative,
+    }
+
+
 def _agree_scaling(data: Streams, parts: Partition, post: Post) -> Scaling:
     counts = []
     for site, name in enumerate(parts.site_names):
@@ -219,7 +229,7 @@ def _sheet(
     return {
         "source": plan.data.source,
         "step": table.schema.step,
-        "step_seconds": float(table.schema.step_seconds),
+        **schema_words(table.schema),
         "modality": plan.data.modality,
         "classes": list(classes),
         "features": list(table.schema.features[plan.data.modality]),

@@ -100,7 +100,7 @@ class ModelMeta(_Meta):
     model: _Word
     options: dict[str, Any]
     cut: CutMeta
-    modality: Literal["traffic"]
+    modality: Literal["traffic", "record"]
     features: _Names
     classes: Annotated[_Names, MinLen(2), AfterValidator(_normal_first)]
     window: Annotated[int, Ge(1)]

@@ -20,10 +20,13 @@ __all__ = ["timeline"]
 def timeline(
     prepared: Prepared, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol
 ) -> dict[str, Any] | None:
-    """One worked case: of the first seed's detected campaigns, the one of median latency."""
+    """One worked case: of the first seed's detected campaigns, the one of median latency.
+
+    None where steps have no clock, or nothing was detected.
+    """
     part = select(prepared.data, prepared.data.split == TEST)
     scores = systems[OURS][0]
-    if scores.validation is None:
+    if scores.validation is None or not protocol.timed:
         return None
     operating = operating_points(scores.validation, protocol)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
