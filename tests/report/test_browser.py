@@ -61,7 +61,7 @@ def test_page_fits_its_width(whole: str, tmp_path: Path, width: int) -> None:
     assert title is not None
     wide, figures, letters, folded = (float(part) for part in title[1].split())
     assert wide <= width  # tables scroll inside their own box
-    assert figures == 10  # one drawing of each figure
+    assert figures == 16  # one drawing of each figure
     assert letters >= 10  # pixels of the figures' type
     assert folded == 0  # the plan is folded away on screen
 

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 OURS = "federated split"
-SUPERVISED = "supervised only"  # ours without a self-supervised score
+SUPERVISED = "supervised_only"  # ours without a self-supervised score
 DEEP = ("gru", "cnn", "autoencoder", "tcn", "mlp")  # the pooled deep baselines that margins are taken against
 
 # AUROC that simple detectors must stay under on the simulator, so that it is worth being judged on

@@ -36,6 +36,7 @@ OURS = "ours"
 REFERENCES = ("unsplit", "pooled", "local")  # the same model, trained in another way
 _NAMES = {
     OURS: "federated split",
+    "supervised_only": "its supervised score alone",
     "unsplit": "federated unsplit",
     "local": "local only",
     "pooled": "pooled",
