@@ -2,12 +2,12 @@
 
     python benchmarks/devices.py --rounds 60 --out devices.json
 
-Simulated hospitals (eight, 250 beds each). Validation and test units are the same for every size; training
-units are nested: a larger federation holds those of a smaller one and more. A device is one bed: it trains
-the bottom of the model on its one stream and shares nothing but activations and gradients with its
-hospital, so a hospital's batch is one stream of each of its devices. Rounds and steps are the same for all
-sizes. Scaling, too, is agreed from the devices that take part alone; the validation units that set the
-threshold are always the same.
+Simulated hospitals (eight, 400 beds each on average). Validation and test units are the same for every
+size; training units are nested: a larger federation holds those of a smaller one and more. A device is one
+bed: it trains the bottom of the model on its one stream and shares nothing but activations and gradients
+with its hospital, so a hospital's batch is one stream of each of its devices. Rounds and steps are the same
+for all sizes. Scaling, too, is agreed from the devices that take part alone; the validation units that set
+the threshold are always the same.
 
 Printed, in Markdown: AUROC on the fixed test units (mean over seeds, 95 % bootstrap over seeds and units),
 its paired difference to the size before, seconds a round (median, the first left out, with the sites'
@@ -47,7 +47,7 @@ from lazaretto.types import TRAIN, Table
 
 __all__ = ["SIZES", "keep_devices", "main", "measure", "plan_of"]
 
-SITES, BEDS = 8, 250
+SITES, BEDS = 8, 400  # beds on average; the smallest hospital must hold an eighth of the devices in training
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1000)
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for devices in given.sizes:
+        for devices in sorted(given.sizes, reverse=True):  # what cannot be had is said first
             place = folder / str(devices)
             if not place.with_suffix(".json").exists():
                 words = ["--sizes", devices, "--rounds", given.rounds, "--seeds", *given.seeds]
