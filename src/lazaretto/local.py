@@ -272,7 +272,8 @@ def make_site_round(
 
         def corrected(side: str, gradient: Any, now: Any) -> Any:
             kept = (None if held is None else held[side] for held in (own, common))
-            return gradient if correct is None else correct(gradient, now, params[side], *kept)
+            assert correct is not None  # noqa: S101  called only where there is something to correct
+            return correct(gradient, now, params[side], *kept)
 
         def one_batch(index: Array, carry: Any) -> Any:
             order = carry[-1]
@@ -336,8 +337,11 @@ def make_site_round(
                 if conclude is not None:  # the sum of raw gradients along the way
                     mean_bottom = jax.tree.map(lambda g: g.mean(axis=0), bottom_gradients)
                     path = jax.tree.map(jnp.add, path, {"bottom": mean_bottom, "top": top_gradient})
-                bottom_gradients = jax.vmap(partial(corrected, "bottom"))(bottom_gradients, bottoms)
-                top_gradient = corrected("top", top_gradient, top)
+                if correct is not None:
+                    by_device = partial(corrected, "bottom")
+                    if bottom_gradients:  # a model without a cut has nothing on the device
+                        bottom_gradients = jax.vmap(by_device)(bottom_gradients, bottoms)
+                    top_gradient = corrected("top", top_gradient, top)
                 change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
                 bottoms = optax.apply_updates(bottoms, change)
                 change, top_opt = optimiser.update(top_gradient, top_opt, top)
