@@ -1,16 +1,19 @@
-"""FedJAX: `federated_averaging` on its jit backend; convolution as a matrix product, which is faster than lax.conv."""
+"""FedJAX: `federated_averaging` on its jit backend.
+
+Convolution is a matrix product, several times faster on CPUs than `lax.conv`.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import fedjax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import workload as w
 from fedjax.algorithms import fed_avg
-from session import Session, data
+from session import Session, data, w
 
 
 def conv(x: Any, weight: Any, bias: Any, width: int) -> Any:
@@ -63,7 +66,7 @@ def main() -> None:
         session.wait()
         state, _ = algorithm.apply(state, [client(number) for number in range(session.clients)])
         jax.block_until_ready(state.params)
-        session.done(lambda: {name: np.asarray(value) for name, value in state.params.items()})
+        session.done(partial(jax.tree.map, np.asarray, state.params))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flower's simulation engine (Ray): FedAvg over ClientApps, one core each, as many at a time as there are cores."""
+"""Flower's simulation engine (Ray): FedAvg over ClientApps, one core each, as many at a time as cores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from session import Session, data
+from session import Session, data, w
 from torch_w import Net, load, named, train
-from workload import initial
 
 client_app = ClientApp()
 
@@ -24,7 +23,10 @@ def fit(message: Message, context: Context) -> Message:
     torch.set_num_threads(1)
     net = Net()
     net.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    x, y = (torch.from_numpy(v) for v in data(int(message.content["config"]["seed"]), int(context.node_config["partition-id"])))
+    x, y = (
+        torch.from_numpy(v)
+        for v in data(int(message.content["config"]["seed"]), int(context.node_config["partition-id"]))
+    )
     train(net, x, y.long())
     reply = {"arrays": ArrayRecord(net.state_dict()), "metrics": MetricRecord({"num-examples": len(x)})}
     return Message(content=RecordDict(reply), reply_to=message)
@@ -62,7 +64,7 @@ def main() -> None:
     @server_app.main()
     def serve(grid: Grid, context: Context) -> None:
         net = Net()
-        load(net, initial(0))
+        load(net, w.initial(0))
         strategy = Rounds(fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=session.clients)
         strategy.session = session
         try:

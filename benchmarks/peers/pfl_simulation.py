@@ -15,9 +15,8 @@ from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam import NNTrainHyperParams
 from pfl.metrics import Metrics
 from pfl.model.pytorch import PyTorchModel
-from session import Session, data
+from session import Session, data, w
 from torch_w import Net, load, named
-from workload import BATCH, RATE, initial
 
 
 class Rounds(TrainingProcessCallback):
@@ -46,7 +45,7 @@ def main() -> None:
     session = Session("pfl-research, simulated backend, one process", ["pfl", "torch", "numpy"])
     torch.set_num_threads(1)
     net = Net()
-    load(net, initial(0))
+    load(net, w.initial(0))
     trained = [p for p in net.parameters() if p.requires_grad]
     model = PyTorchModel(net, torch.optim.SGD, torch.optim.SGD(trained, lr=1.0))
 
@@ -64,7 +63,7 @@ def main() -> None:
         ),
         SimulatedBackend(users, None),
         model,
-        NNTrainHyperParams(local_num_epochs=1, local_learning_rate=RATE, local_batch_size=BATCH),
+        NNTrainHyperParams(local_num_epochs=1, local_learning_rate=w.RATE, local_batch_size=w.BATCH),
         None,
         callbacks=[Rounds(session)],
         send_metrics_to_platform=False,

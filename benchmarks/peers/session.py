@@ -1,7 +1,7 @@
 """How a peer talks with `round.py`: one JSON object a line, in and out. Needs NumPy only.
 
-In: {"do": "round", "save": PATH or null} or {"do": "stop"}. Out: first {"ready": what runs, "versions": {...}},
-then for each round {"seconds": S}. After a round with "save" the parameters lie there (npz, named as in
+In: {"do": "round", "save": PATH or null} or {"do": "stop"}. Out: first {"ready": what
+runs, "versions": {...}}, then for each round {"seconds": S}. After a round with "save" the parameters lie there (npz, named as in
 `workload.initial`). CPU time and memory are read from outside, over all processes of the peer.
 """
 
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import workload as w  # noqa: E402
+import workload as w
 
-__all__ = ["Session", "data"]
+__all__ = ["Session", "data", "w"]
 
 _KEPT = 1024  # sites whose data a process keeps; beyond that they are made anew in every round
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from session import Session, data
+from session import Session, data, w
 from torch_w import Net, load, named, train
-from workload import initial
 
 
 def part(net: Net, weights: dict[str, Any], seed: int, clients: range) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def main() -> None:
     session = Session("PyTorch, a loop over clients", ["torch", "numpy"])
     torch.set_num_threads(1)
     net = Net()
-    load(net, initial(0))
+    load(net, w.initial(0))
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     pipes, context = [], mp.get_context("spawn")
     for index in range(session.processes if session.processes > 1 else 0):
@@ -51,7 +51,7 @@ def main() -> None:
             pipe.send(weights)
         parts = [pipe.recv() for pipe in pipes] or [part(net, weights, session.seed, range(session.clients))]
         weights = {name: sum(p[name] for p in parts) / session.clients for name in weights}
-        session.done(lambda: named(weights))
+        session.done(partial(named, weights))
 
 
 if __name__ == "__main__":

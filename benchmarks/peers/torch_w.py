@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import workload as w
+from session import w
 from torch import nn
 
 __all__ = ["Net", "load", "named", "sgd", "train"]
@@ -68,7 +68,9 @@ def load(net: Net, p: dict[str, Any]) -> None:
         "head.weight": p["head_w"].T,
         "head.bias": p["head_b"],
     }
-    net.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()})
+    net.load_state_dict(
+        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
+    )
 
 
 def named(state: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Sums(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over cores (and, in `distributed`, over processes): update [d] float64, loss, sites, worst site."""
+    """Sums over cores (in `distributed` over processes too): update [d] float64, loss, sites, `bad`."""
 
     update: NDArray[np.float64]
     loss: float
@@ -193,7 +193,7 @@ def add_sites(
 
 
 def apply_totals(vector: Float, totals: Totals) -> tuple[Float, float]:
-    """The new vector [d] and the mean of the sites' losses. Raises InputError for an update that is not finite."""
+    """The new vector [d] and the sites' mean loss. Raises InputError for an update that is not finite."""
     if totals.bad != _NONE_BAD:
         raise InputError(
             f"the update of site {totals.bad} is not finite",
