@@ -1,8 +1,9 @@
 """How a peer talks with `round.py`: one JSON object a line, in and out. Needs NumPy only.
 
-In: {"do": "round", "save": PATH or null} or {"do": "stop"}. Out: first {"ready": what
-runs, "versions": {...}}, then for each round {"seconds": S}. After a round with "save" the parameters lie there (npz, named as in
-`workload.initial`). CPU time and memory are read from outside, over all processes of the peer.
+In: {"do": "round", "save": PATH or null} or {"do": "stop"}.
+Out: first {"ready": what runs, "versions": {...}}, then for each round {"seconds": S}. After a round with
+"save" the parameters lie there (npz, named as in `workload.initial`). CPU time and memory are read from
+outside, over all processes of the peer.
 """
 
 from __future__ import annotations
