@@ -6,6 +6,7 @@ T steps of a window, b units of a batch per device, d parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,6 +50,8 @@ class LocalTraining:
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
     [0, 1). All three are noise against learning devices and families by heart (see `jitter`).
+    clip_norm: largest norm of a gradient, > 0; infinity clips nothing.
+    shuffle: draw the order of units anew in each epoch, else take them as they stand.
     """
 
     window: int
@@ -65,6 +68,7 @@ class LocalTraining:
     novelty_weight: float = 1.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    shuffle: bool = True
     synchronise: Literal["round", "step"] = "round"
 
 
@@ -206,12 +210,14 @@ def split_gradients(
 
 
 def optimiser_of(training: LocalTraining, learning_rate: Array | float) -> optax.GradientTransformation:
-    """The site's optimiser, with the norm of each gradient clipped."""
+    """The site's optimiser, with the norm of each gradient clipped where `clip_norm` is finite."""
     step = (
         optax.adamw(learning_rate, weight_decay=training.weight_decay)
         if training.optimiser == "adam"
-        else optax.sgd(learning_rate, momentum=training.momentum)
+        else optax.sgd(learning_rate, momentum=training.momentum or None)
     )
+    if math.isinf(training.clip_norm):
+        return step
     return optax.chain(optax.clip_by_global_norm(training.clip_norm), step)
 
 
@@ -361,7 +367,10 @@ def make_site_round(
                 return jnp.argsort(noise + (jnp.arange(padded_units) >= data.units) * 2.0)
 
             order_key, key = jax.random.split(epoch_key)
-            order = jax.vmap(shuffled)(jax.random.split(order_key, devices))
+            if training.shuffle:
+                order = jax.vmap(shuffled)(jax.random.split(order_key, devices))
+            else:
+                order = jnp.broadcast_to(jnp.arange(padded_units), (devices, padded_units))
             pad = -padded_units % size
             order = jnp.concatenate([order, order[:, :pad]], axis=1) if pad else order
             todo = batches if work is None else jnp.clip(work - epoch * batches, 0, batches)

@@ -7,7 +7,7 @@ import os
 
 import jax
 
-__all__ = ["cores", "use_all_cores"]
+__all__ = ["compiler_options", "cores", "use_all_cores"]
 
 
 def cores() -> int:
@@ -27,3 +27,11 @@ def use_all_cores(cache: str | None = None) -> int:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return jax.local_device_count()
+
+
+def compiler_options() -> dict[str, int]:
+    """What `jax.jit` is told for training: on CPUs, vectors as wide as the machine has.
+
+    XLA keeps to 256 bits otherwise; where the CPU has AVX-512 the gates and activations take half the time.
+    """
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}

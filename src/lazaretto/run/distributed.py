@@ -1,0 +1,190 @@
+"""One round over several processes or machines of one institution, by `jax.distributed`.
+
+Each process trains its share of the sites and only sums are exchanged. Nothing here is authenticated or
+encrypted (nor is `jax.distributed`): use it inside one trusted network, never between hospitals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from numpy.typing import NDArray
+
+from lazaretto.errors import InputError, PlanError
+from lazaretto.local import SiteData
+from lazaretto.run.stream import Stream, Totals, add_sites, apply_totals
+from lazaretto.types import Array, Float
+
+__all__ = ["Hosts", "distributed_round", "join", "leave"]
+
+_CALL = struct.Struct("!I32s")  # who is there, SHA-256 of what it was told to run
+_GO, _OTHER_PLAN, _OTHER_NUMBER = b"g", b"p", b"n"
+_HEARTBEAT_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """coordinator: "address:port" that every process can reach, served by process 0.
+    processes: how many, >= 1. process: which one this is, from 0.
+    """
+
+    coordinator: str
+    processes: int
+    process: int
+
+
+def join(hosts: Hosts, plan: bytes, timeout_seconds: float = 60.0) -> None:
+    """Wait until every process has come with the same plan, then start JAX's service.
+
+    Once, before any computation.
+
+    plan: whatever decides the result (the plan's bytes, seed, initial vector); processes compare its
+    digest. Raises PlanError where the plans or the numbers of processes differ, InputError where a process is
+    missing after `timeout_seconds` or the address cannot be used. JAX itself would end the program then.
+    """
+    address, _, port = hosts.coordinator.rpartition(":")
+    if not (address and port.isdigit() and 0 <= hosts.process < hosts.processes):
+        raise PlanError(
+            "these hosts cannot work together",
+            found=hosts,
+            way_out="coordinator ADDRESS:PORT, and process from 0 to processes - 1",
+        )
+    digest = hashlib.sha256(struct.pack("!I", hosts.processes) + plan).digest()
+    until = time.monotonic() + timeout_seconds
+    place = (address, int(port))
+    try:
+        if hosts.process == 0:
+            _gather(place, hosts, digest, until)
+        else:
+            _report(place, hosts, digest, until)
+    except OSError as error:
+        raise InputError(
+            f"process {hosts.process} cannot meet the others at {hosts.coordinator}",
+            found=error.strerror or "no answer in time",
+            way_out="start all processes with one coordinator, a free port, and a longer timeout if need be",
+        ) from error
+    jax.distributed.initialize(
+        hosts.coordinator,
+        hosts.processes,
+        hosts.process,
+        initialization_timeout=max(int(timeout_seconds), 1),
+        heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+
+
+def leave() -> None:
+    """Part from the other processes; waits for them."""
+    jax.distributed.shutdown()
+
+
+def _gather(place: tuple[str, int], hosts: Hosts, digest: bytes, until: float) -> None:
+    """Process 0: hear every other process once, then answer all alike."""
+    waiting: dict[int, socket.socket] = {}
+    answer = _GO
+    with socket.create_server(place) as server:
+        try:
+            while len(waiting) < hosts.processes - 1 and answer == _GO:
+                server.settimeout(max(until - time.monotonic(), 0.01))
+                try:
+                    connection, _ = server.accept()
+                    connection.settimeout(max(until - time.monotonic(), 0.01))
+                    number, theirs = _CALL.unpack(_exactly(connection, _CALL.size))
+                except TimeoutError:
+                    missing = sorted(set(range(1, hosts.processes)) - set(waiting))
+                    raise InputError(
+                        f"not every process has come to {hosts.coordinator}",
+                        found=f"missing: {', '.join(map(str, missing))} of 0 to {hosts.processes - 1}",
+                        way_out="start them all, each with its own number",
+                    ) from None
+                if theirs != digest:
+                    answer = _OTHER_PLAN
+                elif number in waiting or not 0 < number < hosts.processes:
+                    answer = _OTHER_NUMBER
+                waiting[-1 - len(waiting) if number in waiting else number] = connection
+            for connection in waiting.values():
+                connection.sendall(answer)
+        finally:
+            for connection in waiting.values():
+                connection.close()
+    _refuse(answer)
+
+
+def _report(place: tuple[str, int], hosts: Hosts, digest: bytes, until: float) -> None:
+    """Another process: knock until process 0 opens, say who is there, wait for its answer."""
+    while True:
+        left = max(until - time.monotonic(), 0.01)
+        try:
+            connection = socket.create_connection(place, timeout=left)
+            break
+        except OSError:
+            if time.monotonic() + 0.1 > until:
+                raise
+            time.sleep(0.1)
+    with connection:
+        connection.settimeout(max(until - time.monotonic(), 0.01))
+        connection.sendall(_CALL.pack(hosts.process, digest))
+        _refuse(_exactly(connection, 1))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    got = b""
+    while len(got) < count:
+        part = connection.recv(count - len(got))
+        if not part:
+            raise ConnectionError(0, "the other side hung up")
+        got += part
+    return got
+
+
+def _refuse(answer: bytes) -> None:
+    if answer == _OTHER_PLAN:
+        raise PlanError(
+            "the processes were not told the same",
+            found="another plan, seed or number of processes",
+            way_out="start all of them with the same plan and the same number of processes",
+        )
+    if answer == _OTHER_NUMBER:
+        raise PlanError(
+            "two processes have one number", found="a number twice", way_out="number them from 0 without gaps"
+        )
+
+
+def distributed_round(
+    stream: Stream,
+    vector: Float,
+    weights: NDArray[np.float64],
+    randomness: tuple[Array, float],
+    hosts: Hosts,
+    load: Callable[[int], SiteData] | None = None,
+) -> tuple[Float, float]:
+    """`streamed_round` over all processes: (new vector [d], mean loss), the same in each of them to the bit.
+
+    Process p of P trains the sites p, p + P, p + 2P ...; sums are added in the order of the processes in
+    float64, so the result is that of one process to rounding. Raises InputError when another process has
+    ended, and what `add_sites` and `apply_totals` raise.
+    """
+    numbers = np.arange(hosts.process, len(weights), hosts.processes)
+    own = add_sites(stream, vector, (numbers, weights[numbers]), randomness, load)
+    high = own.update.astype(np.float32)
+    low = (own.update - high).astype(np.float32)  # JAX sends float32; both parts keep the sum's precision
+    rest = np.array([own.loss, 0], np.float32), np.array([own.sites, own.bad], np.int32)
+    try:
+        highs, lows, losses, counts = multihost_utils.process_allgather((high, low, *rest))
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            "another process has ended during the round",
+            found=str(error).partition("\n")[0],
+            way_out="see what it said, and start all processes again",
+        ) from error
+    parts = [np.asarray(v).reshape(hosts.processes, -1) for v in (highs, lows, losses, counts)]
+    update = (parts[0].astype(np.float64) + parts[1]).sum(axis=0)
+    loss, sites, bad = float(parts[2][:, 0].sum()), int(parts[3][:, 0].sum()), int(parts[3][:, 1].min())
+    return apply_totals(vector, Totals(update, loss, sites, bad))
