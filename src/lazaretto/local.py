@@ -271,7 +271,7 @@ def make_site_round(
 
         def corrected(side: str, gradient: Any, now: Any) -> Any:
             kept = (None if held is None else held[side] for held in (own, common))
-            return gradient if correct is None else correct(gradient, now, params[side], *kept)
+            return correct(gradient, now, params[side], *kept) if correct is not None else gradient
 
         def one_batch(index: Array, carry: Any) -> Any:
             order = carry[-1]
@@ -320,8 +320,10 @@ def make_site_round(
                 if conclude is not None:  # the sum of raw gradients along the way
                     mean_bottom = jax.tree.map(lambda g: g.mean(axis=0), bottom_gradients)
                     path = jax.tree.map(jnp.add, path, {"bottom": mean_bottom, "top": top_gradient})
-                bottom_gradients = jax.vmap(partial(corrected, "bottom"))(bottom_gradients, bottoms)
-                top_gradient = corrected("top", top_gradient, top)
+                if correct is not None:  # the size is given since an unsplit model has nothing on the device
+                    each = jax.vmap(partial(corrected, "bottom"), axis_size=devices)
+                    bottom_gradients = each(bottom_gradients, bottoms)
+                    top_gradient = corrected("top", top_gradient, top)
                 change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
                 bottoms = optax.apply_updates(bottoms, change)
                 change, top_opt = optimiser.update(top_gradient, top_opt, top)
