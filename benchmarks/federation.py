@@ -18,7 +18,6 @@ import argparse
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,14 +132,12 @@ def _train(
         for place, file in enumerate(files):
             if file.exists():
                 continue
-            begun = time.perf_counter()
             scores, vector, rows, *_ = systems.federated(bench, OURS, systems.Job(place=place))
             assert scores.validation is not None  # noqa: S101
             sent = sum(row["bytes"] for row in rows if row["link"] == "site-coordinator")
             meta = {
                 "by_site": scores.validation.threshold_group is not None,
                 "bytes": sent,
-                "seconds": time.perf_counter() - begun,
             }
             away = scores.validation.score  # one model for all: it is the same anywhere
             if vector.ndim == 2:
@@ -162,8 +159,8 @@ def _away(prepared: Prepared) -> Streams:
 
 def _judged(
     plan: Plan, prepared: Sequence[Prepared], files: Sequence[Path]
-) -> tuple[dict[str, Judged], list[dict[str, float]]]:
-    """Families that a site had in training, and those it had not: judged each by itself; and what it cost."""
+) -> tuple[dict[str, Judged], list[int]]:
+    """Families that a site had in training, and those it had not: judged apart; and bytes that passed."""
     home, away, costs = [], [], []
     for one, file in zip(prepared, files, strict=True):
         arrays, meta = load_arrays(file)
@@ -182,7 +179,7 @@ def _judged(
         ]
         home.append(SeedScores(test=known[0], validation=known[0]))
         away.append(SeedScores(test=known[1], validation=known[0]))
-        costs.append({"bytes": meta["bytes"], "seconds": meta["seconds"]})
+        costs.append(meta["bytes"])
     protocol = protocol_of(plan, prepared[0])
     draws = draws_for(home, protocol)
     lacked = [
@@ -251,16 +248,13 @@ def main() -> None:
     print(json.dumps(machine()), f"seeds {list(base.run.seeds)}")
     for group, several in GROUPS.items():
         print(
-            f"\n| {group} | AUROC | recall, seen at site | recall, unseen at site | MB | s |\n"
-            + "|---" * 6
-            + "|"
+            f"\n| {group} | AUROC | recall, seen at site | recall, unseen at site | MB |\n" + "|---" * 5 + "|"
         )
         first: dict[str, Judged] = {}
         for setting in several:
             mine, costs = _judged(base, prepared, files[setting])
             first = first or mine
-            size, seconds = (np.mean([cost[key] for cost in costs]) for key in ("bytes", "seconds"))
-            cells = [setting.name, *_cells(mine, first), f"{size / 1e6:.1f}", f"{seconds:.0f}"]
+            cells = [setting.name, *_cells(mine, first), f"{np.mean(costs) / 1e6:.1f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -278,8 +278,7 @@ def make_site_round(
 
         def corrected(side: str, gradient: Any, now: Any) -> Any:
             kept = (None if held is None else held[side] for held in (own, common))
-            assert correct is not None  # noqa: S101  called only where there is something to correct
-            return correct(gradient, now, params[side], *kept)
+            return correct(gradient, now, params[side], *kept) if correct is not None else gradient
 
         def one_batch(index: Array, carry: Any) -> Any:
             order = carry[-1]
@@ -343,10 +342,9 @@ def make_site_round(
                 if conclude is not None:  # the sum of raw gradients along the way
                     mean_bottom = jax.tree.map(lambda g: g.mean(axis=0), bottom_gradients)
                     path = jax.tree.map(jnp.add, path, {"bottom": mean_bottom, "top": top_gradient})
-                if correct is not None:
-                    by_device = partial(corrected, "bottom")
-                    if bottom_gradients:  # a model without a cut has nothing on the device
-                        bottom_gradients = jax.vmap(by_device)(bottom_gradients, bottoms)
+                if correct is not None:  # the size is given since an unsplit model has nothing on the device
+                    each = jax.vmap(partial(corrected, "bottom"), axis_size=devices)
+                    bottom_gradients = each(bottom_gradients, bottoms)
                     top_gradient = corrected("top", top_gradient, top)
                 change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
                 bottoms = optax.apply_updates(bottoms, change)

@@ -18,7 +18,14 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.errors import Interrupted
 from lazaretto.keys import generator, jax_key
-from lazaretto.local import LocalTraining, SiteData
+from lazaretto.local import (
+    LocalTraining,
+    SiteData,
+    local_start,
+    make_site_round,
+    parameter_count,
+    unravel_of,
+)
 from lazaretto.personal import personal_mask
 from lazaretto.run.federation import _Group, _Some, train_federation
 from lazaretto.run.post import Post
@@ -233,3 +240,26 @@ def test_a_round_in_which_nobody_arrives_changes_nothing(algorithm: Algorithm) -
     vectors, losses = trained(algorithm, data(3), SEVERAL, alone)
     np.testing.assert_array_equal(vectors, np.repeat(VECTOR[None], 3, axis=0))
     assert np.isnan(losses).all()
+
+
+@pytest.mark.parametrize("name", catalog.names("models"))
+def test_every_model_can_be_trained_with_it(algorithm: Algorithm, name: str) -> None:
+    """Traced only; an unsplit model has no parameters on the device."""
+    model, steps = catalog.build("models", name), 8
+    training = LocalTraining(window=4, batch_units=2)
+    unravel = unravel_of(model, F, K)
+    vector = jnp.zeros(parameter_count(model, F, K))
+    state = local_start(model, training, vector, unravel, DEVICES, algorithm.keeps)
+    shape = (DEVICES, UNITS, steps)
+    given = SiteData(
+        np.zeros((*shape, F), np.float32),
+        np.zeros(shape, np.int32),
+        np.ones(shape, np.float32),
+        np.int32(UNITS),
+        np.ones(K + 2, np.float32),
+    )
+    run = make_site_round(model, Cut(), training, unravel, algorithm)
+    new, loss = jax.eval_shape(run, state, given, jax_key(0), 0.1)
+    assert loss.shape == ()
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert [leaf.shape for leaf in jax.tree.leaves(new)] == [leaf.shape for leaf in jax.tree.leaves(state)]

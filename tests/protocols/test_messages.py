@@ -24,6 +24,7 @@ PLAN = (
     "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
 )
 CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
+FUSION = {"part counts", "score tails"}  # what only a model with a self-supervised score sends
 
 
 def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Float]:
@@ -37,10 +38,13 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     return messages, post, prepared, vector
 
 
-@pytest.fixture(scope="module", params=["fedavg", "scaffold"])
+@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised"])
 def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
+    if request.param == "self-supervised":
+        path.write_text(PLAN.replace("[model.options]", "[model.options]\nnovelty_hidden = 8"))
+    else:
+        path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
     return load_plan(path)
 
 
@@ -49,17 +53,21 @@ def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mes
     return train(plan, tmp_path_factory.mktemp("sent"))[:3]
 
 
+def idle_kinds(plan: Plan) -> set[str]:
+    """Kinds that this plan has no use for."""
+    control = set() if plan.federate.algorithm == "scaffold" else CONTROL
+    return control | (set() if "novelty_hidden" in plan.model.options else FUSION)
+
+
 def leaving_kinds(plan: Plan) -> set[str]:
     """Kinds that leave a site under this plan."""
-    return set(LEAVES_THE_SITE) - (set() if plan.federate.algorithm == "scaffold" else CONTROL)
+    return set(LEAVES_THE_SITE) - idle_kinds(plan)
 
 
 def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple, plan: Plan) -> None:
     messages, post, prepared = sent
     expected = {kind for kind, (link, _, _) in KINDS.items() if link == "site-coordinator"}
-    assert {message.kind for message in messages} == expected - (
-        set() if plan.federate.algorithm == "scaffold" else CONTROL
-    )
+    assert {message.kind for message in messages} == expected - idle_kinds(plan)
     rows = {row["kind"]: row for row in post.rows()}
     for kind in {message.kind for message in messages}:
         passed = [message for message in messages if message.kind == kind]
