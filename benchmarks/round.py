@@ -188,13 +188,14 @@ def _notes(some: list[dict[str, Any]], flop: float) -> list[str]:
     copying = rates("copy_bytes_per_second", 1e9)
     limits = (
         f"- sgemm on all cores, GFLOP/s: NumPy as it is {_spread(plain, 0)}, best {_spread(best, 0)}; "
-        f"copying {_spread(copying, 1)} GB/s. The products alone would take {products:.3f} s, reading the data once "
-        f"{reading:.4f} s: {'products bind' if products > reading else 'memory binds'}."
+        f"copying {_spread(copying, 1)} GB/s. The products alone would take {products:.3f} s, "
+        f"reading the data once {reading:.4f} s: {'products bind' if products > reading else 'memory binds'}."
     )
     commits = ", ".join(sorted({row["commit"] for row in some}))
     place = (
         f"- {some[0]['machine']}; Python {platform.python_version()}; seed {some[0]['seed']}; "
-        f"commit {commits}; {max(row['pair'] for row in some) + 1} pairs; load average {_spread([r['load'] for r in some], 1)}"
+        f"commit {commits}; {max(row['pair'] for row in some) + 1} pairs; "
+        f"load average {_spread([r['load'] for r in some], 1)}"
     )
     return [*said, limits, place]
 

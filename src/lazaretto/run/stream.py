@@ -59,13 +59,14 @@ class Stream(NamedTuple):
     add: (Sums, vector [d], numbers [B] int32 (-1: no site), weights [B], data with leading axis B or None,
         round key, learning rate) -> Sums; its first argument is used up.
     start: () -> Sums of nothing. place: lay arrays with leading axis B over the cores.
-    block: B, a multiple of C. made: whether sites are made inside the program, so that data is None.
+    cores: C. block: B, a multiple of C. made: whether sites are made inside the program; data is None then.
     parameters: d.
     """
 
     add: Callable[..., Sums]
     start: Callable[[], Sums]
     place: Callable[[Any], Any]
+    cores: int
     block: int
     made: bool
     parameters: int
@@ -137,7 +138,7 @@ def compile_stream(
         sites = place((numbers, weights, data))
         return Sums(*compiled(sums, vector, sites, key, jnp.float32(rate)))
 
-    return Stream(add, start, place, sites_per_call * cores, make is not None, length)
+    return Stream(add, start, place, cores, sites_per_call * cores, make is not None, length)
 
 
 def _initial(model: Model, sizes: tuple[int, int]) -> Callable[[], Any]:
@@ -179,7 +180,7 @@ def add_sites(
     sums = stream.start()
     placed = jnp.asarray(vector, jnp.float32)
     with ThreadPoolExecutor(max_workers=1) as reader:
-        blocks = list(_blocks(numbers, weights, stream.block))
+        blocks = list(_blocks(numbers, weights, stream))
         ahead = reader.submit(_stacked, load, blocks[0][0]) if blocks else None
         for index, (some, weight) in enumerate(blocks):
             data = ahead.result() if ahead is not None else None
@@ -220,19 +221,22 @@ def streamed_round(
 
 
 def _blocks(
-    numbers: Int, weights: NDArray[np.float64], size: int
+    numbers: Int, weights: NDArray[np.float64], stream: Stream
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """Blocks of one size, the last filled with sites -1 of weight 0; sites in turn go to different cores."""
+    """Blocks of one size, the last filled with sites -1 of weight 0; sites go to the cores in turn."""
+    size = stream.block
+    turns = np.arange(size).reshape(stream.cores, -1, order="F").ravel()  # a core's sites lie together
     for begin in range(0, len(numbers), size):
         some = numbers[begin : begin + size]
         block, weight = np.full(size, -1, np.int32), np.zeros(size, np.float32)
         block[: len(some)], weight[: len(some)] = some, weights[begin : begin + size]
-        yield block, weight
+        yield block[turns], weight[turns]
 
 
 def _stacked(load: Callable[[int], SiteData] | None, numbers: NDArray[np.int32]) -> SiteData | None:
     if load is None:
         return None
-    several = [load(int(number)) for number in numbers if number >= 0]
-    several += several[:1] * (len(numbers) - len(several))  # never trained, only there for the shape
+    loaded = {int(number): load(int(number)) for number in numbers if number >= 0}
+    filler = next(iter(loaded.values()))  # never trained, only there for the shape
+    several = [loaded.get(int(number), filler) for number in numbers]
     return SiteData(*(np.stack([np.asarray(v) for v in values]) for values in zip(*several, strict=True)))
