@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 OURS = "ours"
-REFERENCES = ("unsplit", "pooled", "local")  # the same model, trained in another way
+REFERENCES = ("supervised_only", "unsplit", "pooled", "local")  # the same model, otherwise trained or used
 _NAMES = {
     OURS: "federated split",
     "supervised_only": "its supervised score alone",

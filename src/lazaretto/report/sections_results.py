@@ -146,7 +146,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     best = [_best(m, [row[i] for row in table.values()]) for i, m in enumerate(metrics)]
     groups = (
         ("Ours", [n for n in table if n == OURS]),
-        ("Same model, trained otherwise", [n for n in REFERENCES if n in table]),
+        ("Same model, otherwise trained or used", [n for n in REFERENCES if n in table]),
         ("Other models, trained on pooled data", [n for n in table if n not in (OURS, *REFERENCES)]),
     )
     rows = []
