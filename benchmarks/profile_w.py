@@ -4,7 +4,7 @@
 
 Each product is timed by itself inside a loop that XLA compiles, as CPU seconds, the fastest of several;
 "turned" are gradients of weights, made in the order that `models/_layers.py` chooses. What a batch takes
-beyond the sum of its products is gates, GELU, softmax, copies between layouts, SGD and the starting of kernels.
+beyond the sum of its products is gates, GELU, softmax, copies between layouts, SGD, starting kernels.
 """
 
 # ruff: noqa: T201

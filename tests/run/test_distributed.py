@@ -15,7 +15,7 @@ from lazaretto.errors import InputError, PlanError
 from lazaretto.run.distributed import Hosts, join
 
 PROGRAM = """
-import sys, jax, numpy as np
+import os, sys, jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 1)
 from lazaretto import catalog
 from lazaretto.cut import Cut
@@ -45,8 +45,14 @@ stream = compile_stream(model, Cut(bits=32), LocalTraining(window=4, batch_units
 vector, weights = initial_vectors(model, 3, 2, [0])[0], np.full(5, 0.2)
 for number in range(2):
     randomness = jax.random.key(number), 0.01
+    if plan == "dies" and number and process == "1":
+        os._exit(7)
     if hosts.processes > 1:
-        vector, loss = distributed.distributed_round(stream, vector, weights, randomness, hosts, load)
+        try:
+            vector, loss = distributed.distributed_round(stream, vector, weights, randomness, hosts, load)
+        except LazarettoError as error:
+            print(error, flush=True)
+            os._exit(error.exit_code)  # JAX would wait for the other's heartbeat
     else:
         vector, loss = streamed_round(stream, vector, weights, randomness, load)
 np.save(out, np.append(vector, np.float32(loss)))
@@ -93,6 +99,12 @@ def test_different_plans_are_refused_by_both(tmp_path: Path) -> None:
     ended = _run(tmp_path, [(2, 0, "plan"), (2, 1, "another")])
     assert [status for status, _ in ended] == [2, 2], ended
     assert all("were not told the same" in text for _, text in ended)
+
+
+def test_a_process_that_dies_is_reported_by_the_other(tmp_path: Path) -> None:
+    ended = _run(tmp_path, [(2, 0, "dies"), (2, 1, "dies")])
+    assert [status for status, _ in ended] == [2, 7], ended
+    assert "another process has ended during the round" in ended[0][1]
 
 
 def test_a_process_that_does_not_come_is_named() -> None:

@@ -178,7 +178,9 @@ def distributed_round(
     rest = np.array([own.loss, 0], np.float32), np.array([own.sites, own.bad], np.int32)
     try:
         highs, lows, losses, counts = multihost_utils.process_allgather((high, low, *rest))
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # a lost connection comes as either
+        if isinstance(error, ValueError) and "gloo" not in str(error).lower():
+            raise
         raise InputError(
             "another process has ended during the round",
             found=str(error).partition("\n")[0],
