@@ -11,7 +11,7 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.errors import InputError, PlanError
 from lazaretto.local import LocalTraining, SiteData
-from lazaretto.round import server_step
+from lazaretto.round import mean_update
 from lazaretto.run.simulate import compile_program, initial_vectors
 from lazaretto.run.stream import add_sites, apply_totals, compile_stream, streamed_round
 
@@ -41,7 +41,7 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
     keys = jax.vmap(lambda site: jax.random.fold_in(jax.random.key(9), site))(jnp.arange(padded))
     state, _ = program.round(state, program.place(_stacked(range(padded))), program.place(keys), 0.01)
     updates = np.asarray(state.vector)[:SITES] - vector
-    return vector, server_step(vector, updates, _weights())
+    return vector, (vector + mean_update(updates, _weights())).astype(np.float32)
 
 
 def _weights() -> np.ndarray:

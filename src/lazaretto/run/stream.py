@@ -214,7 +214,7 @@ def streamed_round(
     """One round over the sites 0 to S - 1: broadcast, train, add up, apply; (new vector [d], mean loss).
 
     weights: [S], what `Rule.weigh` gives for the sites' sizes. The rest, and what is raised, as in
-    `add_sites` and `apply_totals`. The same sum as `server_step` over stacked updates, to rounding.
+    `add_sites` and `apply_totals`. The same sum as `mean_update` over stacked updates, to rounding.
     """
     sites = np.arange(len(weights)), weights
     return apply_totals(vector, add_sites(stream, vector, sites, randomness, load))
