@@ -80,11 +80,8 @@ class SweepPlan(_Section):
     )
 
 
-class TunedNetwork(_Section):
-    """A baseline network's own settings; each key stands in for the key of that name in [train].
-
-    options: of the model, laid over its defaults.
-    """
+class _TunedTraining(_Section):
+    """Settings that every network has; each stands in for the key of that name in [train]."""
 
     learning_rate: Positive | None = None
     batch_units: Count | None = None
@@ -93,19 +90,17 @@ class TunedNetwork(_Section):
     step_noise: NotNegative | None = None
     feature_dropout: Part | None = None
     kind_weight: NotNegative | None = None
+
+
+class TunedNetwork(_TunedTraining):
+    """A baseline network's own settings. options: of the model, laid over its defaults."""
+
     options: dict[str, Any] | None = None
 
 
-class TunedOurs(_Section):
-    """Own settings of a system that trains the plan's model; each stands in for a key of [train]."""
+class TunedOurs(_TunedTraining):
+    """Own settings of a system that trains the plan's model."""
 
-    learning_rate: Positive | None = None
-    batch_units: Count | None = None
-    weight_decay: NotNegative | None = None
-    level_noise: NotNegative | None = None
-    step_noise: NotNegative | None = None
-    feature_dropout: Part | None = None
-    kind_weight: NotNegative | None = None
     temporal_consistency: NotNegative | None = None
     pseudo_attacks: Part | None = None
 
