@@ -159,5 +159,6 @@ def test_scaffold_with_means_along_the_path_is_option_two() -> None:
 
 
 def test_fedavg_is_fedprox_without_a_pull() -> None:
-    np.testing.assert_array_equal(ours("fedavg", {}), ours("fedprox", {"mu": 0.0}))
+    # two programs: the compiler may round a last bit otherwise
+    np.testing.assert_allclose(ours("fedavg", {}), ours("fedprox", {"mu": 0.0}), rtol=1e-6)
     np.testing.assert_allclose(ours("fedavg", {}), fedprox(0.0), atol=2e-5)
