@@ -43,6 +43,9 @@ app.add_typer(data, name="data")
 PlanFile = Annotated[
     Path, typer.Argument(metavar="PLAN", help="A plan in TOML; its keys are in docs/plan.md.")
 ]
+DataPath = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the plan.")
@@ -97,9 +100,7 @@ def _top(
 @_stoppable
 def run(
     plan: PlanFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
-    ] = None,
+    data: DataPath = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write; runs/<name> if not given.")
     ] = None,
@@ -119,9 +120,7 @@ def run(
 @_stoppable
 def sweep(
     plan: PlanFile,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
-    ] = None,
+    data: DataPath = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to write; sweeps/<name> if not given.")
     ] = None,
@@ -150,9 +149,7 @@ def evaluate(
     directory: RunFolder,
     source: Annotated[str, typer.Option("--source", metavar="NAME", help="Source of the new data.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR2", help="Where to write.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="File or folder of the source.")
-    ] = None,
+    data: DataPath = None,
     plan: OptionPlan = None,
     sets: OptionSets = None,
     maps: Maps = None,

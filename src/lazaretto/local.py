@@ -41,7 +41,6 @@ __all__ = [
 class LocalTraining:
     """How a site trains. Everything here is public and the same for all sites.
 
-    momentum: of sgd, in [0, 1).
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     kind_weight: weight of the term that names the family, >= 0.
@@ -50,7 +49,7 @@ class LocalTraining:
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
     [0, 1). All three are noise against learning devices and families by heart (see `jitter`).
-    clip_norm: largest norm of a gradient, > 0; infinity clips nothing.
+    clip_norm: largest norm of a gradient, > 0; infinity clips nothing. momentum: of "sgd", in [0, 1).
     shuffle: draw the order of units anew in each epoch, else take them as they stand.
     """
 

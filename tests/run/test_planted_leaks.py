@@ -64,13 +64,7 @@ def planted(leak: str = "none") -> Source:
         return table
     return Source(name="planted", load=load, sample=lambda: load(None, 0), needs_path=False)
 '''
-PLAN = """
-[run]
-seeds = [3]
-[data]
-source = "planted"
-options = {{ leak = "{leak}" }}
-[model.options]
+SMALL = """[model.options]
 channels = 4
 hidden = 4
 [train]
@@ -80,6 +74,16 @@ baselines = []
 leave_one_family_out = false
 bootstrap = 100
 """
+PLAN = (
+    """
+[run]
+seeds = [3]
+[data]
+source = "planted"
+options = {{ leak = "{leak}" }}
+"""
+    + SMALL
+)
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +193,8 @@ def flows(path: Path, hosts: range) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-FLOWS = """
+FLOWS = (
+    """
 [run]
 seeds = [3]
 [data]
@@ -211,16 +216,9 @@ normal = ["normal"]
 [sites]
 by = "unit"
 count = 2
-[model.options]
-channels = 4
-hidden = 4
-[train]
-rounds = 1
-[evaluate]
-baselines = []
-leave_one_family_out = false
-bootstrap = 100
 """
+    + SMALL
+)
 
 
 @pytest.fixture(scope="module")

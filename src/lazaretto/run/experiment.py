@@ -18,7 +18,6 @@ import numpy as np
 
 from lazaretto import __version__, runlog
 from lazaretto.data.streams import select
-from lazaretto.errors import Interrupted
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
 from lazaretto.evaluate.operating import operating_to_json
@@ -28,7 +27,7 @@ from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
-from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty, open_journal, quiet
+from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
@@ -65,17 +64,8 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     use_all_cores()
     journal = open_journal(out, plan, resume, show)
     began = time.perf_counter()
-    try:
+    with kept_for_resuming(journal, "what was finished is"):
         _run(plan, journal, began)
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped", found=f"what was finished is in {out}", way_out="go on with --resume"
-        ) from error
-    except Interrupted:
-        raise
-    except BaseException:
-        discard_if_empty(journal)
-        raise
 
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:

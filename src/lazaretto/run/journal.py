@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from lazaretto import runlog
-from lazaretto.errors import InputError
+from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan, dump
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 
-__all__ = ["Journal", "Show", "close_journal", "discard_if_empty", "open_journal", "quiet", "stage"]
+__all__ = ["Journal", "Show", "close_journal", "kept_for_resuming", "open_journal", "quiet", "stage"]
 
 Show = Callable[[str, Mapping[str, Any]], None]
 Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -111,7 +111,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
     return Journal(folder=folder, log=log, parts=parts, show=show)
 
 
-def discard_if_empty(journal: Journal) -> None:
+def _discard_if_empty(journal: Journal) -> None:
     """After an error: take away a folder in which no stage was finished; nothing half-written stays."""
     if not any(journal.parts.iterdir()):
         shutil.rmtree(journal.parts)
@@ -119,6 +119,24 @@ def discard_if_empty(journal: Journal) -> None:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # somebody else's files stay
             journal.folder.rmdir()
+
+
+@contextlib.contextmanager
+def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
+    """Around the work of a folder: what is finished stays, and a folder without anything finished goes.
+
+    what: is finished, in words. Raises Interrupted (exit 3) for Ctrl-C; other errors pass on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        found = f"{what} in {journal.folder}"
+        raise Interrupted("stopped", found=found, way_out="go on with --resume") from error
+    except Interrupted:
+        raise
+    except BaseException:
+        _discard_if_empty(journal)
+        raise
 
 
 def close_journal(journal: Journal) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import __version__, runlog
-from lazaretto.errors import DataError, InputError, Interrupted, WireError
+from lazaretto.errors import DataError, InputError, WireError
 from lazaretto.evaluate.scored import OURS, Scored
 from lazaretto.evaluate.selection import CRITERION, validation_auroc
 from lazaretto.plan import Plan, dump
@@ -27,7 +27,7 @@ from lazaretto.plan_sweep import TUNABLE
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import protocol_of, run_record
-from lazaretto.run.journal import Journal, Show, close_journal, discard_if_empty, open_journal, quiet
+from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import write_whole
@@ -163,17 +163,8 @@ def run_sweep(
     journal = open_journal(out, plan, resume, show, log_name="sweep.sqlite")
     header = _header(plan, trials, about)
     _same_sweep(journal, header)
-    try:
+    with kept_for_resuming(journal, "finished draws are"):
         return _run(plan, trials, journal, header)
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped", found=f"finished draws are in {out}", way_out="go on with --resume"
-        ) from error
-    except Interrupted:
-        raise
-    except BaseException:
-        discard_if_empty(journal)
-        raise
 
 
 def _header(plan: Plan, trials: Sequence[Trial], about: Mapping[str, Any]) -> dict[str, Any]:
