@@ -341,11 +341,13 @@ def make_site_round(
                 if conclude is not None:  # the sum of raw gradients along the way
                     mean_bottom = jax.tree.map(lambda g: g.mean(axis=0), bottom_gradients)
                     path = jax.tree.map(jnp.add, path, {"bottom": mean_bottom, "top": top_gradient})
-                if correct is not None:  # the size is given since an unsplit model has nothing on the device
+                # sizes are given below since an unsplit model has nothing on the device
+                if correct is not None:
                     each = jax.vmap(partial(corrected, "bottom"), axis_size=devices)
                     bottom_gradients = each(bottom_gradients, bottoms)
                     top_gradient = corrected("top", top_gradient, top)
-                change, bottom_opt = jax.vmap(optimiser.update)(bottom_gradients, bottom_opt, bottoms)
+                update = jax.vmap(optimiser.update, axis_size=devices)
+                change, bottom_opt = update(bottom_gradients, bottom_opt, bottoms)
                 bottoms = optax.apply_updates(bottoms, change)
                 change, top_opt = optimiser.update(top_gradient, top_opt, top)
                 top = optax.apply_updates(top, change)

@@ -124,6 +124,12 @@ def parse_values(text: str) -> tuple[str, list[str]]:
             found=text,
             way_out="for instance --over train.rounds=10,20,40",
         )
+    if key.strip().partition(".")[0] in ("run", "sweep", "tuned"):
+        raise PlanError(
+            f"--over {key.strip()}: says how a sweep runs, not what is trained",
+            found=text,
+            way_out="lay it over the plan with --set, and walk keys of the other sections",
+        )
     if len(set(values)) < len(values):
         raise PlanError(f"--over {key.strip()}: a value stands twice", found=rest, way_out="give each once")
     return key.strip(), values

@@ -134,6 +134,14 @@ def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
             personal_mask(built["algorithms"], built["models"], 2, 2)
         except PlanError as error:
             problems.append(error)
+        if built["algorithms"].personal is not None and plan.evaluate.leave_one_site_out:
+            problems.append(
+                PlanError(
+                    "evaluate.leave_one_site_out: a site that took no part has no layers of its own",
+                    found=f"federate.algorithm='{plan.federate.algorithm}'",
+                    way_out="set it to 0 (no --full), or choose an algorithm that shares the whole model",
+                )
+            )
     return problems
 
 

@@ -159,7 +159,8 @@ class Outputs(NamedTuple):
 class Novelty(NamedTuple):
     """A second score at the site, from the same activations: how unlike anything normal a step is.
 
-    It is trained on campaigns that are made up (`lazaretto.augment.compose`), never on a label of an attack.
+    It learns campaigns that are made up (`lazaretto.augment.compose`) from pieces of known attacks; no step
+    of a real attack is in its loss.
     start: (batch B) -> state
     score: (params["top"]["novelty"], h [B, T, H], state) -> (logit [B, T], state)
     """

@@ -242,11 +242,12 @@ def test_a_round_in_which_nobody_arrives_changes_nothing(algorithm: Algorithm) -
     assert np.isnan(losses).all()
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 @pytest.mark.parametrize("name", catalog.names("models"))
-def test_every_model_can_be_trained_with_it(algorithm: Algorithm, name: str) -> None:
+def test_every_model_can_be_trained_with_it(algorithm: Algorithm, name: str, optimiser: Any) -> None:
     """Traced only; an unsplit model has no parameters on the device."""
     model, steps = catalog.build("models", name), 8
-    training = LocalTraining(window=4, batch_units=2)
+    training = LocalTraining(window=4, batch_units=2, optimiser=optimiser)
     unravel = unravel_of(model, F, K)
     vector = jnp.zeros(parameter_count(model, F, K))
     state = local_start(model, training, vector, unravel, DEVICES, algorithm.keeps)

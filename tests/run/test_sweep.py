@@ -244,7 +244,9 @@ def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--over", "cut.bits=8", "--over", "cut.bits=2"], "a key stands twice"),
         (["--over", "cut.bits=8,9"], "should be from 2 to 8"),
         (["--over", "cut.bit=8"], "did you mean 'cut.bits'"),
-        (["--over", "run.seeds=" + ",".join(f"[{i}]" for i in range(401))], "at most 400"),
+        (["--over", "train.rounds=" + ",".join(map(str, range(1, 402)))], "at most 400"),
+        (["--over", "run.seeds=[0],[1]"], "says how a sweep runs"),
+        (["--over", "sweep.seeds=1,2"], "says how a sweep runs"),
     ],
 )
 def test_wrong_grids(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:

@@ -176,3 +176,21 @@ def test_pooled_models_have_their_own_rounds_and_rate(bench: systems.Bench) -> N
     assert systems._schedule(plan).rounds == systems._schedule(bench.plan, pooled=True).rounds == train.rounds
     pooled = systems._schedule(plan, pooled=True)
     assert (pooled.rounds, pooled.learning_rate) == (7, train.pooled_learning_rate)
+
+
+def test_programs_are_told_apart_by_the_options_of_the_algorithm(bench: systems.Bench) -> None:
+    training = systems._training(bench, "conv_gru", 4, ours=True)
+    for mu in (0.01, 0.3):
+        federate = bench.plan.federate.model_copy(update={"algorithm": "fedprox", "options": {"mu": mu}})
+        own = replace(bench, plan=bench.plan.model_copy(update={"federate": federate}))
+        systems._program(own, "conv_gru", Cut(), training, federated=True)
+    assert len(bench.programs) == 2
+
+
+def test_scores_say_which_units_they_are_of(bench: systems.Bench) -> None:
+    scores = systems.windowed(bench, systems.Job(place=0), ["rate_threshold"])["rate_threshold"]
+    assert scores.validation is not None
+    there, judged = scores.validation.unit, scores.test.unit
+    assert there is not None
+    assert judged is not None
+    assert not set(there) & set(judged), "a threshold set on a judged unit would be refused"

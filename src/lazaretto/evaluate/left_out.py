@@ -124,6 +124,7 @@ def _of_site(seed: SeedScores, site: int) -> SeedScores:
         site=test.site[own],
         threshold_group=group,
         intensity=None if test.intensity is None else test.intensity[own],
+        unit=None if test.unit is None else test.unit[own],
     )
     return replace(seed, test=part)
 

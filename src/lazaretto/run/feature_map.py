@@ -16,14 +16,13 @@ from lazaretto.types import Float
 __all__ = ["SAME_QUANTITY", "Matched", "match_features", "parse_map", "take_features"]
 
 # Names under which sources give the same quantity, in the same unit. Not here: what is alike in name only
-# (gaps between packets and between flows, counts per step where steps differ, a sum and its logarithm).
+# (gaps between packets and between flows, counts and largest values of steps that differ in length, a sum
+# and its logarithm).
 SAME_QUANTITY: tuple[frozenset[str], ...] = (
     frozenset({"length_mean_bytes", "packet_size_mean_bytes", "bytes_per_packet"}),
     frozenset({"length_sd_bytes", "packet_size_sd_bytes"}),
-    frozenset({"length_max_bytes", "packet_size_max_bytes"}),
     frozenset({"share_towards_server", "outbound_share_of_packets", "packets_out_share"}),
     frozenset({"outbound_share_of_bytes", "bytes_out_share"}),
-    frozenset({"distinct_peers", "peers"}),
 )
 _LEAST_SHARE = 0.5
 

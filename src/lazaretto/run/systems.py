@@ -121,7 +121,8 @@ def _program(
     algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
     if not federated or algorithm.correct is None:  # then local training is plain
         algorithm = None
-    key = (name, cut, training, algorithm is None, repr(plan.model.options))
+    corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
+    key = (name, cut, training, corrected, repr(plan.model.options))
     if key not in bench.programs:
         model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
         features, kinds, length = bench.shape
@@ -243,7 +244,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         if common:
             _agree_threshold(plan, prepared, arrays["validation"], post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
-        cost = {"flops": sum(one["flops"] for one in spent), "parameters": program.parameters}
+        cost: dict[str, float] = {"parameters": program.parameters}
+        if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
+            cost["flops"] = sum(one["flops"] for one in spent)  # else it is chance who works how much
         return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)

@@ -22,11 +22,11 @@ def timeline(
 ) -> dict[str, Any] | None:
     """One worked case: of the first seed's detected campaigns, the one of median latency.
 
-    None where steps have no clock, or nothing was detected.
+    None where steps have no clock, nothing was detected, or each site has its own threshold.
     """
     part = select(prepared.data, prepared.data.split == TEST)
     scores = systems[OURS][0]
-    if scores.validation is None or not protocol.timed:
+    if scores.validation is None or not protocol.timed or scores.test.threshold_group is not None:
         return None
     operating = operating_points(scores.validation, protocol)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
