@@ -66,12 +66,26 @@ def test_what_is_no_text(source: str, content: bytes, said: str, tmp_path: Path)
     _refuse(source, tmp_path, name, said)
 
 
+def test_the_leak_check_takes_no_unknown_kind_for_normal(tmp_path: Path) -> None:
+    name, made = FILES["ton_iot"]
+    (tmp_path / name).write_text(made(READING.format(7, 7, "low", 1, "worm")))
+    raw = catalog.build("sources", "ton_iot").raw
+    assert raw is not None
+    with pytest.raises(DataError, match=r"'type' must hold one of (.|\n)*'worm'"):
+        raw(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("source", "row", "words"),
     [
         ("heart", "63,1,4", ("line 7", "'num'", "empty cell")),
         ("heart", PATIENT.format("1,2"), ("line 7", "15 cells")),
         ("heart", PATIENT.format(5), ("line 7", "'num'", "from 0 to 4", "'5'")),
+        (
+            "heart",
+            PATIENT.format(1).replace(",4,145", ",2.5,145"),
+            ("line 7", "'cp'", "whole number", "'2.5'"),
+        ),
         ("heart", PATIENT.format(1).replace("145", "high"), ("line 7", "'trestbps'", "'high'")),
         ("heart", PATIENT.format(1).replace("2.3", "inf"), ("line 7", "'oldpeak'", "'inf'")),
         (

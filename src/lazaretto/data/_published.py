@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,17 @@ def published_files(path: Any, source: str, patterns: Sequence[str]) -> list[Pat
 
 
 def checked_numbers(
-    table: TextTable, frame: pl.DataFrame, ranges: Mapping[str, tuple[float, float]], *, complete: bool = True
+    table: TextTable,
+    frame: pl.DataFrame,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    codes: Collection[str] = (),
+    complete: bool = True,
 ) -> pl.DataFrame:
     """The columns of `ranges` as float64; null where the cell is null, which `complete` refuses.
 
-    frame: text columns, with LINE. ranges: column -> least and largest value that it may hold.
+    frame: text columns, with LINE. ranges: column -> least and largest value that it may hold. codes: which
+    of them hold whole numbers only.
     Raises DataError naming file, line, column and value for text, NaN, infinite or out of range.
     """
     cast = frame.select(
@@ -60,8 +66,14 @@ def checked_numbers(
                 way_out="give the file as published, or leave those rows out",
             )
         fine = cast[name].is_between(least, largest).fill_null(False) | empty
+        kind = "a number"
+        if name in codes:
+            kind, fine = (
+                "a whole number",
+                fine & ((cast[name] == cast[name].floor()).fill_null(False) | empty),
+            )
         if not fine.all():
-            raise _bad_cell(table, frame, name, fine, f"a number from {least:g} to {largest:g}")
+            raise _bad_cell(table, frame, name, fine, f"{kind} from {least:g} to {largest:g}")
     return cast
 
 

@@ -19,6 +19,7 @@ __all__ = ["CLASSES", "DEVICES", "LEAKS", "Device", "Readings", "raw_columns", "
 
 CLASSES = (NORMAL, "backdoor", "ddos", "injection", "password", "ransomware", "scanning", "xss")
 _PATTERNS = ("Train_Test_IoT_*.csv", "Train_Test_IoT_*.csv.gz")
+_TYPES = MappingProxyType({name: number for number, name in enumerate(CLASSES)})
 _YES_NO = MappingProxyType({"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "off": 0.0, "on": 1.0})
 _WIDE = (-1e9, 1e9)
 
@@ -84,15 +85,7 @@ def read_devices(path: Any) -> tuple[list[Readings], dict[str, int]]:
         numbers = (
             [checked_numbers(table, frame, dict.fromkeys(device.numbers, _WIDE))] if device.numbers else []
         )
-        words = checked_words(
-            table,
-            frame,
-            {
-                **device.switches,
-                "label": {"0": 0, "1": 1},
-                "type": {name: number for number, name in enumerate(CLASSES)},
-            },
-        )
+        words = checked_words(table, frame, {**device.switches, "label": {"0": 0, "1": 1}, "type": _TYPES})
         rows = pl.concat([*numbers, words], how="horizontal").with_columns(_moments(table, frame))
         _check_labels(table, frame, rows)
         once = rows.unique(maintain_order=True).sort("type", "time", maintain_order=True)
@@ -166,21 +159,16 @@ def _check_labels(table: TextTable, frame: pl.DataFrame, rows: pl.DataFrame) -> 
 def raw_columns(path: Any, most: int) -> tuple[dict[str, NDArray[Any]], Int, list[str]]:
     """Columns as published (each device's own, empty elsewhere), [rows] class, and [rows] device by name.
 
-    At most `most` rows, spread evenly over each device's class and time.
+    At most `most` rows, spread evenly over each device's class and time. Raises DataError.
     """
     tables = _tables(path)
-    parts = []
+    parts, labels = [], []
     for table, device in tables:
         shown = tuple(name for name in table.columns if name != "type")
         frame = read_columns(table, (*shown, "type"))
         rows = np.unique(np.linspace(0, frame.height - 1, min(most // len(tables), frame.height)).astype(int))
+        labels.append(checked_words(table, frame[rows], {"type": _TYPES})["type"].to_numpy())
         parts.append(frame[rows].drop(LINE).with_columns(device=pl.lit(device.name)))
     both = pl.concat(parts, how="diagonal")
-    label = (
-        both["type"]
-        .str.strip_chars()
-        .str.to_lowercase()
-        .replace_strict(list(CLASSES), list(range(len(CLASSES))), default=0)
-    )
     names = [name for name in both.columns if name not in ("type", "label", "device")]
-    return as_published(both, names), label.to_numpy().astype(np.int64), both["device"].to_list()
+    return as_published(both, names), np.concatenate(labels).astype(np.int64), both["device"].to_list()

@@ -48,6 +48,7 @@ _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "num": (0, 4),
     }
 )
+_CODES = ("sex", "cp", "restecg", "exang", "num")
 _MISSING = ("", "?", "nan", "-9", "-9.0")
 _ZERO_IS_MISSING = ("trestbps", "thalach")
 _LEAKS: Mapping[str, str] = MappingProxyType(
@@ -118,8 +119,9 @@ def _read(path: Any) -> tuple[list[pl.DataFrame], list[str]]:
             for name in _ZERO_IS_MISSING
         )
         gaps = {name: limits for name, limits in _RANGES.items() if name != "num"}
-        outcome = checked_numbers(table, frame, {"num": _RANGES["num"]})
-        frame = frame.with_columns(checked_numbers(table, frame, gaps, complete=False)).with_columns(outcome)
+        outcome = checked_numbers(table, frame, {"num": _RANGES["num"]}, codes=_CODES)
+        held_numbers = checked_numbers(table, frame, gaps, codes=_CODES, complete=False)
+        frame = frame.with_columns(held_numbers).with_columns(outcome)
         frames.append(frame)
         names.append(_HOSPITALS.get(file.name, file.name))
     return frames, names
