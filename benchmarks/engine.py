@@ -12,8 +12,9 @@ import workload as w
 from jax.flatten_util import ravel_pytree
 
 from lazaretto.cut import Cut
-from lazaretto.local import LocalTraining, SiteData, unravel_of
+from lazaretto.local import LocalTraining, SiteData
 from lazaretto.models import _layers as layers
+from lazaretto.parameters import unravel_of
 from lazaretto.run.stream import Stream, compile_stream
 from lazaretto.types import Array, Model, Outputs
 

@@ -24,7 +24,8 @@ PAGES = sorted(
 )
 MEASURED = re.compile(r"(?<![\w.])[+−-]?\d*\.\d+(?![\w.])")  # .965, 1.52, −.007; no versions, no names
 COMMAND = re.compile(r"\b((?:benchmarks|examples|scripts)/[\w.-]+)")
-COMMIT = re.compile(r"\bcommits? `?([0-9a-f]{7,40})\b")
+COMMITS = re.compile(r"\bcommits? ((?:(?:, | and )?`?[0-9a-f]{7,40}(?:-dirty)?`?)+)")
+COMMIT = re.compile(r"[0-9a-f]{7,40}(?:-dirty)?")
 SEEDS = re.compile(r"\b(?:seeds?)\b", re.IGNORECASE)
 
 # tables of numbers that nobody measured
@@ -68,6 +69,11 @@ def git(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
 
 
+def commits_in(text: str) -> list[str]:
+    """Every commit of "commit a", "commit a, b" and "commits a and b"."""
+    return [commit for some in COMMITS.findall(text) for commit in COMMIT.findall(some)]
+
+
 def in_history(commit: str) -> bool | None:
     """Whether the commit is in the history; None where there is none to ask (an archive, a shallow clone)."""
     if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
@@ -83,9 +89,10 @@ def test_figures_name_what_made_them(where: str) -> None:
     for command in commands:
         assert (ROOT / command).exists(), f"{where}: there is no {command}"
     assert SEEDS.search(text), f"{where}: no seeds are named"
-    commits = COMMIT.findall(text)
+    commits = commits_in(text)
     assert commits, f"{where}: no commit is named (write: commit 0123abc)"
     for commit in commits:
+        assert not commit.endswith("-dirty"), f"{where}: {commit} cannot be had again"
         assert in_history(commit) is not False, f"{where}: commit {commit} is not in the history"
 
 
@@ -97,4 +104,6 @@ def test_the_rule_itself() -> None:
     assert set(SET_BY_HAND) <= set(TABLES), "an exception that is none any more"
     assert any(where.startswith("README.md") for where in TABLES)
     assert in_history("0" * 40) is not True
-    assert COMMIT.findall("commit 040dfa4) and (commit `f5dadaa`") == ["040dfa4", "f5dadaa"]
+    assert commits_in("commit 040dfa4) and (commit `f5dadaa`") == ["040dfa4", "f5dadaa"]
+    assert commits_in("seed 3; commit 2353a5b, ebd8864-dirty; load") == ["2353a5b", "ebd8864-dirty"]
+    assert commits_in("commits `040dfa4` and f5dadaa for two") == ["040dfa4", "f5dadaa"]

@@ -18,6 +18,7 @@ LAYERS = {
     "catalog": 1,
     "keys": 1,
     "wire": 1,
+    "parameters": 1,
     "runlog": 1,
     "data": 2,
     "models": 2,

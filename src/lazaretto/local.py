@@ -30,9 +30,7 @@ __all__ = [
     "make_site_round",
     "novelty_loss",
     "optimiser_of",
-    "parameter_count",
     "split_gradients",
-    "unravel_of",
     "with_made",
 ]
 
@@ -97,19 +95,6 @@ class LocalState(NamedTuple):
     top_optimiser: Any
     own: Any = None
     common: Any = None
-
-
-def unravel_of(model: Model, features: int, kinds: int) -> Callable[[Array], Any]:
-    """The function from a flat vector [d] to the model's parameters."""
-    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return ravel_pytree(zeros)[1]
-
-
-def parameter_count(model: Model, features: int, kinds: int) -> int:
-    """d, the length of the model's flat vector."""
-    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def detection_loss(

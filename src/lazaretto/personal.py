@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import PlanError
+from lazaretto.parameters import shapes_of
 from lazaretto.types import Algorithm, Model
 
 __all__ = ["personal_mask"]
@@ -22,10 +23,9 @@ def personal_mask(algorithm: Algorithm, model: Model, features: int, kinds: int)
     """
     if algorithm.personal is None:
         return None
-    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
     leaves = [
         np.full(leaf.size, algorithm.personal(_names(path)))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes_of(model, features, kinds))
     ]
     mask = np.concatenate(leaves)
     if not mask.any():

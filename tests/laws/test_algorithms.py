@@ -18,14 +18,8 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.errors import Interrupted
 from lazaretto.keys import generator, jax_key
-from lazaretto.local import (
-    LocalTraining,
-    SiteData,
-    local_start,
-    make_site_round,
-    parameter_count,
-    unravel_of,
-)
+from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
 from lazaretto.run.federation import _Group, _Some, train_federation
 from lazaretto.run.post import Post

@@ -17,8 +17,8 @@ from lazaretto.local import (
     local_start,
     make_site_round,
     split_gradients,
-    unravel_of,
 )
+from lazaretto.parameters import unravel_of
 
 F, K, T = 5, 2, 4
 EXACT = Cut(bits=32)

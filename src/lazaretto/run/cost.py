@@ -18,14 +18,8 @@ import numpy as np
 
 from lazaretto.cut import Cut
 from lazaretto.evaluate.scored import OURS
-from lazaretto.local import (
-    LocalTraining,
-    SiteData,
-    local_start,
-    make_site_round,
-    parameter_count,
-    unravel_of,
-)
+from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.prepare import Prepared, members
 from lazaretto.types import Model
 

@@ -156,7 +156,7 @@ def _train(
     for place in seeds:
         for name, scores in windowed(bench, Job(place=place), names).items():
             systems.setdefault(name, []).append(scores)
-    for job in out_jobs:
+    for job in [*out_jobs, *site_jobs]:
         for name, scores in windowed(
             bench, job, [name for name in names if name != "rate_threshold"]
         ).items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from lazaretto.data.streams import Streams, select
+from lazaretto.data.streams import select
 from lazaretto.evaluate.fusion import Tail, fuse, tail_from_counts, tails_to_array
-from lazaretto.evaluate.operating import score_counts
+from lazaretto.run.agreed import normal_counts
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, score_by_site
@@ -36,7 +35,8 @@ def scores_of(
     if program.novelty is None or weight == 0:
         return dict(plain)
     unlike = {name: score_by_site(program, vector, part, "novelty") for name, part in parts.items()}
-    counts = _counts(parts["validation"], (plain["validation"], unlike["validation"]), prepared, post)
+    both = (plain["validation"], unlike["validation"])
+    counts = normal_counts(parts["validation"], both, prepared.site_names, "part counts", post)
     found = {f"supervised.{name}": score for name, score in plain.items()}
     if vector.ndim == 1:
         tails = _tails(counts.sum(axis=0))
@@ -54,19 +54,6 @@ def scores_of(
             score[own] = fuse(tails, (plain[name][own], unlike[name][own]), weight)
         found[name] = score
     return found
-
-
-def _counts(part: Streams, scores: Sequence[Float], prepared: Prepared, post: Post | None) -> Int:
-    """[S, 2, bins]: how many normal validation steps of each site fall in each bin of either score."""
-    rows = []
-    for site, name in enumerate(prepared.site_names):
-        normal = part.valid & (part.y == 0) & (part.site == site)[:, None]
-        counts = np.stack([score_counts(score[normal]) for score in scores])
-        if post is not None:
-            sent = post.send("part counts", name, "coordinator", 0, {"counts": counts.astype(np.uint32)})
-            counts = np.asarray(sent["counts"], np.int64)
-        rows.append(counts)
-    return np.stack(rows)
 
 
 def _tails(counts: Int) -> tuple[Tail, ...]:

@@ -24,7 +24,8 @@ from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
 from lazaretto.evaluate.operating import operating_from_json
 from lazaretto.evaluate.scored import OURS, Protocol, Scored, SeedScores
-from lazaretto.local import LocalTraining, parameter_count
+from lazaretto.local import LocalTraining
+from lazaretto.parameters import parameter_count
 from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics

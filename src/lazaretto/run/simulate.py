@@ -21,15 +21,9 @@ from numpy.typing import NDArray
 from lazaretto.cut import Cut, through
 from lazaretto.data.streams import Streams
 from lazaretto.keys import jax_key
-from lazaretto.local import (
-    LocalState,
-    LocalTraining,
-    SiteData,
-    local_start,
-    make_site_round,
-    parameter_count,
-    unravel_of,
-)
+from lazaretto.local import LocalState, LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.parameters import parameter_count, unravel_of
+from lazaretto.run.backend import compiler_options
 from lazaretto.types import Algorithm, Array, Float, Int, Model
 
 __all__ = [
@@ -129,7 +123,7 @@ def compile_program(
             out_specs=spec,
             check_vma=False,
         )
-        compiled = jax.jit(sharded)
+        compiled = jax.jit(sharded, compiler_options=compiler_options())
         return lambda vector, x, salt: compiled(vector, x, np.uint32(salt))
 
     def place(values: Any) -> Any:
@@ -144,7 +138,7 @@ def compile_program(
         whole: Int = -(-np.asarray(data.units, np.int64) // size) * training.local_epochs
         return whole
 
-    compiled = jax.jit(sharded, donate_argnums=(0,))
+    compiled = jax.jit(sharded, donate_argnums=(0,), compiler_options=compiler_options())
     return Program(
         start=start,
         round=lambda state, data, keys, rate, work=None: compiled(state, data, keys, jnp.float32(rate), work),

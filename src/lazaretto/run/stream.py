@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from lazaretto.cut import Cut
 from lazaretto.errors import InputError, PlanError
-from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round, unravel_of
+from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.backend import compiler_options
 from lazaretto.types import Array, Float, Int, Model
 
@@ -114,7 +115,7 @@ def compile_stream(
         check_vma=False,
     )
     compiled = jax.jit(sharded, donate_argnums=(0,), compiler_options=compiler_options())
-    length = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(_initial(model, sizes))))
+    length = parameter_count(model, *sizes)
     cores = mesh.size
 
     def place(values: Any) -> Any:
@@ -139,10 +140,6 @@ def compile_stream(
         return Sums(*compiled(sums, vector, sites, key, jnp.float32(rate)))
 
     return Stream(add, start, place, cores, sites_per_call * cores, make is not None, length)
-
-
-def _initial(model: Model, sizes: tuple[int, int]) -> Callable[[], Any]:
-    return lambda: model.init(jax.random.key(0), *sizes)
 
 
 def _added(sums: Sums, update: Array, weight: Array, loss: Array, number: Array) -> Sums:

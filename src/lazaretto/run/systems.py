@@ -13,11 +13,11 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
-from lazaretto.evaluate.operating import score_counts, threshold_from_counts
 from lazaretto.evaluate.scored import OURS, Scored, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.local import LocalTraining
 from lazaretto.plan import Plan
+from lazaretto.run.agreed import agree_threshold
 from lazaretto.run.away import without_site
 from lazaretto.run.cost import cost_of_training
 from lazaretto.run.federation import train_federation
@@ -71,7 +71,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all systems share. units: room per site, so that one compiled program serves all seeds."""
+    """What all systems share.
+
+    units: room per site, so that one compiled program serves all seeds. without: data of a seed (its place)
+    without a site, filled as needed.
+    """
 
     plan: Plan
     prepared: Sequence[Prepared]
@@ -79,6 +83,7 @@ class Bench:
     posts: Sequence[Post]
     units: int
     programs: dict[Any, tuple[Program, Model]] = field(default_factory=dict)
+    without: dict[tuple[int, int], Prepared] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,7 +147,12 @@ def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
 def prepared_for(bench: Bench, job: Job) -> Prepared:
     """The data of a job: of a whole seed, or without what one site holds, which is then the one judged."""
     whole = bench.prepared[job.place]
-    return whole if job.without_site is None else without_site(whole, job.without_site, Post())
+    if job.without_site is None:
+        return whole
+    key = (job.place, job.without_site)
+    if key not in bench.without:
+        bench.without[key] = without_site(whole, job.without_site, Post())
+    return bench.without[key]
 
 
 def _own(bench: Bench, system: str) -> Bench:
@@ -219,7 +229,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             units=-(-bench.units // devices),
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
-        watch = Watch(bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.whole)
+        watch = Timed(
+            Watch(bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.whole)
+        )
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int) -> None:
@@ -242,7 +254,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             program, vector, prepared, plan.evaluate.novelty_weight, post if common else None
         ) | {"vector": vector}
         if common:
-            _agree_threshold(plan, prepared, arrays["validation"], post)
+            agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
         if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
@@ -261,22 +273,6 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         supervised=_seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,
         tails=arrays.get("tails"),
     )
-
-
-def _agree_threshold(plan: Plan, prepared: Prepared, score: Float, post: Post) -> float:
-    """The group's alarm threshold from a sum of binned counts over sites, told to every site."""
-    part = select(prepared.data, prepared.data.split == VALIDATION)
-    total: Any = 0
-    for site, name in enumerate(prepared.site_names):
-        normal = part.valid & (part.y == 0) & (part.site == site)[:, None]
-        sent = post.send(
-            "score counts", name, "coordinator", 0, {"counts": score_counts(score[normal]).astype(np.uint32)}
-        )
-        total = total + np.asarray(sent["counts"], np.int64)
-    threshold = threshold_from_counts(total, plan.evaluate.false_positive_rate)
-    for name in prepared.site_names:
-        post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
-    return threshold
 
 
 def local_only(bench: Bench, job: Job) -> SeedScores:

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.local import LocalTraining, SiteData
+from lazaretto.parameters import shapes_of
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared
@@ -33,7 +34,7 @@ def exchange_counter(
     window = training.window
     devices, units = data.x.shape[1], data.x.shape[2]
     size = min(training.batch_units, units)
-    shapes = jax.eval_shape(lambda key: model.init(key, features, kinds), jax.random.key(0))
+    shapes = shapes_of(model, features, kinds)
     bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
     reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
     h, _ = jax.eval_shape(
@@ -55,9 +56,9 @@ def exchange_counter(
 
 
 class Timed:
-    """Passes each finished round on, and notes how long it took."""
+    """Passes each finished round on with the seconds that it took, what is done between rounds left out."""
 
-    def __init__(self, done: Callable[[int, Float, Float], None]) -> None:
+    def __init__(self, done: Callable[[int, Float, Float, float], None]) -> None:
         self._done = done
         self._began, self._seconds = time.perf_counter(), list[float]()
 
@@ -71,7 +72,7 @@ class Timed:
     def __call__(self, round_number: int, losses: Float, vectors: Float) -> None:
         """Note the round and pass it on."""
         self._seconds.append(time.perf_counter() - self._began)
-        self._done(round_number, losses, vectors)
+        self._done(round_number, losses, vectors, self._seconds[-1])
         self._began = time.perf_counter()
 
 
@@ -90,29 +91,14 @@ class Watch:
     ) -> None:
         self._journal, self._program, self._prepared, self._post = journal, program, prepared, post
         self._label, self._rounds, self._detailed = label, rounds, detailed
-        self._began = time.perf_counter()
-        self._first: float | None = None
-        self._typical: list[float] = []
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
 
-    @property
-    def compile_seconds(self) -> float | None:
-        """How much longer the first round took than the median of the others."""
-        if self._first is None or not self._typical:
-            return None
-        return max(0.0, self._first - float(np.median(self._typical)))
-
-    def __call__(self, round_number: int, losses: Float, vector: Float) -> None:
+    def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
 
         losses: NaN for a site from which nothing came; it does not report. vector: [d], or each site's own
         [S, d].
         """
-        seconds = time.perf_counter() - self._began
-        if self._first is None:
-            self._first = seconds
-        else:
-            self._typical.append(seconds)
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
         if self._detailed:
@@ -150,7 +136,6 @@ class Watch:
             self._journal.record("round", body)
         else:
             self._journal.show("round", body)
-        self._began = time.perf_counter()
 
 
 def _site_report(y: Int, valid: Array, score: Float, own: Array) -> tuple[float | None, float | None]:
@@ -165,13 +150,10 @@ def _site_report(y: Int, valid: Array, score: Float, own: Array) -> tuple[float 
 
 def show_rounds(
     journal: Journal, system: str, seed: int | None, rounds: int
-) -> Callable[[int, Float, Float], None]:
+) -> Callable[[int, Float, Float, float], None]:
     """Only shows how a training goes that exchanges nothing."""
-    began = time.perf_counter()
 
-    def done(round_number: int, losses: Float, vectors: Float) -> None:
-        nonlocal began
-        now = time.perf_counter()
+    def done(round_number: int, losses: Float, vectors: Float, seconds: float) -> None:
         journal.show(
             "round",
             {
@@ -183,9 +165,8 @@ def show_rounds(
                 "validation_auroc": None,
                 "sites": [],
                 "bytes": {"device_site": 0, "site_coordinator": 0},
-                "seconds": now - began,
+                "seconds": seconds,
             },
         )
-        began = now
 
     return done

@@ -1,0 +1,45 @@
+"""What sites agree on by a sum of counts, none of them showing a step: the alarm threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lazaretto.data.streams import Streams, select
+from lazaretto.evaluate.operating import score_counts, threshold_from_counts
+from lazaretto.run.post import Post
+from lazaretto.run.prepare import Prepared
+from lazaretto.types import VALIDATION, Float, Int
+
+__all__ = ["agree_threshold", "normal_counts"]
+
+
+def normal_counts(
+    part: Streams, scores: Sequence[Float], site_names: Sequence[str], kind: str, post: Post | None
+) -> Int:
+    """[S, n, bins]: how many normal steps of each site fall in each bin of each of n scores [u, L].
+
+    post: carries each site's counts to the coordinator as a message of that kind; None sends nothing.
+    """
+    rows = []
+    for site, name in enumerate(site_names):
+        normal = part.valid & (part.y == 0) & (part.site == site)[:, None]
+        counts = np.stack([score_counts(score[normal]) for score in scores])
+        if post is not None:
+            sent = post.send(kind, name, "coordinator", 0, {"counts": counts.astype(np.uint32)})
+            counts = np.asarray(sent["counts"], np.int64)
+        rows.append(counts)
+    return np.stack(rows)
+
+
+def agree_threshold(prepared: Prepared, score: Float, rate: float, post: Post) -> None:
+    """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
+
+    score: [u, L] of the validation units. rate: share of normal steps that it lets through.
+    """
+    part = select(prepared.data, prepared.data.split == VALIDATION)
+    counts = normal_counts(part, [score], prepared.site_names, "score counts", post)
+    threshold = threshold_from_counts(counts.sum(axis=(0, 1)), rate)
+    for name in prepared.site_names:
+        post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
