@@ -33,6 +33,8 @@ LAYERS = {
     "plan_sweep": 3,
     "plan": 3,
     "local": 3,
+    "split": 3,
+    "alignment": 2,
     "augment": 3,
     "personal": 2,
     "round": 3,

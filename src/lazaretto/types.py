@@ -24,9 +24,12 @@ __all__ = [
     "Float",
     "Int",
     "Message",
+    "Middle",
     "Model",
     "Novelty",
     "Outputs",
+    "Pair",
+    "Part",
     "RawRows",
     "Record",
     "Rule",
@@ -141,6 +144,18 @@ class Source:
     needs_path: bool = True
 
 
+class Part(NamedTuple):
+    """Columns of one modality in x [..., F]: begin to end.
+
+    values: end of what was measured, begin < values <= end; behind it stand masks and gaps in time where the
+    modality is irregular. With several modalities x ends in one column for each, 1 where it is there, else 0.
+    """
+
+    begin: int
+    values: int
+    end: int
+
+
 class Outputs(NamedTuple):
     """What a model says at every step.
 
@@ -154,6 +169,28 @@ class Outputs(NamedTuple):
     kinds: Array
     representation: Array
     extra: Any = ()
+
+
+class Pair(NamedTuple):
+    """Two views of the same steps, of two modalities, that should agree.
+
+    a, b: [B, T, P]. both: [B, T] bool, whether both modalities are there.
+    """
+
+    a: Array
+    b: Array
+    both: Array
+
+
+class Middle(NamedTuple):
+    """What the site's part of a U-shaped model makes.
+
+    sent: [B, T, M], goes back to where the labels are. pairs: views to be aligned at the site, without any
+    label: at the cut, then at the fusion of modalities.
+    """
+
+    sent: Array
+    pairs: tuple[Pair, ...] = ()
 
 
 class Novelty(NamedTuple):
@@ -181,6 +218,8 @@ class Model:
             common loss (class-balanced cross-entropy + temporal consistency)
     split:  False where bottom is the identity, so that a cut would send raw data.
     novelty: the self-supervised score, or None where the model has none
+    head:   (params["bottom"], sent [B, T, M]) -> Outputs, or None. With it the model is U-shaped: `top` gives
+            a Middle instead of Outputs, the head runs where `bottom` runs, and labels stay there
     Law: running two windows in turn, state carried, equals running their concatenation.
     """
 
@@ -188,10 +227,11 @@ class Model:
     init: Callable[[Array, int, int], dict[str, Any]]
     start: Callable[[int, int], tuple[Any, Any]]
     bottom: Callable[[Any, Array, Any], tuple[Array, Any]]
-    top: Callable[[Any, Array, Any], tuple[Outputs, Any]]
+    top: Callable[[Any, Array, Any], tuple[Any, Any]]
     loss: Callable[[Outputs, Array, Array, Array], Array] | None = None
     split: bool = True
     novelty: Novelty | None = None
+    head: Callable[[Any, Array], Outputs] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from lazaretto.keys import jax_key
 from lazaretto.local import LocalState, LocalTraining, SiteData, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.backend import compiler_options
+from lazaretto.split import forward
 from lazaretto.types import Algorithm, Array, Float, Int, Model
 
 __all__ = [
@@ -98,21 +99,16 @@ def compile_program(
         check_vma=False,
     )
 
-    def received(params: Any, x: Array, salt: Array) -> Array:
-        key = jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
-        h, _ = model.bottom(params["bottom"], x, model.start(features, x.shape[0])[0])
-        return through(cut, h, key)
-
     def score(vector: Array, x: Array, salt: Array) -> Array:
-        params = unravel(vector)
-        h = received(params, x, salt)
-        outputs, _ = model.top(params["top"], h, model.start(features, x.shape[0])[1])
+        up, down = jax.random.split(_noise_key(salt))
+        outputs, _ = forward(model, cut, unravel(vector), x, model.start(features, x.shape[0]), (up, down))
         return outputs.anomaly
 
     def novelty(vector: Array, x: Array, salt: Array) -> Array:
         assert model.novelty is not None  # noqa: S101  compiled only where there is one
         params = unravel(vector)
-        h = received(params, x, salt)
+        h, _ = model.bottom(params["bottom"], x, model.start(features, x.shape[0])[0])
+        h = through(cut, h, jax.random.split(_noise_key(salt))[0])
         return model.novelty.score(params["top"]["novelty"], h, model.novelty.start(x.shape[0]))[0]
 
     def on_all_cores(part: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array, int], Array]:
@@ -150,6 +146,10 @@ def compile_program(
         block=_BLOCK * len(devices),
         parameters=parameter_count(model, features, kinds),
     )
+
+
+def _noise_key(salt: Array) -> Array:
+    return jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
 
 
 def initial_vectors(model: Model, features: int, kinds: int, seeds: Sequence[int]) -> Float:
