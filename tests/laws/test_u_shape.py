@@ -16,7 +16,7 @@ from lazaretto.cut import Cut
 from lazaretto.local import LocalTraining, SiteData, detection_loss, local_start, make_site_round
 from lazaretto.parameters import unravel_of
 from lazaretto.split import Terms, forward, u_gradients
-from lazaretto.types import Array, Middle, Part
+from lazaretto.types import Array, Part
 
 LAYOUT = (Part(0, 3, 3), Part(3, 5, 9))  # three plain features; two irregular, with masks and gaps
 F, K, T, B = 11, 2, 4, 2  # and two columns that say what is there
@@ -32,8 +32,8 @@ def _data(devices: int, units: int, steps: int) -> SiteData:
     x = rng.standard_normal((devices, units, steps, F)).astype(np.float32)
     x[..., 5:7] = rng.random((devices, units, steps, 2)) < 0.6
     x[..., 7:9] = rng.integers(0, 5, (devices, units, steps, 2))
-    there = rng.random((devices, units, 1, 2)) < 0.8
-    there[..., 0] |= ~there[..., 1]
+    there = np.ones((devices, units, 1, 2), bool)
+    there[0, 0, :, 1] = there[-1, -1, :, 0] = False  # one unit lacks the second modality, one the first
     x[..., 9:] = there
     x[..., 0:3] *= there[..., :1]
     x[..., 3:9] *= there[..., 1:]
@@ -60,16 +60,11 @@ def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: i
     bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
     bottom_state, top_state = model.start(F, B)[0], model.start(F, B * devices)[1]
     states = (jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), bottom_state), top_state)
-    value, (bottom, top), _ = u_gradients(
-        model,
-        EXACT,
-        terms,
-        (bottoms, params["top"]),
-        data.x,
-        (data.y, data.weight),
-        states,
-        jax.random.key(1),
-    )
+    value, (bottom, top), _ = jax.jit(
+        lambda params, x, labels: u_gradients(
+            model, EXACT, terms, params, x, labels, states, jax.random.key(1)
+        )
+    )((bottoms, params["top"]), data.x, (data.y, data.weight))
 
     def joint(params: Any) -> Array:
         """The whole in one place: the mean over devices of their losses, and the site's term over all."""
@@ -85,7 +80,7 @@ def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: i
         hidden = [terms.private(data.x[d], of(d, h)) if terms.private else 0.0 for d in range(devices)]
         return (sum(own) + sum(hidden)) / devices + terms.unlabelled(middle)
 
-    expected, gradient = jax.value_and_grad(joint)(params)
+    expected, gradient = jax.jit(jax.value_and_grad(joint))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     summed = jax.tree.map(lambda g: g.sum(axis=0), bottom)
     for ours, theirs in zip(
@@ -131,16 +126,17 @@ def test_a_modality_that_is_not_there_changes_nothing() -> None:
     other = x.copy()
     other[:, :, 3:9] = np.abs(other[:, :, 3:9]) + 1.0
     states = BOTH.start(F, 6)
-    one, two = (forward(BOTH, EXACT, params, v, states, (None, None))[0].anomaly for v in (x, other))
+    score = jax.jit(lambda x: forward(BOTH, EXACT, params, x, states, (None, None))[0].anomaly)
+    one, two = score(x), score(other)
     np.testing.assert_array_equal(one, two)
 
 
 def test_what_the_site_gets_holds_no_label() -> None:
     """The site's part has neither head nor label: activations in, fused activations and pairs out."""
     params, data = BOTH.init(jax.random.key(0), F, K), _data(2, B, T)
-    h, _ = BOTH.bottom(params["bottom"], data.x[0], BOTH.start(F, B)[0])
-    middle: Middle
-    middle, _ = BOTH.top(params["top"], h, BOTH.start(F, B)[1])
+    starts = BOTH.start(F, B)
+    h, _ = jax.eval_shape(BOTH.bottom, params["bottom"], data.x[0], starts[0])
+    middle, _ = jax.eval_shape(BOTH.top, params["top"], h, starts[1])
     assert middle.sent.shape == (B, T, 5)
     assert set(params["top"]) & {"anomaly", "kinds", "head"} == set(), "the heads are beside the labels"
     assert len(middle.pairs) == 2

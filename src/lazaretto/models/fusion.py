@@ -81,7 +81,7 @@ def fusion(
                 "second": conv_init(keys[2], _WIDTH, channels, cut_channels),
             }
             if part.end > part.values:
-                bottom[f"encoder{at}"]["fade"] = jnp.full(width, -3.0)  # about a twentieth an hour
+                bottom[f"encoder{at}"]["fade"] = jnp.full(width, 0.5)  # to a third in a day
             top[f"gru{at}"] = gru_init(keys[3], cut_channels, hidden)
             top[f"absent{at}"] = 0.1 * jax.random.normal(keys[4], (hidden,))
             top[f"gate{at}"] = dense_init(keys[5], hidden, hidden, gain=0.5)
@@ -111,11 +111,12 @@ def fusion(
         sent, states = [], []
         for at, (part, (past, tail)) in enumerate(zip(here, state, strict=True)):
             encoder = params[f"encoder{at}"]
-            values, more = x[..., part.begin : part.values], []
+            values, more = x[..., part.begin : part.values], list[Array]()
             if part.end > part.values:
                 measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
                 fading = jnp.exp(-jax.nn.softplus(encoder["fade"]) * since)
-                values, more = values * fading, [measured, fading]
+                values = jnp.where(measured > 0, values, values * fading)
+                more = [measured, fading]
             own, past = deviation(values, past, past_steps)
             seen = jnp.concatenate([values, own], axis=-1)
             seen = jnp.concatenate([seen, soft_bins(encoder["bins"], seen), *more], axis=-1)
