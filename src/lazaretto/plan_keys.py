@@ -114,7 +114,7 @@ class RunPlan(_Section):
         description="Name of the run; without `--out` it is written to `runs/<name>`.",
     )
     seeds: Seeds = Field(default=(0, 1), description="One full repetition for each seed.")
-    setting: Literal["traffic", "record"] = Field(
+    setting: Literal["traffic", "record", "combined"] = Field(
         default="traffic", description="What is judged; the same as `data.modality`."
     )
     headline_seeds: Count = Field(
@@ -131,9 +131,10 @@ class DataPlan(_Section):
         min_length=1,
         description="File or folder of the source, relative to the plan's folder; `--data` overrides it.",
     )
-    modality: Literal["traffic", "record"] = Field(
+    modality: Literal["traffic", "record", "combined"] = Field(
         default="traffic",
-        description="Which part of the table is used: what a network shows, or what patients' records hold.",
+        description="Which part of the table is used: what a network shows, what patients' records hold, "
+        "or both.",
     )
     options: Options = Field(default_factory=dict, description="Options of the source.")
     leaks: Literal["report", "refuse"] = Field(
@@ -251,6 +252,23 @@ class TrainPlan(_Section):
     novelty_weight: Annotated[float, Gt(0)] = Field(
         default=1.0,
         description="Weight of the term of the self-supervised score, where the model has one.",
+    )
+    alignment_cut: Annotated[float, Ge(0)] = Field(
+        default=0.0,
+        description="Weight of the term that asks the modalities of a unit to agree, at the cut.",
+    )
+    alignment_fusion: Annotated[float, Ge(0)] = Field(
+        default=0.0, description="The same where they are fused, each with its own past."
+    )
+    alignment_temperature: Annotated[float, Gt(0)] = Field(
+        default=0.2, description="What divides the cosines of both terms; a small one looks at near ones."
+    )
+    distance_correlation: Annotated[float, Ge(0)] = Field(
+        default=0.0,
+        description="Weight of the term that asks activations to tell less of the readings.",
+    )
+    modality_dropout: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0, description="Share of training streams that lose one of several modalities."
     )
     class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.999,

@@ -29,7 +29,7 @@ def without_site(prepared: Prepared, site: int, post: Post) -> Prepared:
     """
     assert prepared.raw is not None  # noqa: S101  kept wherever the plan leaves sites out
     whole = prepared.raw
-    data = replace(prepared.data, x=whole.x, features=whole.features, step_days=whole.step_days)
+    data = replace(whole, site=prepared.data.site)
     rows = np.flatnonzero((data.site == site) == (data.split == TEST))
     names = tuple(name for other, name in enumerate(prepared.site_names) if other != site)
     kept = select(data, rows)

@@ -41,6 +41,7 @@ from lazaretto.run.systems import (
     federated,
     local_only,
     make_bench,
+    model_options,
     windowed,
 )
 from lazaretto.run.timeline import timeline
@@ -277,11 +278,12 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
     meta: dict[str, Any] = {
         "version": __version__,
         "model": plan.model.name,
-        "options": plan.model.options,
+        "options": model_options(plan, plan.model.name, prepared.data.layout),
         "cut": plan.cut.model_dump(mode="json"),
         "modality": prepared.modality,
-        "features": list(prepared.schema.features[prepared.modality]),
+        "features": list(prepared.measured),
         "irregular": prepared.modality in prepared.schema.irregular,
+        "width": prepared.data.x.shape[2],
         "classes": list(prepared.schema.classes),
         "window": prepared.data.window,
         "step": prepared.schema.step,

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.duplicates import remove_duplicates, take
-from lazaretto.data.irregular import laid_out_names
 from lazaretto.data.scaling import Scaling
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, family_of, select, streams
@@ -247,9 +246,18 @@ def _whole_or_gone(out: Path) -> Iterator[None]:
 def _matched(data: Streams, matched: Matched, meta: ModelMeta, center: Float, table: Table) -> Streams:
     """The streams with the features that the model was trained on, in its order.
 
-    A model of irregular series takes a regular one as measured in every step. Raises DataError the other way
-    round: a model that knows of no gap cannot be told of one.
+    A model of combined modalities takes the very same ones alone. A model of irregular series takes a regular
+    one as measured in every step. Raises DataError otherwise: a model that knows of no gap cannot be told of
+    one.
     """
+    if data.there is not None:
+        if data.features != tuple(meta.features):
+            raise DataError(
+                "a model of combined modalities judges data of the same modalities and features",
+                found=f"{len(data.features)} features, {len(set(data.features) & set(meta.features))} known",
+                way_out="judge a model of one modality, or data from a source like that of training",
+            )
+        return data
     if data.step_days is not None and not meta.irregular:
         raise DataError(
             "the data has gaps, and the model was trained on series without",
@@ -280,7 +288,7 @@ def _model(file: Path, meta: ModelMeta, parameters: int) -> Model:
     way_out = "use a folder that a finished run wrote, with the parts that it used"
     try:
         model: Model = catalog.build("models", meta.model, meta.options)
-        width = len(laid_out_names(meta.features) if meta.irregular else meta.features)
+        width = meta.width or len(meta.features)
         wanted = parameter_count(model, width, len(meta.classes) - 1)
     except (PlanError, TypeError, ValueError, ArithmeticError) as error:
         found = str(error).partition("\n")[0]

@@ -22,7 +22,7 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.post import Post
-from lazaretto.types import TEST, TRAIN, VALIDATION, Schema, Source, Table
+from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Part, Schema, Source, Table
 
 __all__ = [
     "Keep",
@@ -47,6 +47,7 @@ class Prepared:
     data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
     seen: [m, 16] uint8, digests of the windows of training and validation, idle ones left out.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
+    measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     """
 
@@ -60,6 +61,7 @@ class Prepared:
     rate_column: int | None
     seen: NDArray[np.uint8]
     sheet: dict[str, Any]
+    measured: tuple[str, ...]
     raw: Streams | None = None
 
     @property
@@ -107,7 +109,6 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     scaling, scaled = rescaled(data, parts, post)
-    features = table.schema.features[plan.data.modality]
     rate = table.schema.rate_feature
     return Prepared(
         seed=seed,
@@ -118,8 +119,9 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
         parts=parts,
         scaling=scaling,
         seen=_seen(table),
-        rate_column=features.index(rate) if rate in features else None,
+        rate_column=scaled.features.index(rate) if rate in scaled.features else None,
         sheet=_sheet(plan, source, table, data, parts, leaks),
+        measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
     )
 
@@ -133,10 +135,38 @@ def rescaled(data: Streams, parts: Partition, post: Post) -> tuple[Scaling, Stre
 def read(data: Streams, scaling: Scaling) -> Streams:
     """The streams as a model reads them: scaled, 0 where not valid, irregular series laid out. Never NaN."""
     scaled = apply_scaling(scaling, data.x)
+    if data.there is not None:
+        return _read_all(data, scaled, data.there)
     if data.step_days is None:
         return replace(data, x=np.where(data.valid[..., None], scaled, 0).astype(np.float32))
     x, _ = lay_out(scaled, data.valid, data.step_days)
-    return replace(data, x=x, features=laid_out_names(data.features), step_days=None)
+    series = len(data.features)
+    layout = (Part(0, series, 3 * series),)
+    return replace(data, x=x, features=laid_out_names(data.features), step_days=None, layout=layout)
+
+
+def _read_all(data: Streams, scaled: Float, there: NDArray[np.bool_]) -> Streams:
+    """Modalities one behind another, then one column each that says whether it is there."""
+    columns, names, layout, begin = list[Float](), list[str](), list[Part](), 0
+    for at, part in enumerate(data.layout):
+        x, own = scaled[..., part.begin : part.end], data.features[part.begin : part.end]
+        here = data.valid & there[..., at]
+        values = begin + x.shape[-1]
+        if data.irregular[at]:
+            x, own = lay_out(x, here, data.step_days or 1.0)[0], laid_out_names(own)
+        columns.append(np.where(here[..., None], x, 0).astype(np.float32))
+        names += own
+        layout.append(Part(begin, values, begin + x.shape[-1]))
+        begin = layout[-1].end
+    columns.append((data.valid[..., None] & there).astype(np.float32))
+    names += [f"{name}_is_there" for name in data.names]
+    return replace(
+        data,
+        x=np.concatenate(columns, axis=-1),
+        features=tuple(names),
+        step_days=None,
+        layout=tuple(layout),
+    )
 
 
 def reading_notes(data: Streams) -> list[str]:
@@ -266,7 +296,7 @@ def _sheet(
         **schema_words(table.schema),
         "modality": plan.data.modality,
         "classes": list(classes),
-        "features": list(table.schema.features[plan.data.modality]),
+        "features": list(data.features),
         "rate_feature": table.schema.rate_feature,
         "intensity": table.schema.intensity,
         "counts": {key: int(value) for key, value in counts.items()},

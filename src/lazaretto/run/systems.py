@@ -30,7 +30,7 @@ from lazaretto.run.simulate import Program, compile_program, initial_vectors, pa
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import Schedule, train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
-from lazaretto.types import TEST, VALIDATION, Float, Int, Model
+from lazaretto.types import TEST, VALIDATION, Float, Int, Model, Part
 
 __all__ = [
     "WINDOWED",
@@ -41,6 +41,7 @@ __all__ = [
     "federated",
     "local_only",
     "make_bench",
+    "model_options",
     "prepared_for",
     "windowed",
 ]
@@ -109,6 +110,11 @@ def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
         temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
         kind_weight=plan.train.kind_weight,
         novelty_weight=plan.train.novelty_weight,
+        layout=bench.prepared[0].data.layout,
+        alignment=(plan.train.alignment_cut, plan.train.alignment_fusion) if ours else (0.0, 0.0),
+        alignment_temperature=plan.train.alignment_temperature,
+        distance_correlation=plan.train.distance_correlation if ours else 0.0,
+        modality_dropout=plan.train.modality_dropout if ours else 0.0,
         pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
         level_noise=plan.train.level_noise if noisy else 0.0,
         step_noise=plan.train.step_noise if noisy else 0.0,
@@ -117,6 +123,14 @@ def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
         clip_norm=plan.train.clip_norm,
         synchronise=plan.cut.synchronise,
     )
+
+
+def model_options(plan: Plan, name: str, layout: Sequence[Part]) -> dict[str, Any]:
+    """What the plan says of a model, and where the data's columns are if the model asks for that."""
+    given = dict(plan.model.options) if name == plan.model.name else {}
+    if "layout" in catalog.options("models", name):
+        given["layout"] = [list(part) for part in layout]
+    return given
 
 
 def _program(
@@ -129,7 +143,7 @@ def _program(
     corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
     key = (name, cut, training, corrected, repr(plan.model.options))
     if key not in bench.programs:
-        model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
+        model = catalog.build("models", name, model_options(plan, name, bench.prepared[0].data.layout))
         features, kinds, length = bench.shape
         made = compile_program(model, cut, training, features, kinds, length, algorithm)
         bench.programs[key] = (made, model)
