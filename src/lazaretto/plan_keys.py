@@ -40,6 +40,8 @@ Baseline: TypeAlias = Literal[
     "unsplit",
     "local",
     "pooled",
+    "traffic_only",
+    "record_only",
     "gradient_boosting",
     "logistic_regression",
     "rate_threshold",
@@ -50,7 +52,8 @@ Baseline: TypeAlias = Literal[
     "mlp",
 ]
 BASELINES: tuple[Baseline, ...] = typing.get_args(Baseline)
-_USUAL = tuple(name for name in BASELINES if name not in ("tcn", "mlp"))  # each one more takes its minutes
+_SPECIAL = ("tcn", "mlp", "traffic_only", "record_only")  # each one more takes its minutes
+_USUAL = tuple(name for name in BASELINES if name not in _SPECIAL)
 
 
 def _as_tuple(value: Any) -> Any:

@@ -14,6 +14,7 @@ from lazaretto.federate.fedper import fedper
 from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.journal import open_journal
 from lazaretto.run.post import KINDS, LEAVES_THE_SITE, Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared, prepare
@@ -33,8 +34,8 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     post = Post(tap=messages.append)
     prepared = prepare(plan, 3, post)
     journal = open_journal(folder / "run", plan, resume=False, show=lambda kind, body: None)
-    bench = systems.make_bench(plan, [prepared], [post], journal)
-    _, vector, *_ = systems.federated(bench, OURS, systems.Job(place=0))
+    bench = make_bench(plan, [prepared], [post], journal)
+    _, vector, *_ = systems.federated(bench, OURS, Job(place=0))
     return messages, post, prepared, vector
 
 

@@ -14,6 +14,7 @@ from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.away import sites_to_leave_out, without_site
+from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members, prepare
@@ -50,10 +51,10 @@ def marked(whole: Prepared) -> Prepared:
 
 
 @pytest.fixture
-def bench(plan: Plan, tmp_path: Path) -> Callable[[Prepared, str], systems.Bench]:
-    def make(prepared: Prepared, name: str) -> systems.Bench:
+def bench(plan: Plan, tmp_path: Path) -> Callable[[Prepared, str], Bench]:
+    def make(prepared: Prepared, name: str) -> Bench:
         journal = open_journal(tmp_path / name, plan, resume=False, show=quiet)
-        return systems.make_bench(plan, [prepared], [Post()], journal)
+        return make_bench(plan, [prepared], [Post()], journal)
 
     return make
 
@@ -103,12 +104,12 @@ def test_the_others_agree_on_a_scaling_of_their_own(whole: Prepared) -> None:
 
 
 def test_trained_systems_do_not_lean_on_the_site(
-    whole: Prepared, marked: Prepared, bench: Callable[[Prepared, str], systems.Bench]
+    whole: Prepared, marked: Prepared, bench: Callable[[Prepared, str], Bench]
 ) -> None:
     clean, planted = bench(whole, "clean"), bench(marked, "planted")
-    job = systems.Job(place=0, without_site=SITE)
+    job = Job(place=0, without_site=SITE)
 
-    def train(one: systems.Bench) -> list[systems.SeedScores]:
+    def train(one: Bench) -> list[systems.SeedScores]:
         return [systems.federated(one, OURS, job)[0], *systems.centralised(one, "pooled", [job])]
 
     first = train(clean)
