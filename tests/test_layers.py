@@ -29,6 +29,8 @@ LAYERS = {
     "cut": 2,
     "plan_keys": 3,
     "plan_words": 3,
+    "plan_values": 3,
+    "plan_train": 3,
     "plan_checks": 3,
     "plan_sweep": 3,
     "plan": 3,

@@ -83,6 +83,7 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
 
 
 def training_of(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
+    """How a model of that name trains under the plan. ours: with the terms and noise that ours has."""
     plan = bench.plan
     noisy = ours or name in plan.evaluate.noisy_baselines
     return LocalTraining(
@@ -111,6 +112,7 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool) -> LocalTrainin
 def program_of(
     bench: Bench, name: str, cut: Cut, training: LocalTraining, federated: bool = False
 ) -> tuple[Program, Model]:
+    """The compiled program, made once for equal settings. federated: with the plan's algorithm."""
     plan = bench.plan
     algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
     if not federated or algorithm.correct is None:  # then local training is plain
@@ -126,6 +128,7 @@ def program_of(
 
 
 def schedule_of(plan: Plan, pooled: bool = False) -> Schedule:
+    """Rounds and step sizes, of sites or where one model trains on pooled data."""
     return Schedule(
         rounds=(plan.train.pooled_rounds if pooled else None) or plan.train.rounds,
         learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
@@ -150,6 +153,7 @@ def own_bench(bench: Bench, system: str) -> Bench:
 
 
 def label_of(system: str, bench: Bench, job: Job) -> str:
+    """What a job of a system is called in the log."""
     whole = bench.prepared[job.place]
     if job.without_site is not None:
         return f"{system} without site {whole.site_names[job.without_site]}"
@@ -157,6 +161,7 @@ def label_of(system: str, bench: Bench, job: Job) -> str:
 
 
 def scored_part(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
+    """Scores [u, L] of one split beside its truth. by_site: each site has its own threshold."""
     part = select(prepared.data, prepared.data.split == split)
     return Scored(
         score=score,
@@ -172,6 +177,7 @@ def scored_part(prepared: Prepared, split: int, score: Float, by_site: bool = Fa
 def seed_scores(
     prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False
 ) -> SeedScores:
+    """Scores of validation and test out of a stage's arrays, whose names begin with `prefix`."""
     return SeedScores(
         validation=scored_part(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
         test=scored_part(prepared, TEST, arrays[f"{prefix}test"], by_site),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lazaretto import __version__, runlog
 from lazaretto.errors import DataError, InputError, WireError
-from lazaretto.evaluate.scored import OURS, Scored
+from lazaretto.evaluate.scored import ONLY, OURS, Scored
 from lazaretto.evaluate.selection import CRITERION, validation_auroc
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_sweep import TUNABLE
@@ -310,7 +310,7 @@ def _train(
     name = trial.system
     if name == key_of(OURS):
         found = [systems.federated(bench, OURS, job)[0] for job in jobs]
-    elif name == "unsplit":
+    elif name == "unsplit" or name in ONLY:
         found = [systems.federated(bench, name, job)[0] for job in jobs]
     elif name == "local":
         found = [systems.local_only(bench, job) for job in jobs]

@@ -74,7 +74,7 @@ class Trained(NamedTuple):
 
 
 def federated(bench: Bench, system: str, job: Job) -> Trained:
-    """Ours ("federated split"), ours with one modality alone, or "unsplit": one device per site and no cut."""
+    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut."""
     bench = own_bench(bench, system)
     plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
     if system in ONLY:
