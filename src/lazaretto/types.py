@@ -58,6 +58,7 @@ class Schema:
     intensity_edges: ascending borders between the bins by which recall is told; a bin holds its lower border.
     timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.
     positive, negative: what steps of the other classes and of class 0 are called in the report.
+    irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -70,13 +71,16 @@ class Schema:
     timed: bool = True
     positive: str = "attacked steps"
     negative: str = "normal steps"
+    irregular: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Windows of steps, n of them, each of T steps. Windows of one unit follow each other in time.
 
-    x:       modality -> [n, T, F] float32, finite where valid, 0 where not.
+    x:       modality -> [n, T, F] float32, finite where valid, 0 where not. In a modality of
+             `schema.irregular` a valid step may hold NaN, "not measured in this step": what a model reads
+             instead is laid out by `lazaretto.data.irregular`, after scaling.
     present: [n, modalities] bool, in the order of `schema.features`.
     y_step:  [n, T] int64 class of each step; y: [n] the window's class (largest of its steps).
     valid:   [n, T] bool; False pads the last window of a unit.

@@ -17,7 +17,8 @@ __all__ = ["Streams", "carries", "family_of", "select", "streams"]
 class Streams:
     """u units, each one stream of L steps (L a multiple of the window, short ones padded at the end).
 
-    x: [u, L, F] float32 (0 where not valid).  y: [u, L] class of each step.  valid: [u, L] bool.
+    x: [u, L, F] float32, 0 where not valid; NaN where an irregular modality has no measurement.
+    y: [u, L] class of each step.  valid: [u, L] bool.
     unit, site, split: [u] as in `Table`.  start_time: [u] seconds.
     features: F names.  window: T, steps of one window.
     intensity: [u, L] float32 as in `Table`, 0 where not valid, or None where the source does not know it.
