@@ -49,13 +49,15 @@ class Measured(NamedTuple):
 class Contents:
     """What was found, by key; every alias of a resource (id, full URL, identifiers) leads to its key.
 
-    born: patient -> date of birth or ""; male: patient -> whether, or None; provider: encounter -> (key of an
+    born: patient -> date of birth or ""; male: patient -> whether, or None; died: patient -> "", or when, or
+    "true"; provider: encounter -> (key of an
     organisation or "", its name as displayed or ""); attends: encounter -> patient; names: organisation -> name.
     types: resources by type; counts: what was passed over, and why.
     """
 
     born: dict[str, str] = field(default_factory=dict)
     male: dict[str, bool | None] = field(default_factory=dict)
+    died: dict[str, str] = field(default_factory=dict)
     provider: dict[str, tuple[str, str]] = field(default_factory=dict)
     attends: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -112,6 +114,7 @@ def contents_of(resources: Iterable[Found]) -> Contents:
         if kind == "Patient":
             held.born[key] = str(resource.birthDate or "")
             held.male[key] = {"male": True, "female": False}.get(str(resource.gender))
+            held.died[key] = str(resource.deceasedDateTime or ("true" if resource.deceasedBoolean else ""))
         elif kind == "Organization":
             held.names[key] = str(resource.name or key)
         else:
