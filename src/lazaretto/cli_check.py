@@ -35,8 +35,8 @@ def show_check(source: Source, path: Path | None) -> list[str]:
     show(f"classes (a step is {table.schema.step})", ("class", "steps", "units"), _classes(table), whole=3)
     for modality, names in table.schema.features.items():
         heads = ("feature", "middle", "lowest", "highest", "measured")
-        heads = heads if modality in table.schema.irregular else heads[:4]
-        show(f"features: {modality}", heads, _features(table, modality), whole=len(heads))
+        shown = heads if modality in table.schema.irregular else heads[:4]
+        show(f"features: {modality}", shown, _features(table, modality), whole=len(shown))
         if len(names) > 1 and not bool(table.present[:, list(table.schema.features).index(modality)].all()):
             say(f"note: {modality} is missing in some windows")
     for note in table.notes:

@@ -59,6 +59,7 @@ class Schema:
     timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.
     positive, negative: what steps of the other classes and of class 0 are called in the report.
     irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
+        `step_seconds` then has to be right, timed or not, as a model is told how long ago a value is.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -92,6 +93,8 @@ class Table:
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
     intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
              attacked, 0 where normal; None where the source does not know it. Never a feature.
+    judged:  [n, T] bool, valid steps that are trained and judged on, the others being read only (as where
+             one outcome is asked for at the end of a stay); None where all valid steps are.
     """
 
     x: Mapping[str, Float]
@@ -109,6 +112,7 @@ class Table:
     notes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     intensity: Float | None = None
+    judged: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,9 @@ def marked(whole: Prepared) -> Prepared:
     """The same, but whatever SITE holds for training and validation is replaced by a marker and attacked."""
     own = (whole.data.site == SITE) & (whole.data.split != TEST)
     assert whole.raw is not None
-    raw, x, y = whole.raw.copy(), whole.data.x.copy(), whole.data.y.copy()
+    raw, x, y = whole.raw.x.copy(), whole.data.x.copy(), whole.data.y.copy()
     raw[own], x[own], y[own] = MARKER, MARKER, 1
-    return replace(whole, raw=raw, data=replace(whole.data, x=x, y=y))
+    return replace(whole, raw=replace(whole.raw, x=raw), data=replace(whole.data, x=x, y=y))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_others_agree_on_a_scaling_of_their_own(whole: Prepared) -> None:
     rows = (whole.data.site == SITE) == (whole.data.split == TEST)
     assert whole.raw is not None
     there = found.data.valid
-    np.testing.assert_array_equal(found.data.x[there], apply_scaling(found.scaling, whole.raw[rows][there]))
+    np.testing.assert_array_equal(found.data.x[there], apply_scaling(found.scaling, whole.raw.x[rows][there]))
 
 
 def test_trained_systems_do_not_lean_on_the_site(

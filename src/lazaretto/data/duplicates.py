@@ -30,6 +30,7 @@ def take(table: Table, keep: NDArray[np.bool_]) -> Table:
         site=table.site[keep],
         split=table.split[keep],
         intensity=None if table.intensity is None else table.intensity[keep],
+        judged=None if table.judged is None else table.judged[keep],
     )
 
 

@@ -62,12 +62,12 @@ def _bucket_value() -> NDArray[np.float64]:
 def bucket_counts(x: Float, valid: NDArray[np.bool_]) -> Int:
     """A site's counts [F, BUCKETS], each feature normalised to at most TOTAL (rounded down).
 
-    x: [u, L, F]; valid: [u, L]. A site without a valid step sends zeros.
+    x: [u, L, F]; valid: [u, L]. NaN, "not measured", is not counted. A site without a valid step sends zeros.
     """
-    values = x[valid]
-    counts = np.stack(
-        [np.bincount(_bucket(values[:, f]), minlength=BUCKETS) for f in range(x.shape[-1])]
-    ).astype(np.int64)
+    columns = (column[~np.isnan(column)] for column in x[valid].T)
+    counts = np.stack([np.bincount(_bucket(column), minlength=BUCKETS) for column in columns]).astype(
+        np.int64
+    )
     normalised: Int = counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return normalised
 
@@ -107,7 +107,7 @@ def scaling_from_counts(counts: Int) -> Scaling:
 
 
 def apply_scaling(scaling: Scaling, x: Float) -> Float:
-    """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; the same shape."""
+    """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; same shape. NaN stays."""
     z = (x - scaling.center) / scaling.scale
     scaled: Float = np.clip(np.sign(z) * np.log1p(np.abs(z)), -_LIMIT, _LIMIT).astype(np.float32)
     return scaled

@@ -21,12 +21,15 @@ class Streams:
     y: [u, L] class of each step.  valid: [u, L] bool.
     unit, site, split: [u] as in `Table`.  start_time: [u] seconds.
     features: F names.  window: T, steps of one window.
+    judged: [u, L] bool, the valid steps that are trained and judged on; the others are read only.
     intensity: [u, L] float32 as in `Table`, 0 where not valid, or None where the source does not know it.
+    step_days: length of a step where x may hold NaN (`Schema.irregular`), else None.
     """
 
     x: Float
     y: Int
     valid: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
     unit: Int
     site: Int
     split: Int
@@ -34,6 +37,7 @@ class Streams:
     features: tuple[str, ...]
     window: int
     intensity: Float | None = None
+    step_days: float | None = None
 
 
 def streams(table: Table, modality: str) -> Streams:
@@ -67,11 +71,13 @@ def streams(table: Table, modality: str) -> Streams:
         out[row, position] = values[order]
         return out.reshape(len(first), count * window, *values.shape[2:])
 
-    laid = lay(valid)
+    laid = lay(valid).astype(np.bool_)
+    judged = valid if table.judged is None else valid & table.judged
     return Streams(
         x=np.where(laid[..., None], lay(x), 0).astype(np.float32),
         y=lay(table.y_step).astype(np.int64),
-        valid=laid.astype(np.bool_),
+        valid=laid,
+        judged=lay(judged).astype(np.bool_),
         unit=table.unit[order][first],
         site=table.site[order][first],
         split=table.split[order][first],
@@ -81,6 +87,7 @@ def streams(table: Table, modality: str) -> Streams:
         intensity=(
             None if table.intensity is None else np.where(laid, lay(table.intensity), 0).astype(np.float32)
         ),
+        step_days=table.schema.step_seconds / 86400 if modality in table.schema.irregular else None,
     )
 
 
@@ -90,6 +97,7 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         x=data.x[rows],
         y=data.y[rows],
         valid=data.valid[rows],
+        judged=data.judged[rows],
         unit=data.unit[rows],
         site=data.site[rows],
         split=data.split[rows],
@@ -97,16 +105,17 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         features=data.features,
         window=data.window,
         intensity=None if data.intensity is None else data.intensity[rows],
+        step_days=data.step_days,
     )
 
 
 def carries(data: Streams, family: int) -> NDArray[np.bool_]:
-    """[u] whether a stream has any valid step of the class `family`; a stream may carry several."""
-    found: NDArray[np.bool_] = ((data.y == family) & data.valid).any(axis=1)
+    """[u] whether a stream has any judged step of the class `family`; a stream may carry several."""
+    found: NDArray[np.bool_] = ((data.y == family) & data.judged).any(axis=1)
     return found
 
 
 def family_of(data: Streams) -> Int:
     """[u] class of the attack that a stream carries (the largest index if several), 0 for none."""
-    carried: Int = np.where(data.valid, data.y, 0).max(axis=1)
+    carried: Int = np.where(data.judged, data.y, 0).max(axis=1)
     return carried

@@ -173,7 +173,7 @@ def _left_out_families(bench: Bench) -> list[int]:
     present = set(range(1, judged[0].kinds + 1))
     for one in judged:
         part = select(one.data, one.data.split == TEST)
-        present &= {int(k) for k in np.unique(part.y[part.valid])}
+        present &= {int(k) for k in np.unique(part.y[part.judged])}
     return sorted(present) if len(present) > 1 else []
 
 
@@ -193,7 +193,7 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
         np.array_equal(one.unit, first.unit)
         and np.array_equal(one.start_time, first.start_time)
         and np.array_equal(one.y, first.y)
-        and np.array_equal(one.valid, first.valid)
+        and np.array_equal(one.judged, first.judged)
         for one in tests[1:]
     )
 
@@ -280,7 +280,8 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
         "options": plan.model.options,
         "cut": plan.cut.model_dump(mode="json"),
         "modality": prepared.modality,
-        "features": list(prepared.data.features),
+        "features": list(prepared.schema.features[prepared.modality]),
+        "irregular": prepared.modality in prepared.schema.irregular,
         "classes": list(prepared.schema.classes),
         "window": prepared.data.window,
         "step": prepared.schema.step,

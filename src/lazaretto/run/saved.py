@@ -104,6 +104,7 @@ class ModelMeta(_Meta):
     features: _Names
     classes: Annotated[_Names, MinLen(2), AfterValidator(_normal_first)]
     window: Annotated[int, Ge(1)]
+    irregular: bool = False
     step: str
     seed: Annotated[int, Ge(0), Lt(2**32)]
     operating: OperatingMeta

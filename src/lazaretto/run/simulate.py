@@ -209,10 +209,10 @@ def pack_sites(
             own = rows[device::devices]
             x[site, device, : len(own)] = data.x[own]
             y[site, device, : len(own)] = data.y[own]
-            weight[site, device, : len(own)] = data.valid[own]
+            weight[site, device, : len(own)] = data.judged[own]
         longest[site] = -(-len(rows) // devices)
-        balance[site] = class_weights(data.y[rows], data.valid[rows], kinds, beta)
-        steps[site] = int(data.valid[rows].sum())
+        balance[site] = class_weights(data.y[rows], data.judged[rows], kinds, beta)
+        steps[site] = int(data.judged[rows].sum())
     return SiteData(x, y, weight, longest, balance), steps
 
 

@@ -172,7 +172,7 @@ def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False)
     return Scored(
         score=score,
         y=part.y,
-        valid=part.valid,
+        valid=part.judged,
         site=part.site,
         unit=part.unit,
         threshold_group=part.site if by_site else None,
@@ -379,13 +379,14 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
                 "test": select(prepared.data, prepared.data.split == TEST),
             }
             given = {key: (part.x, part.valid) for key, part in others.items()}
+            truth = np.where(train.judged, train.y, -1)
             if name == "rate_threshold":
                 column = int(prepared.rate_column or 0)
-                return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
+                return dict(rate_threshold(train.x, truth, train.valid, given, column)), {}
             asked, fit = bench.plan.evaluate, _FITS[name]
             limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
             own = tuned_of(bench.plan, name)
-            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits, **own)), {}
+            return dict(fit(train.x, truth, train.valid, given, seed=prepared.seed, **limits, **own)), {}
 
         arrays, _ = stage(bench.journal, _label(name, bench, job), make, prepared.seed)
         found[name] = _seed_scores(prepared, arrays)

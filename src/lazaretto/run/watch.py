@@ -107,7 +107,7 @@ class Watch:
                 if np.isnan(losses[site]):
                     sites.append({"name": name, "loss": None, "auroc": None})
                     continue
-                loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
+                loss, area = _site_report(self._part.y, self._part.judged, score, self._part.site == site)
                 said = [float(losses[site]), loss, area]  # a site with one class has no AUROC to report
                 report = {
                     "values": np.array([value or 0.0 for value in said], np.float32),
