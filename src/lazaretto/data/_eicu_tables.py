@@ -100,7 +100,7 @@ _URINE: Mapping[str, tuple[str, str]] = MappingProxyType({"Urine": ("urine_milli
 
 
 class _Long(NamedTuple):
-    """A table with one value per row: its columns of time, of what it is, of the value, of the unit ("" for none)."""
+    """A table with one value per row: its columns of time, of what it is, of the value, of the unit or ""."""
 
     known: Mapping[str, tuple[str, str]]
     offset: str
@@ -127,7 +127,7 @@ def _files(path: Any) -> dict[str, Path]:
 
 
 def read_stays(path: Any, most_hours: float) -> Stays:
-    """Stays of a folder, one of each patient, their outcome, their events in the first `most_hours`. See `eicu`."""
+    """One stay of each patient, its outcome, and its events in the first `most_hours`. See `eicu`."""
     files = _files(path)
     table, counts = _stays(files["patient"])
     fixed, hidden = _fixed(table)
@@ -252,7 +252,7 @@ def _within(
     known: Mapping[str, tuple[str, str]],
     offset: str,
 ) -> pl.DataFrame:
-    """Rows of known things, of the stays, from their begin to the end of the hours read; `value` null for text."""
+    """Rows of known things from the begin of a stay to the end of the hours read; `value` null for text."""
     stays = table.lazy().select(
         stay=pl.int_range(pl.len(), dtype=pl.Int64),
         patientunitstayid=pl.col("patientunitstayid").cast(pl.String),

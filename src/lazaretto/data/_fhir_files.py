@@ -23,7 +23,7 @@ _BUNDLES = ("transaction", "batch", "collection", "searchset")
 
 
 class Found(NamedTuple):
-    """One resource as parsed JSON, where it stood ("x.ndjson, line 3"), and its full URL in the bundle or ""."""
+    """One resource as parsed JSON, where it stood ("x.ndjson, line 3"), its full URL in a bundle or ""."""
 
     resource: dict[str, Any]
     place: str

@@ -49,10 +49,10 @@ class Measured(NamedTuple):
 class Contents:
     """What was found, by key; every alias of a resource (id, full URL, identifiers) leads to its key.
 
-    born: patient -> date of birth or ""; male: patient -> whether, or None; died: patient -> "", or when, or
-    "true"; provider: encounter -> (key of an
-    organisation or "", its name as displayed or ""); attends: encounter -> patient; names: organisation -> name.
-    types: resources by type; counts: what was passed over, and why.
+    born: patient -> date of birth or ""; male: patient -> whether, or None; died: patient -> "", or when,
+    or "true"; provider: encounter -> (key of an organisation or "", its name as displayed or ""); attends:
+    encounter -> patient; names: organisation -> name. types: resources by type; counts: what was passed
+    over, and why.
     """
 
     born: dict[str, str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def reference_key(reference: str | None) -> str:
 
 
 def contents_of(resources: Iterable[Found]) -> Contents:
-    """Validate (FHIR R4, by the R4B models of fhir.resources) and take apart what can be used; count the rest.
+    """Validate (R4, by the R4B models of fhir.resources) and take apart what can be used; count the rest.
 
     Raises DataError for a resource that stands twice with other content, or whose type is no text.
     """

@@ -18,7 +18,7 @@ _NO_UNIT = ("", "UNK", "NONE")
 
 
 class Meaning(NamedTuple):
-    """variable, the unit that the code itself tells ("" for none), and the one usual where nothing else is told."""
+    """variable, the unit that the code tells ("" for none), and the one usual where nothing is told."""
 
     variable: str
     uom: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +25,34 @@ _MOST_JSON = 1 << 20
 _DESCRIPTIONS = {ADMISSION: "begin of the stay", DISCHARGE: "end of the stay, or of what is kept of it"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
-    """What `write_shelf` writes: one stay of each subject.
+    """What `write_shelf` writes: one stay of each of u subjects, and e measurements, in the kept units.
 
-    names, sites: [u]; start_us, end_us: [u] microseconds since 1970; stay [e], us [e], variable [e], value [e].
+    names, sites: [u]; start_us, end_us: [u] microseconds since 1970; stay: [e] index; us: [e] microseconds;
+    variable: [e] names of VARIABLES; value: [e].
     """
 
-    __slots__ = ("end_us", "names", "sites", "start_us", "stay", "us", "value", "variable")
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        sites: Sequence[str],
-        span_us: tuple[Int, Int],
-        events: tuple[Int, Int, Sequence[str], Float],
-    ) -> None:
-        self.names, self.sites = list(names), list(sites)
-        self.start_us, self.end_us = span_us
-        self.stay, self.us, self.variable, self.value = events
+    names: Sequence[str]
+    sites: Sequence[str]
+    start_us: Int
+    end_us: Int
+    stay: Int
+    us: Int
+    variable: Sequence[str]
+    value: Float
 
 
 def meds_files(path: Any) -> list[tuple[Path, pl.Schema]]:
-    """The Parquet files of a MEDS data set (`data/` in the folder, else the folder itself, or one file), checked.
+    """The Parquet files of a MEDS data set (`data/` in the folder, else the folder, or one file), checked.
 
     Raises DataError where there is no path or no file, for what is not Parquet, a missing column, or one of a
     type that the standard does not allow, naming the file and the column.
     """
     if path is None:
-        raise DataError("meds reads Parquet files, and no path is given", found="no path", way_out="give --data PATH")
+        raise DataError(
+            "meds reads Parquet files, and no path is given", found="no path", way_out="give --data PATH"
+        )
     place = Path(str(path))
     if not place.exists():
         raise DataError(f"{place}: no such file or folder", way_out="give the folder of a MEDS data set")
@@ -98,7 +99,7 @@ def _schema(file: Path) -> pl.Schema:
 
 
 def site_columns(path: Any) -> list[str]:
-    """Names of the columns that hold the site of care, as `metadata/dataset.json` says; none where it does not.
+    """Names of the columns that hold the site of care, as `metadata/dataset.json` says, or none.
 
     Raises DataError for a file that is no JSON object, or is too large.
     """
@@ -114,15 +115,18 @@ def site_columns(path: Any) -> list[str]:
             raise ValueError(f"site_id_columns = {names!r}")
     except (ValueError, AttributeError, RecursionError, OSError) as error:
         raise DataError(
-            f"{file}: not the metadata of a MEDS data set", found=str(error)[:120], way_out="mend or remove it"
+            f"{file}: not the metadata of a MEDS data set",
+            found=str(error)[:120],
+            way_out="mend or remove it",
         ) from error
     return names
 
 
 def write_shelf(shelf: Shelf, folder: Path) -> None:
-    """`data/0.parquet`, `metadata/codes.parquet` and `metadata/dataset.json` in `folder`, which must be new or empty.
+    """`data/0.parquet`, `metadata/codes.parquet`, `metadata/dataset.json` in a `folder` that is new or empty.
 
-    Subject 1, 2, ... has its name as text of its admission. Raises DataError where something is there already.
+    Subject 1, 2, ... has its name as text of its admission. Raises DataError where something is there
+    already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is not empty", way_out="give a folder that does not exist yet")
@@ -137,7 +141,9 @@ def write_shelf(shelf: Shelf, folder: Path) -> None:
                 "us": at,
                 "code": [f"{kind}//{name}" for name in site],
                 "numeric_value": pl.Series([None] * count, dtype=pl.Float32),
-                "text_value": shelf.names if kind == ADMISSION else pl.Series([None] * count, dtype=pl.String),
+                "text_value": shelf.names
+                if kind == ADMISSION
+                else pl.Series([None] * count, dtype=pl.String),
                 "unit": pl.Series([None] * count, dtype=pl.String),
                 "order": pl.Series([rank] * count, dtype=pl.Int8),
             }
@@ -158,12 +164,17 @@ def write_shelf(shelf: Shelf, folder: Path) -> None:
     # what the standard asks for: a subject's rows together, in order of time
     rows = pl.concat([*edges, measured]).sort("subject_id", "us", "order", maintain_order=True)
     rows = rows.with_columns(
-        time=pl.col("us").cast(pl.Datetime("us")), site=pl.Series(shelf.sites, dtype=pl.String)[rows["subject_id"] - 1]
+        time=pl.col("us").cast(pl.Datetime("us")),
+        site=pl.Series(shelf.sites, dtype=pl.String)[rows["subject_id"] - 1],
     )
     names = ("subject_id", "time", "code", "numeric_value", "text_value", "unit", "site")
     described = pl.DataFrame(
         [(codes[name], name.replace("_", " "), []) for name in known]
-        + [(f"{kind}//{name}", words, []) for kind, words in _DESCRIPTIONS.items() for name in sorted(set(site))],
+        + [
+            (f"{kind}//{name}", words, [])
+            for kind, words in _DESCRIPTIONS.items()
+            for name in sorted(set(site))
+        ],
         schema={"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)},
         orient="row",
     )

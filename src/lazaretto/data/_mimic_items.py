@@ -80,7 +80,7 @@ LABS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {item: (name, unit) for name, (unit, items) in _LABS.items() for item in items.split()}
 )
 URINE: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {item: ("urine_millilitres", "mL") for item in _URINE.split()}
+    dict.fromkeys(_URINE.split(), ("urine_millilitres", "mL"))
 )
 # how MIMIC writes units that are not written so elsewhere; a "?" stands where a degree sign was lost
 SPELLINGS: Mapping[str, str] = MappingProxyType(

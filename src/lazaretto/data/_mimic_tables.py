@@ -72,7 +72,7 @@ def _files(path: Any, admissions: str) -> dict[str, Path]:
 
 
 def _tables(files: Mapping[str, Path]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, dict[str, int]]:
-    """Stays, admissions and patients: ids as numbers, times as datetimes, and how many copies were left out."""
+    """Stays, admissions and patients: ids as numbers, times as datetimes; and how many copies there were."""
     copies = 0
     frames = []
     for name, key, ids, times, words, more in (
@@ -89,7 +89,7 @@ def _tables(files: Mapping[str, Path]) -> tuple[pl.DataFrame, pl.DataFrame, pl.D
     ):
         file = files[name]
         frame = _renamed(file, key, (*ids, *times, *words), more)
-        numbers = {column: _IDS for column in (key, *ids)}
+        numbers = dict.fromkeys((key, *ids), _IDS)
         frame = number_or_refuse(file, frame, numbers, complete=list(numbers))
         frame = frame.with_columns(pl.col(column).cast(pl.Int64) for column in numbers)
         for column in (*times, *(c for c in more if c in ("dob", "deathtime"))):
@@ -191,8 +191,8 @@ def _notes(absent: list[str], altered: list[str], admissions: Path, odd: pl.Data
     if odd.height:
         first = odd["hadm_id"][0]
         notes.append(
-            f"{odd.height} stays have no admission in {admissions.name}, or lie more than a day outside of it (the "
-            f"first: hadm_id {first}): somebody altered the table. Their outcome is not used."
+            f"Stays that have no admission in {admissions.name}, or lie more than a day outside it: {odd.height} "
+            f"(the first: hadm_id {first}). The table may have been altered; their outcome is not used."
         )
     return tuple(notes)
 
@@ -287,7 +287,8 @@ def _events(file: Path, table: pl.DataFrame, kind: _Kind, most_hours: float) -> 
 
 def read_rows(path: Any, admissions: str = "") -> tuple[pl.DataFrame, Int, Int]:
     """Stays with every column of their admission and patient as text, for the leak check; label [rows]; group
-    [rows] by subject."""
+    [rows] by subject.
+    """
     files = _files(path, admissions)
     stays, admitted, patients = (
         whole_table(files[name]).drop(LINE, "row_id", strict=False) for name in _NEEDED

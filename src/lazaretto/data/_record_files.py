@@ -183,7 +183,7 @@ def number_or_refuse(
 
 
 def one_per_key(file: Path, frame: pl.DataFrame, key: str) -> tuple[pl.DataFrame, int]:
-    """Rows that are copies of another removed; how many. Raises DataError where a key stands in two rows that differ."""
+    """Copies of rows left out, and how many. Raises DataError where a key stands in two rows that differ."""
     kept = frame.unique([name for name in frame.columns if name != LINE], keep="first", maintain_order=True)
     twice = kept.filter(pl.col(key).is_duplicated())
     if twice.height:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
 from lazaretto import keys
-from lazaretto.data._records import EVENTS, Stays
+from lazaretto.data._records import EVENTS, RecordPlan, Stays
+from lazaretto.errors import DataError
 
-__all__ = ["made_up_stays"]
+__all__ = ["made_up_stays", "no_raw_label", "sample_plan"]
 
 _MEANS = (
     ("heart_rate_per_minute", "/min", 85.0, 10.0, 0.9),
@@ -44,4 +47,18 @@ def made_up_stays(source: str, stays: int = 60, hours: int = 30) -> Stays:
         events=pl.DataFrame(rows, schema=EVENTS, orient="row"),
         died=ill,
         judged=np.ones(stays, np.bool_),
+    )
+
+
+def sample_plan(plan: RecordPlan) -> RecordPlan:
+    """The plan of a source, over the hours of the made-up stays; "records" has no label, so tampering."""
+    task = "tampering" if plan.task == "records" else plan.task
+    return replace(plan, task=task, step_hours=1.0, most_hours=24.0)
+
+
+def no_raw_label(task: str) -> DataError:
+    """What `raw` of a source raises where the label is laid over the records."""
+    return DataError(
+        "forgeries are laid over the records as they are read, so no published column holds them",
+        way_out=f"--set task={task} looks at the columns as published",
     )

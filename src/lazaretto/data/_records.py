@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,18 +10,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lazaretto.data._clinical import VARIABLES, clinical_counts, clinical_notes, in_kept_unit, to_steps
+from lazaretto.data._record_tasks import with_outcome, with_tampering
+from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
 from lazaretto.types import NORMAL, UNASSIGNED, Float, Int, Schema, Table
 
 __all__ = [
     "EVENTS",
-    "Grid",
+    "TASKS",
+    "RecordPlan",
     "Stays",
-    "checked_grid",
+    "checked_plan",
     "clean_events",
     "kept_events",
     "record_table",
-    "windows_of",
 ]
 
 # What an event is, in every source: stay (index), hours since its begin, the source's code, the variable that
@@ -37,17 +38,24 @@ EVENTS = pl.Schema(
         "uom": pl.String,
     }
 )
+TASKS = ("tampering", "mortality", "records")
 MOST_CELLS = 1 << 28  # stays x steps x variables: 1 GiB of float32
+_MOST_HOURS = 87_840.0  # ten years
 _MODALITY = "record"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """How time is cut. step_hours: one step; most_hours: of each stay, from its begin; window_steps: T."""
+class RecordPlan:
+    """What is made of stays. task: of TASKS; step_hours: one step; most_hours: of each stay, from its begin.
 
+    tampered: share of stays that are forged; kinds: of `data.tampering`.
+    """
+
+    task: str
     step_hours: float
     most_hours: float
-    window_steps: int
+    tampered: float
+    kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,27 +79,43 @@ class Stays:
     notes: tuple[str, ...] = ()
 
 
-def checked_grid(source: str, step_hours: float, most_hours: float | None, window_steps: int) -> Grid:
-    """The options, checked. most_hours None is ten years. Raises PlanError naming source and option."""
+def checked_plan(
+    source: str,
+    task: str,
+    step_hours: float,
+    most_hours: float,
+    tampered: float,
+    kinds: Sequence[str],
+    tasks: Sequence[str] = TASKS,
+) -> RecordPlan:
+    """The options of a source of records, checked. Raises PlanError naming source and option."""
+    if task not in tasks:
+        raise PlanError(f"{source}: no such task", found=task, way_out=f"one of: {', '.join(tasks)}")
     for name, value, least, largest in (
         ("step_hours", step_hours, 1 / 60, 8784.0),
-        ("most_hours", 87_840.0 if most_hours is None else most_hours, step_hours, 87_840.0),
-        ("window_steps", window_steps, 1, 1000),
+        ("most_hours", most_hours, 2 * step_hours, _MOST_HOURS),
     ):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not least <= value <= largest:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= largest:
             raise PlanError(
                 f"{source}: {name} is out of range", found=value, way_out=f"from {least:g} to {largest:g}"
             )
-    return Grid(
+    if isinstance(tampered, bool) or not isinstance(tampered, int | float) or not 0 < tampered < 1:
+        raise PlanError(f"{source}: tampered is out of range", found=tampered, way_out="a share in (0, 1)")
+    if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(KINDS):
+        raise PlanError(
+            f"{source}: kinds of tampering are wrong", found=list(kinds), way_out=f"of {', '.join(KINDS)}"
+        )
+    return RecordPlan(
+        task=task,
         step_hours=float(step_hours),
-        most_hours=87_840.0 if most_hours is None else float(most_hours),
-        window_steps=int(window_steps),
+        most_hours=float(most_hours),
+        tampered=float(tampered),
+        kinds=tuple(kinds),
     )
 
 
 def clean_events(events: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Events in order of stay and time (their order within one moment stays), copies removed; how many those were."""
+    """Events in order of stay and time without copies, and how many copies there were."""
     held = events.select(pl.col(name).cast(kind) for name, kind in EVENTS.items())
     kept = held.unique(maintain_order=True).sort("stay", "hours", maintain_order=True)
     return kept, held.height - kept.height
@@ -126,23 +150,24 @@ def kept_events(events: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     return kept.select(*EVENTS), dict(lost.iter_rows())
 
 
-def record_table(source: str, stays: Stays, grid: Grid, task: str = "records") -> Table:
-    """A table of modality "record", NaN where nothing was measured in a step.
+def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> Table:
+    """A table of modality "record", one window per stay, NaN where nothing was measured in a step.
 
-    task: "records" (all steps normal), or "mortality": stays of at least `most_hours`, the last step of whom
-    died in hospital is class 1.
+    Tasks: "records", all steps of all stays, all normal; "tampering" and "mortality" (see
+    `_record_tasks`), of stays that last most_hours at least, so that no end of a stay tells anything.
     Raises DataError where no stay has any measurement that can be used, or the table would be too large.
     """
-    chosen, counts = _chosen(source, stays, grid, task)
+    chosen, counts = _chosen(source, stays, plan)
     events, copies = clean_events(stays.events)
     events, unknown = kept_events(events)
     place = np.full(len(stays.names), -1, np.int64)
     place[chosen] = np.arange(len(chosen))
-    lengths = np.ceil(np.minimum(stays.hours[chosen], grid.most_hours) / grid.step_hours - 1e-9)
-    lengths = np.maximum(lengths, 1).astype(np.int64)
-    events = events.with_columns(stay=pl.Series(place[events["stay"].to_numpy()])).filter(pl.col("stay") >= 0)
+    steps = np.ceil(np.minimum(stays.hours[chosen], plan.most_hours) / plan.step_hours - 1e-9)
+    lengths = np.maximum(steps, 1).astype(np.int64)
+    events = events.with_columns(stay=pl.Series(place[events["stay"].to_numpy()]))
+    events = events.filter(pl.col("stay") >= 0)
     variables = [name for name in VARIABLES if name in set(events["variable"].unique())]
-    cells = len(chosen) * int(lengths.max(initial=0)) * len(variables)
+    cells = len(chosen) * int(lengths.max()) * len(variables)
     if cells > MOST_CELLS:
         raise DataError(
             f"{source}: the table would be too large",
@@ -150,120 +175,99 @@ def record_table(source: str, stays: Stays, grid: Grid, task: str = "records") -
             way_out="set data.options.step_hours larger or data.options.most_hours smaller",
         )
     index = {name: number for number, name in enumerate(variables)}
-    steps = to_steps(
+    made = to_steps(
         events["stay"].to_numpy(),
         events["hours"].to_numpy(),
         events["variable"].replace_strict(index, return_dtype=pl.Int64).to_numpy(),
         events["value"].to_numpy(),
         variables=variables,
         lengths=lengths,
-        step_hours=grid.step_hours,
+        step_hours=plan.step_hours,
     )
-    measured = np.isfinite(steps.x)
+    measured = np.isfinite(made.x)
     some, channels = measured.any(axis=(1, 2)), np.flatnonzero(measured.any(axis=(0, 1)))
     if not some.any():
         raise DataError(
             f"{source}: no stay has a measurement that can be used",
-            found=f"{len(stays.names)} stays, {stays.events.height} events, of unknown unit {sum(unknown.values())}",
+            found=f"{len(chosen)} stays, {stays.events.height} events, of these "
+            f"{int(made.implausible.sum())} implausible and {sum(unknown.values())} in an unknown unit",
             way_out=f"see docs/public_data.md for what {source} reads",
         )
-    counts |= {
-        "events_read": stays.events.height,
-        "events_repeated": copies,
-        "events_outside_their_stay": steps.outside,
-        "stays_without_measurements": int((~some).sum()),
-        **clinical_counts(variables, steps.implausible, unknown),
-    }
-    died = None if stays.died is None or task == "records" else stays.died[chosen][some]
-    names = tuple(stays.names[i] for i in chosen[some])
-    table = windows_of(
-        steps.x[some][:, :, channels], lengths[some], names, tuple(variables[i] for i in channels), grid
+    table = _plain(
+        stays,
+        made.x[some][:, :, channels],
+        lengths[some],
+        chosen[some],
+        plan.step_hours,
+        [variables[channel] for channel in channels],
     )
-    where = [stays.sites[i] for i in chosen[some]]
-    site_names = tuple(sorted({name for name in where if name}))
-    at = np.array([site_names.index(name) if name else UNASSIGNED for name in where], np.int64)
     table = replace(
         table,
-        site=at[table.unit],
-        site_names=site_names,
-        time=table.time + stays.start_seconds[chosen][some][table.unit],
-        counts={"stays_read": len(stays.names), **stays.counts, **counts},
-        notes=(*stays.notes, *clinical_notes(variables, steps.implausible, unknown)),
+        counts={
+            "stays_read": len(stays.names),
+            **stays.counts,
+            **counts,
+            "events_read": stays.events.height,
+            "events_repeated": copies,
+            "events_outside_the_hours_read": made.outside,
+            "stays_without_measurements": int((~some).sum()),
+            **clinical_counts(variables, made.implausible, unknown),
+        },
+        notes=(*stays.notes, *clinical_notes(variables, made.implausible, unknown)),
     )
-    return table if died is None else _with_outcome(table, died)
+    if plan.task == "mortality" and stays.died is not None:
+        return with_outcome(table, stays.died[chosen][some])
+    return table if plan.task == "records" else with_tampering(source, table, seed, plan.tampered, plan.kinds)
 
 
-def _chosen(source: str, stays: Stays, grid: Grid, task: str) -> tuple[Int, dict[str, int]]:
+def _chosen(source: str, stays: Stays, plan: RecordPlan) -> tuple[Int, dict[str, int]]:
     """Which stays the table holds, and how many it does not, by reason."""
     lasting = np.isfinite(stays.hours) & (stays.hours > 0)
     counts = {"stays_without_length": int((~lasting).sum())}
-    if task == "mortality":
-        if stays.died is None or stays.judged is None:
-            raise PlanError(f"{source} tells no outcome", found="task = mortality", way_out="another task")
-        long = stays.hours >= grid.most_hours
+    if plan.task != "records":
+        long = stays.hours >= plan.most_hours
         counts["stays_too_short"] = int((lasting & ~long).sum())
-        counts["stays_without_outcome"] = int((lasting & long & ~stays.judged).sum())
-        lasting &= long & stays.judged
+        lasting &= long
+    if plan.task == "mortality" and stays.judged is not None:
+        counts["stays_without_outcome"] = int((lasting & ~stays.judged).sum())
+        lasting &= stays.judged
     if not lasting.any():
-        found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
         raise DataError(
-            f"{source}: no stay can be used", found=found or "no stay at all", way_out="check the data"
+            f"{source}: no stay can be used",
+            found=found or "no stay at all",
+            way_out=f'set data.options.most_hours, now {plan.most_hours:g}, smaller, or task = "records"',
         )
     return np.flatnonzero(lasting), counts
 
 
-def windows_of(x: Float, lengths: Int, names: Sequence[str], variables: Sequence[str], grid: Grid) -> Table:
-    """Stays x [u, L, V] of `lengths` steps as windows of one table, without site, all normal."""
-    width = grid.window_steps
-    per_stay = -(-lengths // width)
-    unit = np.repeat(np.arange(len(lengths)), per_stay)
-    order = np.arange(len(unit)) - np.repeat(np.cumsum(per_stay) - per_stay, per_stay)
-    step = order[:, None] * width + np.arange(width)
-    valid = step < lengths[unit][:, None]
-    held = np.where(valid[..., None], x[unit[:, None], np.minimum(step, x.shape[1] - 1)], np.float32(0))
-    zeros = np.zeros(step.shape, np.int64)
+def _plain(
+    stays: Stays, x: Float, lengths: Int, chosen: Int, step_hours: float, variables: Sequence[str]
+) -> Table:
+    """Stays `chosen` [u] with x [u, L, V], of `lengths` steps, all normal."""
+    count, steps = x.shape[:2]
+    valid = np.arange(steps) < lengths[:, None]
+    where = [stays.sites[stay] for stay in chosen]
+    site_names = tuple(sorted({name for name in where if name}))
+    site = [site_names.index(name) if name else UNASSIGNED for name in where]
+    hours = "one hour" if step_hours == 1 else f"{step_hours:g} hours"
     return Table(
-        x={_MODALITY: np.ascontiguousarray(held, dtype=np.float32)},
-        present=np.ones((len(unit), 1), np.bool_),
-        y=zeros[:, 0].copy(),
-        y_step=zeros,
+        x={_MODALITY: np.where(valid[..., None], x, np.float32(0))},
+        present=np.ones((count, 1), np.bool_),
+        y=np.zeros(count, np.int64),
+        y_step=np.zeros((count, steps), np.int64),
         valid=valid,
-        unit=unit.astype(np.int64),
-        unit_names=tuple(names),
-        time=order * width * grid.step_hours * 3600.0,
-        site=np.full(len(unit), UNASSIGNED, np.int64),
-        site_names=(),
-        split=np.full(len(unit), UNASSIGNED, np.int64),
+        unit=np.arange(count, dtype=np.int64),
+        unit_names=tuple(stays.names[stay] for stay in chosen),
+        time=stays.start_seconds[chosen].astype(np.float64),
+        site=np.array(site, np.int64),
+        site_names=site_names,
+        split=np.full(count, UNASSIGNED, np.int64),
         schema=Schema(
             features={_MODALITY: tuple(variables)},
             classes=(NORMAL,),
-            step=f"{grid.step_hours:g} hours of a record" if grid.step_hours != 1 else "one hour of a record",
-            step_seconds=grid.step_hours * 3600.0,
+            step=f"{hours} of a record",
+            step_seconds=step_hours * 3600.0,
             irregular=frozenset({_MODALITY}),
-        ),
-    )
-
-
-def _with_outcome(table: Table, died: NDArray[np.bool_]) -> Table:
-    """The last step of every stay that ended in death is class 1."""
-    last = np.r_[table.unit[1:] != table.unit[:-1], True]
-    y_step = table.y_step.copy()
-    rows = np.flatnonzero(last & died[table.unit])
-    y_step[rows, table.valid[rows].sum(axis=1) - 1] = 1
-    return replace(
-        table,
-        y_step=y_step,
-        y=y_step.max(axis=1),
-        schema=replace(
-            table.schema,
-            classes=(NORMAL, "died_in_hospital"),
-            timed=False,
-            positive="last steps of those who died in hospital",
-            negative="other steps",
-        ),
-        notes=(
-            "A clinical task: what this report calls an attack is death in hospital, told at the last step of "
-            "the hours that are read. Shorter stays are left out: their end would tell.",
-            *table.notes,
         ),
     )

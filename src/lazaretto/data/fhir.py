@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ import polars as pl
 from lazaretto.data._fhir_files import read_resources
 from lazaretto.data._fhir_resources import Contents, Measured, contents_of
 from lazaretto.data._loinc import VARIABLE_OF
-from lazaretto.data._record_sample import made_up_stays
-from lazaretto.data._records import EVENTS, Stays, checked_grid, record_table
-from lazaretto.errors import DataError, PlanError
+from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
+from lazaretto.data._records import EVENTS, Stays, checked_plan, record_table
+from lazaretto.data.tampering import KINDS
+from lazaretto.errors import DataError
 from lazaretto.types import NORMAL, RawRows, Source, Table
 
 __all__ = ["fhir"]
@@ -35,35 +36,40 @@ _LEAKS: Mapping[str, str] = MappingProxyType(
 
 
 def fhir(
-    task: Literal["records"] = "records",
+    task: Literal["tampering", "records"] = "tampering",
     step_hours: float = 1.0,
-    most_hours: float | None = None,
-    window_steps: int = 24,
+    most_hours: float = 48.0,
+    tampered: float = 0.5,
+    kinds: Sequence[str] = tuple(KINDS),
 ) -> Source:
     """FHIR R4: Observations of transaction bundles (JSON) or Bulk Data (NDJSON), by LOINC code and UCUM unit.
 
-    A unit is a Patient, from the first measurement that is used for at most most_hours (None: ten years), in
-    steps of step_hours; a site is the organisation (Encounter.serviceProvider) where most of them were taken.
+    A unit is a Patient, from the first measurement that is used for at most most_hours, in steps of
+    step_hours; a site is the organisation (Encounter.serviceProvider) where most of them were taken. task:
+    "tampering" (which hours of which patients are forged; tampered: share of them, in (0, 1), kinds: of
+    `data.tampering`) or "records" (nothing laid over, no label, shorter records too).
 
-    `load` and `raw` read a folder of .json and .ndjson files (also .gz), with those below it, or one file, and
-    raise DataError where they cannot be used. Raises PlanError for options out of range.
+    `load` and `raw` read a folder of .json and .ndjson files (also .gz), with those below it, or one file,
+    and raise DataError where they cannot be used. Raises PlanError for options out of range.
     """
-    grid = checked_grid("fhir", step_hours, most_hours, window_steps)
-    if task != "records":
-        raise PlanError("fhir: no such task", found=task, way_out="records")
+    plan = checked_plan("fhir", task, step_hours, most_hours, tampered, kinds, tasks=("tampering", "records"))
 
     def load(path: Any, seed: int) -> Table:
-        del seed  # nothing is drawn
-        return record_table("fhir", _stays(contents_of(read_resources(path))), grid)
+        return record_table("fhir", _stays(contents_of(read_resources(path))), plan, seed)
+
+    def raw(path: Any) -> RawRows:
+        if task != "records":
+            raise no_raw_label("records")
+        return _raw(path)
 
     def sample() -> Table:
-        return record_table("fhir", made_up_stays("fhir"), checked_grid("fhir", 1.0, 24.0, 12), "mortality")
+        return record_table("fhir", made_up_stays("fhir"), sample_plan(plan))
 
-    return Source(name="fhir", load=load, sample=sample, raw=_raw, leaks=_LEAKS, needs_path=True)
+    return Source(name="fhir", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
 
 
 def _used(held: Contents) -> tuple[list[tuple[str, str, Measured]], Counter[str]]:
-    """(patient, variable, what was measured) of every value that can be used; adds to the counts what cannot."""
+    """(patient, variable, what was measured) of all that can be used; adds to the counts what cannot."""
     used, other = [], Counter[str]()
     for one in held.measured:
         patient = held.alias.get(("Patient", one.patient))
@@ -178,7 +184,10 @@ def _read(kind: str) -> bool:
 def _nothing(held: Contents, other: Counter[str]) -> DataError:
     """Why nothing is left: the commonest reason first."""
     types = ", ".join(f"{count} {kind}" for kind, count in sorted(held.types.items())) or "no resource"
-    if held.first_invalid and held.counts.get("invalid_Observation", 0) == held.types.get("Observation", 0) > 0:
+    if (
+        held.first_invalid
+        and held.counts.get("invalid_Observation", 0) == held.types.get("Observation", 0) > 0
+    ):
         return DataError(
             "fhir: no Observation is valid FHIR R4",
             found=f"the first: {held.first_invalid}",

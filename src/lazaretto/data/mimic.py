@@ -1,17 +1,18 @@
 """MIMIC-III and MIMIC-IV: stays at intensive care units (Johnson et al. 2016, https://doi.org/10.1038/sdata.2016.35;
-2023, https://doi.org/10.1038/s41597-022-01899-x)."""
+2023, https://doi.org/10.1038/s41597-022-01899-x).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 from lazaretto.data._mimic_tables import read_rows, read_stays
 from lazaretto.data._published import as_published
-from lazaretto.data._record_sample import made_up_stays
-from lazaretto.data._records import checked_grid, record_table
-from lazaretto.errors import PlanError
+from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
+from lazaretto.data._records import checked_plan, record_table
+from lazaretto.data.tampering import KINDS
 from lazaretto.types import NORMAL, RawRows, Source, Table
 
 __all__ = ["mimic"]
@@ -50,42 +51,38 @@ _LEAKS: Mapping[str, str] = MappingProxyType(
 
 
 def mimic(
-    task: Literal["records", "mortality"] = "records",
+    task: Literal["tampering", "mortality", "records"] = "tampering",
     step_hours: float = 1.0,
     most_hours: float = 48.0,
-    window_steps: int = 24,
+    tampered: float = 0.5,
+    kinds: Sequence[str] = tuple(KINDS),
     admissions: str = "",
 ) -> Source:
     """MIMIC-III or IV: vital signs, laboratory and urine of stays at intensive care units, hour by hour.
 
-    A unit is a stay, from its begin for at most most_hours, in steps of step_hours; a site is the first care
-    unit. task "records": all steps normal; "mortality": stays of at least most_hours, death in hospital at the
-    last step. admissions: a file in the folder to read instead of ADMISSIONS.
+    A unit is the first stay of a patient, its first most_hours in steps of step_hours; a site is the first
+    care unit. task: "tampering" (which hours of which stays are forged; tampered: share of stays, in (0,
+    1), kinds: of `data.tampering`), "mortality" (death in hospital, one decision at the last step) or
+    "records" (nothing laid over, no label, shorter stays too). admissions: a file in the folder to read
+    instead of ADMISSIONS.
 
     `load` and `raw` read a folder with ICUSTAYS, ADMISSIONS and PATIENTS, and CHARTEVENTS, LABEVENTS and
-    OUTPUTEVENTS where they are there (.csv or .csv.gz; of MIMIC-IV also in its folders icu and hosp), and raise
-    DataError where they cannot be used. Raises PlanError for options out of range.
+    OUTPUTEVENTS where they are there (.csv or .csv.gz; of MIMIC-IV also in its folders icu and hosp), and
+    raise DataError where they cannot be used. Raises PlanError for options out of range.
     """
-    grid = checked_grid("mimic", step_hours, most_hours, window_steps)
-    if task not in ("records", "mortality"):
-        raise PlanError("mimic: no such task", found=task, way_out="records or mortality")
+    plan = checked_plan("mimic", task, step_hours, most_hours, tampered, kinds)
 
     def load(path: Any, seed: int) -> Table:
-        del seed  # nothing is drawn
-        return record_table("mimic", read_stays(path, grid.most_hours, admissions), grid, task)
+        return record_table("mimic", read_stays(path, plan.most_hours, admissions), plan, seed)
 
     def raw(path: Any) -> RawRows:
+        if task != "mortality":
+            raise no_raw_label("mortality")
         rows, label, group = read_rows(path, admissions)
-        return RawRows(
-            columns=as_published(rows, rows.columns),
-            label=label,
-            group=group,
-            classes=(NORMAL, "died_in_hospital"),
-        )
+        columns = as_published(rows, rows.columns)
+        return RawRows(columns=columns, label=label, group=group, classes=(NORMAL, "died"))
 
     def sample() -> Table:
-        return record_table(
-            "mimic", made_up_stays("mimic"), checked_grid("mimic", 1.0, 24.0, 12), "mortality"
-        )
+        return record_table("mimic", made_up_stays("mimic"), sample_plan(plan))
 
     return Source(name="mimic", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
