@@ -191,7 +191,7 @@ def _notes(absent: list[str], altered: list[str], admissions: Path, odd: pl.Data
     if odd.height:
         first = odd["hadm_id"][0]
         notes.append(
-            f"Stays that have no admission in {admissions.name}, or lie more than a day outside it: {odd.height} "
+            f"Stays without an admission in {admissions.name}, or more than a day outside it: {odd.height} "
             f"(the first: hadm_id {first}). The table may have been altered; their outcome is not used."
         )
     return tuple(notes)
