@@ -266,7 +266,7 @@ def _rows(batch: Sequence[tuple[str, int, str]]) -> tuple[NDArray[Any], ...]:
         list(codes), list(codes.values()), default=-1, return_dtype=pl.Int64
     ).to_numpy()
     refuse(code < 0, "a parameter that the set does not have")
-    described, head = _described(batch, owner, code, value, codes)
+    described, head = _described(batch, owner, hours, code, value, codes)
     refuse((code >= len(PARAMETERS)) & ~head, "a descriptor that stands twice, or after admission")
     numbers = np.array([number for _, number, _ in batch], np.int64)
     events = ~head
@@ -281,21 +281,20 @@ def _hours(text: str) -> float:
 def _described(
     batch: Sequence[tuple[str, int, str]],
     owner: Int,
+    hours: NDArray[np.float64],
     code: Int,
     value: NDArray[np.float64],
     codes: dict[str, int],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Descriptors [s, 6], NaN where -1, and which rows they are: the first of each name in a stay's first six.
+    """Descriptors [s, 6], NaN where -1, and which rows they are: the first of each name at time 00:00.
 
     Weight is a descriptor there and a series after. Raises DataError for one that is missing or impossible.
     """
-    begin = np.searchsorted(owner, np.arange(len(batch)))
-    order = np.arange(len(owner)) - begin[owner]
     head = np.zeros(len(owner), np.bool_)
     found = np.full((len(batch), len(_DESCRIPTORS)), np.nan)
     known = np.zeros(found.shape, np.bool_)
     for column, name in enumerate(_DESCRIPTORS):
-        rows = np.flatnonzero((code == codes[name]) & (order < len(_DESCRIPTORS)))
+        rows = np.flatnonzero((code == codes[name]) & (hours == 0))
         stays, first = np.unique(owner[rows], return_index=True)
         head[rows[first]] = True
         known[stays, column] = True
@@ -303,7 +302,7 @@ def _described(
     for stay, (where, number, _) in enumerate(batch):
         if not known[stay].all():
             lacks = _DESCRIPTORS[int((~known[stay]).argmax())]
-            raise DataError(f"{where}: no {lacks} among its first six rows", way_out=_WAY_OUT)
+            raise DataError(f"{where}: no {lacks} at 00:00", way_out=_WAY_OUT)
         if found[stay, 0] != number:
             raise DataError(
                 f"{where}: RecordID is not that of the file's name", found=found[stay, 0], way_out=_WAY_OUT

@@ -48,15 +48,15 @@ _LEAKS: Mapping[str, str] = MappingProxyType(
 )
 _STEADY = (
     (
-        "The values of a step become one: the last, of urine the sum. Age, sex, height and weight at admission "
-        "are measured at the first step only."
+        "The values of a step become one: the last, of urine the sum. Age, sex, height and weight at "
+        "admission are measured at the first step only."
     ),
     "Stays shorter than 48 hours were never published, so all who are here lived for two days.",
 )
 _FORGED = (
     (
-        "A construction: forgeries are laid over real series by a seed. Who forges records in earnest may do it "
-        "otherwise; how often it happens is not known."
+        "A construction: forgeries are laid over real series by a seed. Who forges records in earnest may do "
+        "it otherwise; how often it happens is not known."
     ),
     (
         "Only measured values are altered, never when something was measured. After a forgery ends, its last "
@@ -275,7 +275,7 @@ def _raw(records: Records, outcomes: NDArray[np.float64]) -> RawRows:
 
 
 def _made_up() -> tuple[Records, NDArray[np.float64]]:
-    """240 made-up stays of four sites: half of the series every other hour, the others seldom; a third ill."""
+    """240 made-up stays of four sites: a third of the series every other hour, others seldom; some ill."""
     rng = keys.generator(0, "physionet2012", "sample")
     count = 240
     ill = rng.random(count) < 0.3

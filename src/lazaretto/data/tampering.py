@@ -26,6 +26,7 @@ __all__ = [
     "INTENSITY",
     "INTENSITY_EDGES",
     "KINDS",
+    "MONITOR",
     "Campaign",
     "Kind",
     "Series",
@@ -70,10 +71,12 @@ FEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "white_cells_10_9_per_l",
         ),
         "chart": ("glasgow_coma_scale", "urine_millilitres"),
+        "bed": ("weight_kilograms", "inspired_oxygen_fraction"),
     }
 )
-_MONITOR = ("heart", "breathing", "temperature", "saturation", "artery", "cuff")
-_LABORATORY = ("gases", "chemistry", "blood count")
+MONITOR = ("heart", "breathing", "temperature", "saturation", "artery", "cuff")
+_TRIES = 8  # draws of a campaign that must change something
+_OFTEN = 0.25  # a feed is worth forging where it is measured in that share of the steps
 INTENSITY = "mean change of the values that were altered, in quarters of the variable's usual range"
 INTENSITY_EDGES = (0.5, 1.0, 2.0, 4.0)
 
@@ -112,15 +115,15 @@ class Series:
 class Campaign(NamedTuple):
     """One forgery. onset may be below 0 and end above L where it was under way before or goes on after.
 
-    strength: of the kind, see KINDS. push [V]: -1 or 1 in the series that it touches, else 0. lag: hours away
-    of what a replay shows, in steps.
+    strength: of the kind, see KINDS. push [V]: -1 or 1 in the series that it touches, else 0. shown: first step
+    of the recording that a replay shows.
     """
 
     onset: int
     end: int
     strength: float
     push: _Floats
-    lag: int
+    shown: int
 
     def under_way(self, steps: int) -> NDArray[np.bool_]:
         """[L] from onset to end."""
@@ -162,12 +165,14 @@ def silenced(x: _Floats, campaign: Campaign, series: Series, other: _Floats | No
 
 
 def replay(x: _Floats, campaign: Campaign, series: Series, other: _Floats | None = None) -> _Floats:
-    """Every value is what was known `lag` steps later in the same stay, its end joined to its begin.
+    """Values come from a recording of `strength` steps of the same stay, shown over and over.
 
-    So half of replays show the past and half a future that stands for days not published; a replay of the
-    past alone could never begin early, and the number of the step would tell it.
+    The recording may be of a later hour, which stands for days that were not published; one of the past alone
+    could never be shown early, and the number of the step would tell it.
     """
-    return _shown(x, np.roll(_known(x), -campaign.lag, axis=0))
+    length = max(1, round(campaign.strength))
+    recorded = campaign.shown + (np.arange(len(x)) - campaign.onset) % length
+    return _shown(x, _known(x)[np.minimum(recorded, len(x) - 1)])
 
 
 def swap(x: _Floats, campaign: Campaign, series: Series, other: _Floats | None = None) -> _Floats:
@@ -190,25 +195,25 @@ def _shown(x: _Floats, instead: _Floats) -> _Floats:
 class Kind:
     """change: the function. weakest, strongest: strength, drawn log-uniformly between them.
 
-    feeds: how many of them are touched, at least and at most; whole: all feeds of the monitor, or all of
-    the laboratory, instead.
+    feeds: how many of those that are measured often are touched, at least and at most, or which.
+    least: share of the measured values it reaches that must come out altered, else it is drawn anew.
     """
 
     change: _Change
     weakest: float
     strongest: float
-    feeds: tuple[int, int] = (1, 3)
-    whole: bool = False
+    feeds: tuple[int, int] | tuple[str, ...]
+    least: float = 0.0
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "offset": Kind(change=offset, weakest=1.0, strongest=4.0),
-        "scaling": Kind(change=scaling, weakest=1.0, strongest=4.0),
-        "replay": Kind(change=replay, weakest=1.0, strongest=1.0, whole=True),
-        "swap": Kind(change=swap, weakest=1.0, strongest=8.0, whole=True),
-        "silenced": Kind(change=silenced, weakest=0.1, strongest=1.5, whole=True),
-        "drift": Kind(change=drift, weakest=2.0, strongest=8.0),
+        "offset": Kind(change=offset, weakest=1.0, strongest=5.0, feeds=(2, 4)),
+        "scaling": Kind(change=scaling, weakest=1.0, strongest=5.0, feeds=(2, 4)),
+        "replay": Kind(change=replay, weakest=1.0, strongest=8.0, feeds=MONITOR),
+        "swap": Kind(change=swap, weakest=1.0, strongest=1.0, feeds=tuple(FEEDS)),
+        "silenced": Kind(change=silenced, weakest=0.5, strongest=2.0, feeds=tuple(FEEDS), least=0.15),
+        "drift": Kind(change=drift, weakest=4.0, strongest=16.0, feeds=(2, 5)),
     }
 )
 
@@ -243,14 +248,15 @@ def tamper(
         own = x[stay].astype(np.float64)
         which = int(rng.integers(len(kinds)))
         kind = KINDS[kinds[which]]
-        for _ in range(8):
+        for _ in range(_TRIES):
             campaign = _draw(own, kind, series, rng)
             other = _donor(x, stay, group, campaign, series, rng) if kind.change is swap else None
             changed = forge(own, campaign, kind, series, other)
             moved = np.abs(changed - own) / series.spread
-            if (moved > 0).any():
+            under_way = campaign.under_way(steps)
+            reached = under_way[:, None] & (campaign.push != 0) & ~np.isnan(own)
+            if (moved > 0).any() and (moved > 0).sum() >= kind.least * reached.sum():
                 out[stay] = changed
-                under_way = campaign.under_way(steps)
                 label[stay, under_way] = which + 1
                 intensity[stay, under_way] = moved[moved > 0].mean()
                 break
@@ -288,23 +294,28 @@ def _draw(x: _Floats, kind: Kind, series: Series, rng: np.random.Generator) -> C
     lasting = max(2, int(np.exp(rng.uniform(np.log(0.12), np.log(0.7))) * steps))
     onset = int(rng.integers(1 - lasting, steps))
     strength = float(np.exp(rng.uniform(np.log(kind.weakest), np.log(kind.strongest))))
-    measured = [
-        feed
+    places = {
+        feed: [series.names.index(name) for name in names if name in series.names]
         for feed, names in FEEDS.items()
-        if any(name in series.names and not np.isnan(x[:, series.names.index(name)]).all() for name in names)
-    ]
-    if kind.whole:
-        side = _MONITOR if rng.random() < 0.75 else _LABORATORY
-        feeds = [feed for feed in measured if feed in side]
+    }
+    least, most = kind.feeds[0], kind.feeds[-1]
+    if isinstance(least, int) and isinstance(most, int):
+        share = (~np.isnan(x)).mean(axis=0)
+        often = [feed for feed, own in places.items() if own and share[own].max() >= _OFTEN]
+        number = int(rng.integers(least, most + 1))
+        feeds = tuple(str(feed) for feed in rng.permutation(often)[:number])
     else:
-        number = int(rng.integers(kind.feeds[0], kind.feeds[1] + 1))
-        feeds = [str(feed) for feed in rng.permutation(measured)[:number]]
+        feeds = tuple(str(feed) for feed in kind.feeds)
     push = np.zeros(len(series.names))
     for feed in feeds:
-        sign = 1.0 if rng.random() < 0.5 else -1.0
-        push[[series.names.index(name) for name in FEEDS[feed] if name in series.names]] = sign
-    lag = int(rng.integers(max(1, steps // 8), steps - max(1, steps // 8)))
-    return Campaign(onset=onset, end=onset + lasting, strength=strength, push=push, lag=lag)
+        push[places[feed]] = 1.0 if rng.random() < 0.5 else -1.0
+    return Campaign(
+        onset=onset,
+        end=onset + lasting,
+        strength=strength,
+        push=push,
+        shown=int(rng.integers(max(1, steps - round(strength)))),
+    )
 
 
 def _donor(
