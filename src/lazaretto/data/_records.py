@@ -9,7 +9,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lazaretto.data._clinical import VARIABLES, clinical_counts, clinical_notes, in_kept_unit, to_steps
+from lazaretto.data._clinical import (
+    STATIC,
+    VARIABLES,
+    clinical_counts,
+    clinical_notes,
+    in_kept_unit,
+    to_steps,
+)
 from lazaretto.data._record_tasks import with_outcome, with_tampering
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
@@ -185,7 +192,9 @@ def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> 
         step_hours=plan.step_hours,
     )
     measured = np.isfinite(made.x)
-    some, channels = measured.any(axis=(1, 2)), np.flatnonzero(measured.any(axis=(0, 1)))
+    series = [name not in STATIC for name in variables]  # who is only described has no record
+    some = measured[:, :, series].any(axis=(1, 2))
+    channels = np.flatnonzero(measured[some].any(axis=(0, 1)))
     if not some.any():
         raise DataError(
             f"{source}: no stay has a measurement that can be used",
