@@ -1,10 +1,10 @@
 """What simple detectors reach on forged records: python benchmarks/tampering_floor.py PHYSIONET2012
 
-For each kind of tampering the AUROC of its steps against all normal steps, on validation units (or, with --split
-test, on test units). Detectors: gradient boosting on pooled data, as `lazaretto.evaluate.baselines` has it (scaled
-and laid out as a model reads it, the last 8 steps); a rule that a reader can do by hand, how far the last
-known vital signs lie from the middle of their usual ranges, in quarters of the range, on average; and, as a
-control, the number of the step.
+For each kind of tampering the AUROC of its steps against all normal steps, on validation units (or, with
+--split test, on test units). Detectors: gradient boosting on pooled data, as `lazaretto.evaluate.baselines`
+has it (scaled and laid out as a model reads it, the last 8 steps); a rule that a reader can do by hand, how
+far the last known vital signs lie from the middle of their usual ranges, in quarters of the range, on
+average; and, as a control, the number of the step.
 """
 
 # ruff: noqa: T201

@@ -115,8 +115,8 @@ class Series:
 class Campaign(NamedTuple):
     """One forgery. onset may be below 0 and end above L where it was under way before or goes on after.
 
-    strength: of the kind, see KINDS. push [V]: -1 or 1 in the series that it touches, else 0. shown: first step
-    of the recording that a replay shows.
+    strength: of the kind, see KINDS. push [V]: -1 or 1 in the series that it touches, else 0. shown: first
+    step of the recording that a replay shows.
     """
 
     onset: int
@@ -196,7 +196,8 @@ class Kind:
     """change: the function. weakest, strongest: strength, drawn log-uniformly between them.
 
     feeds: how many of those that are measured often are touched, at least and at most, or which.
-    least: share of the measured values it reaches that must come out altered, else it is drawn anew.
+    least: share of what is measured in its feeds that a campaign over the whole stay would alter; a stay with
+    less is left alone. (Asked of the whole stay, since asked of the campaign it would tell where it stands.)
     """
 
     change: _Change
@@ -253,9 +254,10 @@ def tamper(
             other = _donor(x, stay, group, campaign, series, rng) if kind.change is swap else None
             changed = forge(own, campaign, kind, series, other)
             moved = np.abs(changed - own) / series.spread
-            under_way = campaign.under_way(steps)
-            reached = under_way[:, None] & (campaign.push != 0) & ~np.isnan(own)
-            if (moved > 0).any() and (moved > 0).sum() >= kind.least * reached.sum():
+            if _alters(own, campaign, kind, series, other) < kind.least:
+                break
+            if (moved > 0).any():
+                under_way = campaign.under_way(steps)
                 out[stay] = changed
                 label[stay, under_way] = which + 1
                 intensity[stay, under_way] = moved[moved > 0].mean()
@@ -277,6 +279,16 @@ def forge(
     reached = campaign.under_way(len(x))[:, None] & (campaign.push != 0) & ~np.isnan(x)
     # as float32, which is what is kept: else a value that did not change would seem to have
     return np.where(reached, written, x).astype(np.float32).astype(np.float64)
+
+
+def _alters(
+    x: _Floats, campaign: Campaign, kind: Kind, series: Series, other: _Floats | None = None
+) -> float:
+    """Share of what is measured in the series it touches that the campaign would alter if it never ended."""
+    whole = campaign._replace(onset=0, end=len(x))
+    reached = ~np.isnan(x[:, campaign.push != 0])
+    altered = (forge(x, whole, kind, series, other) != x)[:, campaign.push != 0]
+    return float(altered[reached].mean()) if reached.any() else 0.0
 
 
 def _decimals(x: _Floats) -> Int:
