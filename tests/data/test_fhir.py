@@ -1,4 +1,4 @@
-"""FHIR: bundles and Bulk Data by hand, what is passed over and counted, files that cannot be used, real exports."""
+"""FHIR: bundles and Bulk Data by hand, what is passed over, files that cannot be used, real exports."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ def test_two_people_under_one_name(tmp_path: Path) -> None:
     ],
 )
 def test_options_out_of_range(options: dict[str, Any]) -> None:
-    with pytest.raises(PlanError, match="fhir: .*\n.*way out"):
+    with pytest.raises(PlanError, match=r"fhir: .*\n.*way out"):
         fhir(**options)
 
 
@@ -352,7 +352,7 @@ def test_columns_as_published_tell_who_died(tmp_path: Path) -> None:
 
 
 def test_real_bundles(data_folder: Callable[[str], Path]) -> None:
-    """Every plausible blood pressure that a plain look into the JSON finds stands in the table, and no other."""
+    """Every plausible blood pressure that the plain JSON holds stands in the table, and no other."""
     folder = data_folder("fhir") / "synthea-r4-bundles"
     table = read(folder, most_hours=87_000)
     wanted: Counter[str] = Counter()

@@ -21,7 +21,8 @@ from lazaretto.types import Table
 
 # three stays of two patients; patient 1's second stay is left out, patient 2 dies
 THIRD: dict[str, str] = {
-    "ICUSTAYS": """ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,DBSOURCE,FIRST_CAREUNIT,LAST_CAREUNIT,INTIME,OUTTIME,LOS
+    "ICUSTAYS": """\
+ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,DBSOURCE,FIRST_CAREUNIT,LAST_CAREUNIT,INTIME,OUTTIME,LOS
 1,1,10,100,carevue,MICU,MICU,2150-01-01 10:00:00,2150-01-03 10:00:00,2
 2,1,11,101,carevue,CCU,CCU,2150-06-01 10:00:00,2150-06-05 10:00:00,4
 3,2,20,200,metavision,SICU,SICU,2101-01-01 00:00:00,2101-01-04 00:00:00,3
@@ -35,7 +36,8 @@ THIRD: dict[str, str] = {
 1,1,F,2090-01-01 00:00:00,
 2,2,M,1801-01-01 00:00:00,2101-01-04 00:00:00
 """,
-    "CHARTEVENTS": """ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,STORETIME,CGID,VALUE,VALUENUM,VALUEUOM,ERROR
+    "CHARTEVENTS": """\
+ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,STORETIME,CGID,VALUE,VALUENUM,VALUEUOM,ERROR
 1,1,10,100,211,2150-01-01 10:30:00,,,80,80,BPM,0
 2,1,10,100,211,2150-01-01 10:45:00,,,82,82,BPM,
 3,1,10,100,678,2150-01-01 11:00:00,,,98.6,98.6,Deg. F,
@@ -50,7 +52,9 @@ THIRD: dict[str, str] = {
 3,1,11,50971,2150-06-01 10:10:00,6.1,6.1,mEq/L,
 4,2,20,50931,2101-01-01 00:10:00,100,100,mg/dL,
 """,
-    "OUTPUTEVENTS": """ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,CHARTTIME,ITEMID,VALUE,VALUEUOM,STORETIME,CGID,STOPPED,NEWBOTTLE,ISERROR
+    "OUTPUTEVENTS": """\
+ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,CHARTTIME,ITEMID,VALUE,VALUEUOM,STORETIME,CGID,STOPPED,\
+NEWBOTTLE,ISERROR
 1,1,10,100,2150-01-01 10:10:00,40055,100,ml,,,,,
 2,1,10,100,2150-01-01 10:10:00,40069,100,mL,,,,,
 3,1,10,100,2150-01-01 10:50:00,40055,50,ml,,,,,
@@ -68,7 +72,8 @@ FOURTH: dict[str, str] = {
     "hosp/patients": """subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod
 1,F,60,2178,2011 - 2013,
 """,
-    "icu/chartevents": """subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning
+    "icu/chartevents": """\
+subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning
 1,10,100,,2180-01-01 10:30:00,,220045,80,80,bpm,1
 """,
 }
@@ -315,6 +320,7 @@ def test_items_are_what_they_are_taken_for(data_folder: Callable[[str], Path]) -
         "arterial_carbon_dioxide_mmhg": "pco2",
         "arterial_oxygen_mmhg": "po2",
         "white_cells_10_9_per_l": "w",
+        "platelets_10_9_per_l": "platelet",
     }
     for item, (variable, _) in {**CHART, **LABS}.items():
         first = variable.partition("_")[0].replace("haem", "hem")

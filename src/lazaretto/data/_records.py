@@ -171,8 +171,9 @@ def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> 
     place[chosen] = np.arange(len(chosen))
     steps = np.ceil(np.minimum(stays.hours[chosen], plan.most_hours) / plan.step_hours - 1e-9)
     lengths = np.maximum(steps, 1).astype(np.int64)
-    events = events.with_columns(stay=pl.Series(place[events["stay"].to_numpy()]))
-    events = events.filter(pl.col("stay") >= 0)
+    who = events["stay"].to_numpy()
+    over = events["hours"].to_numpy() > stays.hours[who]  # after the end, though maybe in its step
+    events = events.with_columns(stay=pl.Series(place[who])).filter((place[who] >= 0) & ~over)
     variables = [name for name in VARIABLES if name in set(events["variable"].unique())]
     cells = len(chosen) * int(lengths.max()) * len(variables)
     if cells > MOST_CELLS:
@@ -218,7 +219,7 @@ def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> 
             **counts,
             "events_read": stays.events.height,
             "events_repeated": copies,
-            "events_outside_the_hours_read": made.outside,
+            "events_outside_the_hours_read": made.outside + int((over & (place[who] >= 0)).sum()),
             "stays_without_measurements": int((~some).sum()),
             **clinical_counts(variables, made.implausible, unknown),
         },

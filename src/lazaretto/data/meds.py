@@ -100,7 +100,9 @@ def write_meds(table: Table, folder: Path) -> None:
     begin, end = np.full(len(units), np.inf), np.full(len(units), -np.inf)
     row_unit = np.searchsorted(units, table.unit)
     np.minimum.at(begin, row_unit, table.time)
-    np.maximum.at(end, row_unit, table.time + table.valid.sum(axis=1) * table.schema.step_seconds)
+    some = table.valid.any(axis=1)
+    lasting = table.valid.sum(axis=1) * table.schema.step_seconds
+    np.maximum.at(end, row_unit[some], (table.time + lasting)[some])
     start_us = np.round(begin * 1e6).astype(np.int64)
     x = table.x["record"]
     row, step, channel = np.nonzero(np.isfinite(x) & table.valid[..., None])
