@@ -124,6 +124,7 @@ def test_a_transaction_bundle(tmp_path: Path) -> None:
     assert series(table, "p1", "glucose_mg_per_dl") == [-1, -1, 90.08, -1]
     assert series(table, "p1", "temperature_celsius") == [-1, -1, -1, 37]
     assert series(table, "p1", "male") == [0, -1, -1, -1]
+    assert series(table, "p1", "age_years") == [pytest.approx(64.16, abs=0.01), -1, -1, -1]
     assert table.counts["resources_Claim"] == 1
     assert table.time.tolist() == [1_709_251_200.0]  # 2024-03-01T00:00Z, as `date -d` has it
     assert any("1 Claim" in note for note in table.notes)

@@ -259,6 +259,7 @@ def test_as_the_mimic_conversion_writes(tmp_path: Path) -> None:
         tmp_path / "data" / "train" / "0.parquet",
         [
             event(1, None, "GENDER//F"),
+            event(1, -24 * 14_610, "MEDS_BIRTH"),  # 40 years
             event(1, -1, "LAB//220045//bpm", 99),
             event(1, 0, "ICU_ADMISSION//MICU"),
             event(1, 0.5, "LAB//220045//bpm", 80),
@@ -290,10 +291,13 @@ def test_as_the_mimic_conversion_writes(tmp_path: Path) -> None:
     assert series(table, "subject 1", "temperature_celsius") == {1: 37}
     assert series(table, "subject 1", "cuff_systolic_pressure_mmhg") == {1: 120}
     assert series(table, "subject 1", "urine_millilitres") == {1: 130}
+    assert series(table, "subject 1", "male") == {0: 0}
+    assert series(table, "subject 1", "age_years") == {0: pytest.approx(40, abs=0.01)}
     counts = table.counts
     assert counts["stays_after_the_first"] == counts["subjects_without_a_stay"] == 1
     assert counts["stays_without_length"] == 1  # of subject 2
-    assert counts["rows_of_other_codes"] == 2
+    assert counts["rows_of_other_codes"] == 1
+    assert counts["events_without_a_time"] == 0
     made = meds(task="records")
     assert made.raw is not None
     raw = made.raw(tmp_path)

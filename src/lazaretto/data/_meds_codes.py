@@ -9,9 +9,10 @@ from lazaretto.data._clinical import VARIABLES
 from lazaretto.data._loinc import CODES, VARIABLE_OF
 from lazaretto.data._mimic_items import CHART, LABS, URINE
 
-__all__ = ["ADMISSION", "DEATH", "DISCHARGE", "Meaning", "code_of", "meaning_of"]
+__all__ = ["ADMISSION", "BIRTH", "DEATH", "DISCHARGE", "GENDER", "MARKS", "Meaning", "code_of", "meaning_of"]
 
-ADMISSION, DISCHARGE, DEATH = "ICU_ADMISSION", "ICU_DISCHARGE", "MEDS_DEATH"
+MARKS = ADMISSION, DISCHARGE = "ICU_ADMISSION", "ICU_DISCHARGE"
+BIRTH, DEATH, GENDER = "MEDS_BIRTH", "MEDS_DEATH", "GENDER"
 _OWN = "LAZARETTO"
 _ITEMS = {"LAB": {**CHART, **LABS}, "SUBJECT_FLUID_OUTPUT": dict(URINE)}
 _NO_UNIT = ("", "UNK", "NONE")

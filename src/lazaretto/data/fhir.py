@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from lazaretto.data._fhir_files import read_resources
 from lazaretto.data._fhir_resources import Contents, Measured, contents_of
@@ -22,6 +24,7 @@ from lazaretto.types import NORMAL, RawRows, Source, Table
 __all__ = ["fhir"]
 
 _MOST_NAMED = 6
+_YEAR_SECONDS = 365.2425 * 86_400
 _LEAKS: Mapping[str, str] = MappingProxyType(
     {
         "deceased": "the outcome itself, with its time",
@@ -142,7 +145,7 @@ def _stays(held: Contents) -> Stays:
         sites=tuple(sites.get(patient, "") for patient in patients),
         hours=(last - first) / 3600.0 + 1e-3,  # the last one lies inside
         start_seconds=first,
-        events=pl.concat([events, _sexes(held, patients)]),
+        events=pl.concat([events, _described(held, patients, first)]),
         counts={
             **{f"resources_{name}": count for name, count in sorted(held.types.items())},
             **{name: count for name, count in sorted(held.counts.items()) if count},
@@ -152,10 +155,16 @@ def _stays(held: Contents) -> Stays:
     )
 
 
-def _sexes(held: Contents, patients: list[str]) -> pl.DataFrame:
-    """Sex of each patient, where it is told, as an event at the begin."""
-    told = [(number, held.male[name]) for number, name in enumerate(patients) if held.male[name] is not None]
-    rows = [(number, 0.0, "gender", "male", float(bool(male)), "1") for number, male in told]
+def _described(held: Contents, patients: list[str], first: NDArray[np.float64]) -> pl.DataFrame:
+    """Sex and age of each patient, where they are told, as events at the begin. first: [patients] seconds."""
+    rows: list[tuple[int, float, str, str, float, str]] = []
+    for number, name in enumerate(patients):
+        male, born = held.male[name], held.born[name]
+        if male is not None:
+            rows.append((number, 0.0, "gender", "male", float(male), "1"))
+        if len(born) == len("1960-01-02"):  # a year alone is no age
+            then = datetime.fromisoformat(born).replace(tzinfo=UTC).timestamp()
+            rows.append((number, 0.0, "birthDate", "age_years", (first[number] - then) / _YEAR_SECONDS, "a"))
     return pl.DataFrame(rows, schema=EVENTS, orient="row")
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lazaretto.data._clinical import VARIABLES
-from lazaretto.data._meds_codes import ADMISSION, DEATH, DISCHARGE, Meaning, meaning_of
+from lazaretto.data._meds_codes import ADMISSION, BIRTH, DEATH, DISCHARGE, GENDER, MARKS, Meaning, meaning_of
 from lazaretto.data._meds_files import Shelf, meds_files, site_columns, write_shelf
 from lazaretto.data._mimic_items import SPELLINGS
 from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
@@ -151,9 +151,12 @@ def _collected(files: Sequence[tuple[Path, pl.Schema]], frame: pl.LazyFrame) -> 
 
 
 def _rows(path: Any, meanings: Mapping[str, Meaning], sites: Sequence[str]) -> tuple[pl.DataFrame, int]:
-    """Events that are measurements, or begin or end a stay: subject, time, code, number, text, unit, site."""
+    """Events that measure, describe, or begin or end a stay: subject, time, code, number, text, unit, site.
+
+    Also how many measurements have no time.
+    """
     files = meds_files(path)
-    marks = pl.col("code").str.starts_with(ADMISSION) | pl.col("code").str.starts_with(DISCHARGE)
+    marks = pl.any_horizontal(pl.col("code").str.starts_with(mark) for mark in (*MARKS, BIRTH, GENDER))
     parts = []
     for file, schema in files:
         where = next((name for name in sites if schema.get(name) == pl.String), None)
@@ -183,7 +186,7 @@ def _rows(path: Any, meanings: Mapping[str, Meaning], sites: Sequence[str]) -> t
             "meds: an event without a subject_id",
             found=held.filter(pl.col("subject_id").is_null())["code"][0],
         )
-    still = held["time"].is_null()
+    still = held["time"].is_null() & ~held["code"].str.starts_with(GENDER)
     return held.filter(~still), int(still.sum())
 
 
@@ -226,7 +229,9 @@ def _read_stays(path: Any) -> Stays:
             found=some,
             way_out="LOINC//8867-4 and the like, or LAB//220045//bpm as the MIMIC-IV conversion writes",
         )
-    rows, still = _rows(path, meanings, site_columns(path))
+    held, still = _rows(path, meanings, site_columns(path))
+    described = pl.col("code").str.starts_with(BIRTH) | pl.col("code").str.starts_with(GENDER)
+    rows = held.filter(~described)
     spans, counts = _spans(rows)
     spans = spans.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int64))
     table = pl.DataFrame(
@@ -248,7 +253,8 @@ def _read_stays(path: Any) -> Stays:
         )
     )
     empty = events["number"].is_null()
-    other = {c: n for c, n in codes.items() if c not in meanings and not c.startswith((ADMISSION, DISCHARGE))}
+    read = (*MARKS, BIRTH, GENDER)
+    other = {code: n for code, n in codes.items() if code not in meanings and not code.startswith(read)}
     return Stays(
         names=_names(spans),
         sites=tuple(site or "" for site in spans["site"]),
@@ -256,9 +262,11 @@ def _read_stays(path: Any) -> Stays:
         .fill_null(float("nan"))
         .to_numpy(),
         start_seconds=spans["begin"].dt.epoch("us").to_numpy() / 1e6,
-        events=events.filter(~empty).select(
-            pl.col(name if name != "value" else "number").cast(kind).alias(name)
-            for name, kind in EVENTS.items()
+        events=pl.concat(
+            [
+                _as_events(events.filter(~empty).with_columns(value="number")),
+                _described(held.filter(described), spans),
+            ]
         ),
         counts={
             "rows_read": sum(codes.values()),
@@ -269,6 +277,29 @@ def _read_stays(path: Any) -> Stays:
         },
         notes=_notes(other),
     )
+
+
+def _as_events(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.select(pl.col(name).cast(kind) for name, kind in EVENTS.items())
+
+
+def _described(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Sex and age of each subject, where they are told, as events at the begin of the stay."""
+    rows = rows.join(
+        spans.select("subject_id", "stay", "begin"), on="subject_id", how="inner", maintain_order="left"
+    )
+    sex = pl.col("code").replace_strict(
+        {f"{GENDER}//M": 1.0, f"{GENDER}//F": 0.0}, default=None, return_dtype=pl.Float64
+    )
+    years = (pl.col("begin") - pl.col("time")).dt.total_days() / 365.2425
+    born = pl.col("code") == BIRTH
+    told = rows.with_columns(
+        hours=pl.lit(0.0),
+        variable=pl.when(born).then(pl.lit("age_years")).otherwise(pl.lit("male")),
+        value=pl.when(born).then(years).otherwise(sex),
+        uom=pl.when(born).then(pl.lit("a")).otherwise(pl.lit("1")),
+    )
+    return _as_events(told.drop_nulls("value"))
 
 
 def _names(spans: pl.DataFrame) -> tuple[str, ...]:
