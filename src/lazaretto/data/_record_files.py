@@ -89,22 +89,23 @@ def whole_table(file: Path) -> pl.DataFrame:
 
 def scan_table(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.LazyFrame:
     """The same for a table that need not fit into memory: nothing is read but the header."""
-    header = _header(file)
-    held = {name.strip().strip('"').lower(): name for name in reversed(header.split(","))}
+    names = [name.strip().strip('"') for name in _header(file).split(",")]
+    held = {name.lower(): name for name in names}
     _check_columns(file, held, columns)
-    names = [name.strip().strip('"').lower() for name in header.split(",")]
-    if len(set(names)) < len(names):
-        raise DataError(f"{file.name}, line 1: a column stands twice", found=header[:120])
-    frame = pl.scan_csv(file, infer_schema=False, row_index_name=LINE, row_index_offset=2, encoding="utf8")
-    there = [name for name in (*columns, *optional) if name in held]
-    lacking = [pl.lit(None, pl.String).alias(name) for name in optional if name not in held]
+    if len(held) < len(names):
+        raise DataError(
+            f"{file.name}, line 1: a column stands twice",
+            found=",".join(names)[:120],
+            way_out="give the table as published",
+        )
+    frame = pl.scan_csv(file, infer_schema=False, row_index_name=LINE, row_index_offset=2)
+    cells = {name: pl.col(held[name]).str.strip_chars() for name in (*columns, *optional) if name in held}
     return frame.select(
         pl.col(LINE).cast(pl.Int64),
-        *[
-            pl.col(held[name].strip().strip('"')).str.strip_chars().replace("", None).alias(name)
-            for name in there
-        ],
-    ).with_columns(lacking)
+        # when, not replace: the latter holds the whole file in memory
+        *[pl.when(cell != "").then(cell).alias(name) for name, cell in cells.items()],
+        *[pl.lit(None, pl.String).alias(name) for name in optional if name not in held],
+    )
 
 
 def _check_columns(file: Path, held: Mapping[str, str], columns: Sequence[str]) -> None:
