@@ -1,4 +1,4 @@
-"""LOINC codes of the clinical variables (https://loinc.org, version 2.7x names), the preferred one first.
+"""LOINC codes of the clinical variables (https://loinc.org; see NOTICE), the preferred one first.
 
 Only codes for the same quantity: no bounds, no averages over a day, no venous blood gases, no urine
 chemistry. Whether a code counts mass or moles is told by the unit of measurement, which converts (see
