@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lazaretto.data import _fhir_files
 from lazaretto.data._fhir_resources import reference_key
@@ -305,6 +309,62 @@ def test_nothing_to_make_a_record_of(tmp_path: Path) -> None:
         "no stay has a measurement",
         "unknown unit",
     )
+
+
+def test_two_hospitals_of_one_name(tmp_path: Path) -> None:
+    resources = [
+        *({"resourceType": "Organization", "id": f"o{i}", "name": "Mercy"} for i in (1, 2)),
+        *(patient(f"p{i}") for i in (1, 2)),
+        *(encounter(f"e{i}", f"Patient/p{i}", {"reference": f"Organization/o{i}"}) for i in (1, 2)),
+        *(observation(f"v{i}", f"Patient/p{i}", 0, HEART, 70, "/min") for i in (1, 2)),
+    ]
+    assert read(write_lines(tmp_path / "a.ndjson", resources)).site_names == ("Mercy (o1)", "Mercy (o2)")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, held in below for place in places(held, (*path, key)))]
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_anything_in_any_place_is_counted_or_refused(data: st.DataObject) -> None:
+    resources: list[Any] = [
+        {
+            "resourceType": "Organization",
+            "id": "o1",
+            "name": "Mercy",
+            "identifier": [{"system": "s", "value": "1"}],
+        },
+        patient("p1"),
+        encounter("e1", "Patient/p1", {"reference": "Organization/o1", "display": "Mercy"}),
+        observation("v1", "Patient/p1", 0, HEART, 70, "/min", encounter={"reference": "Encounter/e1"}),
+        observation("v2", "Patient/p1", 2.25, "55284-4", 0, "", **deepcopy(PRESSURE)),
+    ]
+    place = data.draw(st.sampled_from(places(resources)[1:]))
+    holder: Any = resources
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = data.draw(JSON)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_lines(Path(folder) / "a.ndjson", resources)
+        try:
+            table = read(path)
+        except DataError:
+            return
+    assert len(table.unit_names) == 1
 
 
 def test_two_people_under_one_name(tmp_path: Path) -> None:

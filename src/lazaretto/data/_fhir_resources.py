@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ _MODELS: Mapping[str, Any] = MappingProxyType(
 )
 _LOINC = "http://loinc.org"
 _UCUM = "http://unitsofmeasure.org"
+_TYPE = re.compile("[A-Z][A-Za-z]{1,60}")
+_MOST_TYPES = 300  # R4 has 148
+_MOST_NAME = 200
 _WITHDRAWN = ("entered-in-error", "cancelled")
 
 
@@ -81,16 +85,22 @@ def reference_key(reference: str | None) -> str:
 def contents_of(resources: Iterable[Found]) -> Contents:
     """Validate (R4, by the R4B models of fhir.resources) and take apart what can be used; count the rest.
 
-    Raises DataError for a resource that stands twice with other content, or whose type is no text.
+    Raises DataError for a resource that stands twice with other content, or more than 300 types.
     """
     held = Contents()
     seen: dict[tuple[str, str], tuple[Any, ...]] = {}
     known_observations: set[str] = set()
     for found in resources:
         kind = found.resource.get("resourceType")
-        if not isinstance(kind, str):
+        if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
             held.counts["lines_without_resource_type"] += 1
             continue
+        if kind not in held.types and len(held.types) >= _MOST_TYPES:
+            raise DataError(
+                f"{found.place}: more types of resources than FHIR has",
+                found=kind,
+                way_out="are these FHIR resources?",
+            )
         held.types[kind] += 1
         if kind not in _MODELS:
             continue
@@ -116,11 +126,13 @@ def contents_of(resources: Iterable[Found]) -> Contents:
             held.male[key] = {"male": True, "female": False}.get(str(resource.gender))
             held.died[key] = str(resource.deceasedDateTime or ("true" if resource.deceasedBoolean else ""))
         elif kind == "Organization":
-            held.names[key] = str(resource.name or key)
+            held.names[key] = _printable(str(resource.name or key))
         else:
             provider = resource.serviceProvider
             held.provider[key] = (
-                (reference_key(provider.reference), str(provider.display or "")) if provider else ("", "")
+                (reference_key(provider.reference), _printable(str(provider.display or "")))
+                if provider
+                else ("", "")
             )
             held.attends[key] = reference_key(resource.subject.reference) if resource.subject else ""
     return held
@@ -148,12 +160,17 @@ def _identifiers(resource: Any) -> list[str]:
     return [f"{one.system or ''}|{one.value}" for one in resource.identifier or [] if one.value]
 
 
+def _printable(text: str) -> str:
+    """A name or a message from a file as one short line without control characters."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:_MOST_NAME])
+
+
 def _first(error: Exception) -> str:
     """The first thing that is wrong, in one short line."""
     if isinstance(error, ValidationError):
         one = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, one['loc']))}: {one['msg']}"[:200]
-    return str(error).partition("\n")[0][:200]
+        return _printable(f"{'.'.join(map(str, one['loc']))}: {one['msg']}")
+    return _printable(str(error))
 
 
 def _observation(resource: Any, place: str, held: Contents) -> None:

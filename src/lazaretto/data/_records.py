@@ -46,7 +46,7 @@ EVENTS = pl.Schema(
     }
 )
 TASKS = ("tampering", "mortality", "records")
-MOST_CELLS = 1 << 28  # stays x steps x variables: 1 GiB of float32
+MOST_CELLS = 1 << 29  # stays x steps x variables: 2 GiB of float32
 _MOST_HOURS = 87_840.0  # ten years
 _MODALITY = "record"
 

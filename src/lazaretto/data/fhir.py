@@ -88,24 +88,28 @@ def _used(held: Contents) -> tuple[list[tuple[str, str, Measured]], Counter[str]
     return used, other
 
 
-def _organization(held: Contents, encounter: str) -> str:
-    """Name of the organisation that an encounter was at, or ""."""
+def _organization(held: Contents, encounter: str, twice: Counter[str]) -> str:
+    """Name of the organisation that an encounter was at, with its id where two bear that name; or ""."""
     key = held.alias.get(("Encounter", encounter), "")
     at, display = held.provider.get(key, ("", ""))
     known = held.alias.get(("Organization", at))
-    return held.names.get(known or "", display or at)
+    if known is None:
+        return display or at
+    name = held.names[known]
+    return name if twice[name] < 2 else f"{name} ({known})"
 
 
 def _sites(held: Contents, used: list[tuple[str, str, Measured]]) -> dict[str, str]:
     """Patient -> organisation: where most of the values were measured, else where most encounters were."""
+    twice = Counter(held.names.values())
     by_value: dict[str, Counter[str]] = {}
     for patient, _, one in used:
-        by_value.setdefault(patient, Counter())[_organization(held, one.encounter)] += 1
+        by_value.setdefault(patient, Counter())[_organization(held, one.encounter, twice)] += 1
     by_encounter: dict[str, Counter[str]] = {}
     for encounter, who in held.attends.items():
         known = held.alias.get(("Patient", who))
         if known is not None:
-            by_encounter.setdefault(known, Counter())[_organization(held, encounter)] += 1
+            by_encounter.setdefault(known, Counter())[_organization(held, encounter, twice)] += 1
     sites = {}
     for patient, values in by_value.items():
         for counted in (values, by_encounter.get(patient, Counter[str]())):
