@@ -59,8 +59,8 @@ def _side_by_side(found: dict[str, dict[str, Any]]) -> Grid:
         columns=tuple(Column(title=metric.title, hint=metric.hint) for metric in kept),
         rows=tuple(rows),
         wide=True,
-        note="Alone: the model was trained with one modality. Withheld: the model that was trained with both is "
-        "judged as if one had never been there. A step that has only the missing modality counts all the same.",
+        note="Alone: the model was trained with one modality. Withheld: the model that was trained with both "
+        "is judged as if one had never been there. A step that has only the missing modality counts, too.",
     )
 
 
