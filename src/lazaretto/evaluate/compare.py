@@ -93,7 +93,7 @@ def judge(
         "margin_over_best_deep": _margins(judged, deep, ours),
         "comparison": [
             *_claims(judged, ours),
-            *_modality_claims(judged, systems, protocol, ours),
+            *_modality_claims(judged, ours),
             *_family_claims(left, protocol, ours),
             *_site_claims(away, ours),
             *(_latency_claims(judged, ours) if protocol.timed else ()),
@@ -165,16 +165,11 @@ def _claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _modality_claims(
-    judged: _Judgements, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol, ours: str
-) -> list[dict[str, Any]]:
-    """Both modalities against the better one alone (chosen on validation), and with one of them withheld."""
+def _modality_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
+    """Both modalities against the better one alone, and with one of them withheld."""
     rows = []
-    known = {
-        name: validation_values(systems[name], protocol, name).get("auroc", judged[name].values["auroc"])
-        for name in ONLY
-        if name in systems
-    }
+    # the better one on the test units, to our disadvantage
+    known = {name: judged[name].values["auroc"] for name in ONLY if name in judged}
     best = _extreme(known, max)
     if best is not None:
         triple = _difference(judged[ours], judged[best], "auroc")
