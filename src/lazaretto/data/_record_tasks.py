@@ -27,8 +27,8 @@ _FORGED = (
     ),
 )
 _DEATH = (
-    "A clinical task: what this report calls an attack is death in hospital. All hours are read, and only "
-    "the last step is trained and judged. Shorter stays are left out: their end would tell."
+    "A clinical task: what this report calls an attack is death in hospital. The whole stay is read, and "
+    "only its last step is trained and judged."
 )
 
 
@@ -78,7 +78,7 @@ def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Se
     )
 
 
-def with_outcome(table: Table, died: NDArray[np.bool_]) -> Table:
+def with_outcome(table: Table, died: NDArray[np.bool_], notes: tuple[str, ...]) -> Table:
     """Clean stays (one window each) with death [n] as the class of every step; the last is judged."""
     y = died.astype(np.int64)
     return replace(
@@ -86,7 +86,7 @@ def with_outcome(table: Table, died: NDArray[np.bool_]) -> Table:
         y=y,
         y_step=np.where(table.valid, y[:, None], 0),
         judged=table.valid & (np.arange(table.valid.shape[1]) == table.valid.sum(axis=1)[:, None] - 1),
-        notes=(_DEATH, *table.notes),
+        notes=(_DEATH, *notes, *table.notes),
         schema=replace(
             table.schema,
             classes=(NORMAL, "died"),
