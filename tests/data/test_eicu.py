@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lazaretto.data import _eicu_tables
 from lazaretto.data.eicu import eicu
@@ -203,6 +207,42 @@ def test_a_file_that_cannot_be_used(case: str, tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / f"{name}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     refuse(tmp_path, *words)
+
+
+CELLS = st.text(max_size=6) | st.sampled_from(
+    [
+        "nan",
+        "inf",
+        "-1",
+        "1e400",
+        "0",
+        '"',
+        '"a,b"',
+        ",",
+        "\n",
+        "\r\n",
+        "2150-01-01 10:10:00",
+        "9" * 30,
+        "\ufeff",
+    ]
+)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_anything_in_any_cell_is_counted_or_refused(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(TABLES)))
+    cells = re.split("([,\n])", TABLES[name])
+    cells[data.draw(st.integers(0, len(cells) - 1))] = data.draw(CELLS)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), **{name: "".join(cells)})
+        try:
+            table = read(Path(folder))
+        except DataError as error:
+            told = str(error)
+        else:
+            told = "way out" if np.isfinite(table.x["record"]).any() else "nothing"
+    assert "way out" in told
 
 
 def refuse(path: Path | None, *words: str) -> None:

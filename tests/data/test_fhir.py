@@ -191,6 +191,10 @@ PASSED_OVER: dict[str, tuple[dict[str, Any], str]] = {
     "no subject": ({"subject": None}, "values_without_patient"),
     "another code": ({"code": coded("72514-3")}, "values_of_other_codes"),
     "no LOINC code": ({"code": {"text": "pulse"}}, "values_of_other_codes"),
+    "a component of nothing": (
+        {"valueQuantity": None, "component": [{"code": None, "valueQuantity": quantity(9, "/min")}]},
+        "values_of_other_codes",
+    ),
     "words": ({"valueQuantity": None, "valueString": "fast"}, "values_not_numbers"),
     "a bound": ({"valueQuantity": {**quantity(90, "/min"), "comparator": "<"}}, "values_only_bounds"),
     "no value": ({"valueQuantity": {"unit": "/min"}}, "values_not_numbers"),

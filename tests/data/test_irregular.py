@@ -142,6 +142,12 @@ def test_scaling_looks_only_at_what_was_measured() -> None:
     assert counts.shape == (2, BUCKETS)
 
 
+def test_a_series_that_nobody_measured_in_training_is_neither_scaled_nor_lost() -> None:
+    x = np.full((2, 5, 1), GAP, np.float32)
+    scaling = scaling_from_counts(bucket_counts(x, np.ones((2, 5), bool)))
+    assert (scaling.center, scaling.scale) == (0, 1)
+
+
 def test_what_is_judged_is_a_part_of_what_is_read() -> None:
     x = np.ones((2, 3, 1), np.float32)
     last = np.zeros((2, 3), bool)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lazaretto.data import _mimic_tables
 from lazaretto.data._mimic_items import CHART, LABS, URINE
@@ -258,6 +262,42 @@ def test_a_file_that_cannot_be_used(case: str, tmp_path: Path) -> None:
     write(tmp_path, THIRD)
     (tmp_path / f"{name}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     refuse(tmp_path, *words)
+
+
+CELLS = st.text(max_size=6) | st.sampled_from(
+    [
+        "nan",
+        "inf",
+        "-1",
+        "1e400",
+        "0",
+        '"',
+        '"a,b"',
+        ",",
+        "\n",
+        "\r\n",
+        "2150-01-01 10:10:00",
+        "9" * 30,
+        "\ufeff",
+    ]
+)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_anything_in_any_cell_is_counted_or_refused(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(THIRD)))
+    cells = re.split("([,\n])", THIRD[name])
+    cells[data.draw(st.integers(0, len(cells) - 1))] = data.draw(CELLS)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), {**THIRD, name: "".join(cells)})
+        try:
+            table = read(Path(folder))
+        except DataError as error:
+            told = str(error)
+        else:
+            told = "way out" if np.isfinite(table.x["record"]).any() else "nothing"
+    assert "way out" in told
 
 
 def refuse(path: Path | None, *words: str) -> None:

@@ -167,6 +167,19 @@ def test_what_a_model_reads(task: str, tmp_path: Path, stays: Path) -> None:
     assert data.x[..., 2 * series :].max() <= 2.0
 
 
+def test_data_check_says_how_often_each_series_is_measured(
+    stays: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ages once in eight steps; what nobody measured has no figures. The outcome is seen, and is dropped."""
+    words = ["data", "check", "physionet2012", str(stays), "--set", "task=mortality", "--set", "step_hours=6"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in said.splitlines() if " of steps" in line}
+    assert rows["age_years"].endswith("12.5% of steps")
+    assert rows["albumin_g_per_dl"] == "n/a n/a n/a 0.0% of steps"
+    assert "In-hospital_death" in said
+
+
 def test_without_a_site_gaps_are_laid_out_again(tmp_path: Path, stays: Path) -> None:
     one = prepared(tmp_path, "mortality", stays)
     found = without_site(one, 2, Post())

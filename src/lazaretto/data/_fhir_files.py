@@ -108,11 +108,17 @@ def _bundle(file: Path) -> Iterator[Found]:
         )
     entries = top.get("entry", [])
     if not isinstance(entries, list):
-        raise DataError(f"{file.name}: 'entry' of a bundle is a list", found=type(entries).__name__)
+        raise DataError(
+            f"{file.name}: 'entry' of a bundle is a list",
+            found=type(entries).__name__,
+            way_out="export it again",
+        )
     for number, entry in enumerate(entries):
         place = f"{file.name}, entry {number + 1}"
         if not isinstance(entry, dict) or not isinstance(entry.get("resource", {}), dict):
-            raise DataError(f"{place} is no entry of a bundle", found=repr(entry)[:80])
+            raise DataError(
+                f"{place} is no entry of a bundle", found=repr(entry)[:80], way_out="export it again"
+            )
         if "resource" in entry:  # one that deletes has none
             yield Found(entry["resource"], place, str(entry.get("fullUrl", "")))
 

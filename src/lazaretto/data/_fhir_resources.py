@@ -156,8 +156,13 @@ def _check_repeated(
         )
 
 
+def _some(held: list[Any] | None) -> list[Any]:
+    """A list of FHIR may hold null, and may be missing."""
+    return [one for one in held or [] if one is not None]
+
+
 def _identifiers(resource: Any) -> list[str]:
-    return [f"{one.system or ''}|{one.value}" for one in resource.identifier or [] if one.value]
+    return [f"{one.system or ''}|{one.value}" for one in _some(resource.identifier) if one.value]
 
 
 def _printable(text: str) -> str:
@@ -185,15 +190,14 @@ def _observation(resource: Any, place: str, held: Contents) -> None:
         return
     patient = reference_key(resource.subject.reference) if resource.subject else ""
     encounter = reference_key(resource.encounter.reference) if resource.encounter else ""
-    for part in (resource, *(resource.component or [])):
+    for part in (resource, *_some(resource.component)):
         value, uom, trouble = _quantity(part)
         if trouble:
             held.counts[trouble] += 1
         if value is None:
             continue
-        codes = tuple(
-            str(coding.code) for coding in part.code.coding or [] if coding.code and coding.system == _LOINC
-        )
+        coded = _some(part.code.coding) if part.code else []
+        codes = tuple(str(one.code) for one in coded if one.code and one.system == _LOINC)
         held.measured.append(Measured(patient, encounter, when.timestamp(), codes, uom, value, place))
 
 

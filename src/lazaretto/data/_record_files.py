@@ -127,7 +127,9 @@ def _header(file: Path) -> str:
     try:
         text = line.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}, line 1 is not UTF-8", found=f"{line[:20]!r}") from error
+        raise DataError(
+            f"{file}, line 1 is not UTF-8", found=f"{line[:20]!r}", way_out="give the table as published"
+        ) from error
     if not text or len(line) > LONGEST_LINE or "\0" in text:
         raise DataError(
             f"{file} has no header line", found=f"{line[:40]!r}", way_out="give the table as published"

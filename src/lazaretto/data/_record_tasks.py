@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lazaretto import keys
 from lazaretto.data.tampering import INTENSITY, INTENSITY_EDGES, tamper
-from lazaretto.errors import DataError
 from lazaretto.types import NORMAL, TEST, TRAIN, VALIDATION, Int, Table
 
 __all__ = ["with_outcome", "with_tampering"]
@@ -26,9 +25,10 @@ _FORGED = (
         "values are carried on until the next measurement, in steps that count as normal."
     ),
 )
+_NONE = ("None of these series could be forged: vital signs or laboratory values are needed.",)
 _DEATH = (
-    "A clinical task: what this report calls an attack is death in hospital. All hours are read, and only "
-    "the last step is trained and judged. Shorter stays are left out: their end would tell."
+    "A clinical task: what this report calls an attack is death in hospital. The whole stay is read, and "
+    "only its last step is trained and judged."
 )
 
 
@@ -36,15 +36,8 @@ def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Se
     """Clean stays (one window each, all of L steps) with campaigns laid over `share` of them, and splits.
 
     The splits (55, 15 and 30 % of each site; sites of under three stays together) are made first, so that
-    a swap takes its values from a stay of the same site and split. Raises DataError where there are too
-    few stays or nothing could be forged.
+    a swap takes its values from a stay of the same site and split.
     """
-    if len(table.y) < 2 * _FEW:
-        raise DataError(
-            f"{source}: too few stays to train and judge on",
-            found=f"{len(table.y)} stays",
-            way_out="give more, or set data.options.most_hours smaller",
-        )
     group = _groups(table.site)
     split = _dealt(group, keys.generator(seed, source, "splits"))
     rng = keys.generator(seed, source, "tampering")
@@ -52,12 +45,6 @@ def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Se
     names = table.schema.features[modality]
     made = tamper(table.x[modality], 4 * group + split, names, rng, share, tuple(kinds))
     label = made.label.max(axis=1)
-    if not label.any():
-        raise DataError(
-            f"{source}: none of the series can be forged",
-            found=", ".join(names),
-            way_out="vital signs or laboratory values are needed",
-        )
     return replace(
         table,
         x={modality: made.x},
@@ -65,7 +52,7 @@ def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Se
         y_step=made.label,
         split=split,
         intensity=made.intensity,
-        notes=(*_FORGED, *table.notes),
+        notes=(*_FORGED, *(() if label.any() else _NONE), *table.notes),
         counts={**table.counts, "stays_tampered": int((label > 0).sum())},
         schema=replace(
             table.schema,
@@ -78,7 +65,7 @@ def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Se
     )
 
 
-def with_outcome(table: Table, died: NDArray[np.bool_]) -> Table:
+def with_outcome(table: Table, died: NDArray[np.bool_], notes: tuple[str, ...]) -> Table:
     """Clean stays (one window each) with death [n] as the class of every step; the last is judged."""
     y = died.astype(np.int64)
     return replace(
@@ -86,7 +73,7 @@ def with_outcome(table: Table, died: NDArray[np.bool_]) -> Table:
         y=y,
         y_step=np.where(table.valid, y[:, None], 0),
         judged=table.valid & (np.arange(table.valid.shape[1]) == table.valid.sum(axis=1)[:, None] - 1),
-        notes=(_DEATH, *table.notes),
+        notes=(_DEATH, *notes, *table.notes),
         schema=replace(
             table.schema,
             classes=(NORMAL, "died"),

@@ -49,6 +49,7 @@ TASKS = ("tampering", "mortality", "records")
 MOST_CELLS = 1 << 29  # stays x steps x variables: 2 GiB of float32
 _MOST_HOURS = 87_840.0  # ten years
 _MODALITY = "record"
+_CUT = ("A stay is read to data.options.most_hours; shorter ones are left out, since their end would tell.",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,7 @@ def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> 
         notes=(*stays.notes, *clinical_notes(variables, made.implausible, unknown)),
     )
     if plan.task == "mortality" and stays.died is not None:
-        return with_outcome(table, stays.died[chosen][some])
+        return with_outcome(table, stays.died[chosen][some], _CUT)
     return table if plan.task == "records" else with_tampering(source, table, seed, plan.tampered, plan.kinds)
 
 

@@ -94,7 +94,11 @@ def write_meds(table: Table, folder: Path) -> None:
     names = table.schema.features["record"]
     unknown = [name for name in names if name not in VARIABLES]
     if unknown:
-        raise DataError("a series is no variable of the vocabulary", found=unknown[0])
+        raise DataError(
+            "a series is no variable of the vocabulary",
+            found=unknown[0],
+            way_out=f"names such as {', '.join(list(VARIABLES)[:3])}",
+        )
     step_us = table.schema.step_seconds * 1e6
     units, first = np.unique(table.unit, return_index=True)
     begin, end = np.full(len(units), np.inf), np.full(len(units), -np.inf)
@@ -132,10 +136,16 @@ def _codes(files: Sequence[tuple[Path, pl.Schema]]) -> dict[str, int]:
     found = _collected(files, counted.group_by("code").len().sort("code").head(_MOST_CODES + 1))
     if found.height > _MOST_CODES:
         raise DataError(
-            "meds: too many codes", found=f"more than {_MOST_CODES:,}", way_out="are these codes?"
+            "meds: too many codes",
+            found=f"more than {_MOST_CODES:,}",
+            way_out="is that column what MEDS means by a code?",
         )
     if found["code"].null_count():
-        raise DataError("meds: an event without a code", found=f"in one of {files[0][0].name}, ...")
+        raise DataError(
+            "meds: an event without a code",
+            found=f"in one of {', '.join(file.name for file, _ in files[:3])}",
+            way_out="the standard asks for a code in every row",
+        )
     return dict(found.iter_rows())
 
 
@@ -185,6 +195,7 @@ def _rows(path: Any, meanings: Mapping[str, Meaning], sites: Sequence[str]) -> t
         raise DataError(
             "meds: an event without a subject_id",
             found=held.filter(pl.col("subject_id").is_null())["code"][0],
+            way_out="the standard asks for a subject in every row",
         )
     still = held["time"].is_null() & ~held["code"].str.starts_with(GENDER)
     return held.filter(~still), int(still.sum())

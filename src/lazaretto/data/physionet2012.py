@@ -9,7 +9,6 @@ Series measured at odd times. Two tasks on them: forgeries that are laid over th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -26,9 +25,10 @@ from lazaretto.data._physionet2012_files import (
     read_records,
     set_files,
 )
-from lazaretto.data.tampering import INTENSITY, INTENSITY_EDGES, KINDS, tamper
+from lazaretto.data._record_tasks import with_outcome, with_tampering
+from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
-from lazaretto.types import NORMAL, TEST, TRAIN, UNASSIGNED, VALIDATION, Int, RawRows, Schema, Source, Table
+from lazaretto.types import NORMAL, UNASSIGNED, RawRows, Schema, Source, Table
 
 __all__ = ["physionet2012"]
 
@@ -53,23 +53,7 @@ _STEADY = (
     ),
     "Stays shorter than 48 hours were never published, so all who are here lived for two days.",
 )
-_FORGED = (
-    (
-        "A construction: forgeries are laid over real series by a seed. Who forges records in earnest may do "
-        "it otherwise; how often it happens is not known."
-    ),
-    (
-        "Only measured values are altered, never when something was measured. After a forgery ends, its last "
-        "values are carried on until the next measurement, in steps that count as normal."
-    ),
-)
-_DEATH = (
-    (
-        "A clinical task: what this report calls an attack is death in hospital. The whole stay is read, and "
-        "only its last step is trained and judged."
-    ),
-    "ICU types differ widely in who dies, so whatever tells the type tells something of the outcome.",
-)
+_TYPES = ("ICU types differ widely in who dies, so whatever tells the type tells something of the outcome.",)
 
 
 def physionet2012(
@@ -106,7 +90,7 @@ def physionet2012(
 
     def table(records: Records, outcomes: NDArray[np.float64] | None, seed: int) -> Table:
         if outcomes is None:
-            return _forged(_steps(records, step_hours), seed, tampered, kinds)
+            return with_tampering("physionet2012", _steps(records, step_hours), seed, tampered, kinds)
         return _outcome(_steps(records, step_hours), outcomes)
 
     def load(path: Any, seed: int) -> Table:
@@ -185,33 +169,6 @@ def _steps(records: Records, step_hours: int) -> Table:
     )
 
 
-def _forged(table: Table, seed: int, share: float, kinds: Sequence[str]) -> Table:
-    """The table with campaigns laid over it. The splits are made first: a swap stays inside its own."""
-    split = _dealt(table.site, keys.generator(seed, "physionet2012", "splits"))
-    rng = keys.generator(seed, "physionet2012", "tampering")
-    made = tamper(table.x["record"], 4 * split + table.site, _VARIABLES, rng, share, kinds)
-    label = made.label.max(axis=1)
-    schema = replace(
-        table.schema,
-        classes=(NORMAL, *kinds),
-        intensity=INTENSITY,
-        intensity_edges=INTENSITY_EDGES,
-        positive="tampered steps",
-        negative="untouched steps",
-    )
-    return replace(
-        table,
-        x={"record": made.x},
-        y=label,
-        y_step=made.label,
-        split=split,
-        intensity=made.intensity,
-        notes=(*_FORGED, *table.notes),
-        counts={**table.counts, "stays_tampered": int((label > 0).sum())},
-        schema=schema,
-    )
-
-
 def _outcome(table: Table, outcomes: NDArray[np.float64]) -> Table:
     """The table with who died as the class of every step, the last of which is judged."""
     known = {int(row[0]): int(row[OUTCOMES.index("In-hospital_death")]) for row in outcomes}
@@ -223,36 +180,7 @@ def _outcome(table: Table, outcomes: NDArray[np.float64]) -> Table:
             found=f"{len(missing)} of {len(numbers)}, the first is {missing[0]}",
             way_out="give the outcomes of the same set",
         )
-    died = np.array([known[number] for number in numbers], np.int64)
-    judged = np.zeros(table.valid.shape, np.bool_)
-    judged[:, -1] = True
-    schema = replace(
-        table.schema,
-        classes=(NORMAL, "died"),
-        timed=False,
-        positive="patients who died",
-        negative="patients who lived",
-    )
-    return replace(
-        table,
-        y=died,
-        y_step=np.repeat(died[:, None], table.valid.shape[1], axis=1),
-        judged=judged,
-        notes=(*_DEATH, *table.notes),
-        schema=schema,
-    )
-
-
-def _dealt(site: Int, rng: np.random.Generator) -> Int:
-    """[n] 55 % training, 15 % validation, 30 % test of each site, at least one each where it has three."""
-    split = np.full(len(site), TRAIN, np.int64)
-    for one in np.unique(site):
-        rows = rng.permutation(np.flatnonzero(site == one))
-        if len(rows) >= 3:
-            test, validation = (max(1, round(share * len(rows))) for share in (0.3, 0.15))
-            split[rows[:test]] = TEST
-            split[rows[test : test + validation]] = VALIDATION
-    return split
+    return with_outcome(table, np.array([known[number] == 1 for number in numbers]), _TYPES)
 
 
 def _raw(records: Records, outcomes: NDArray[np.float64]) -> RawRows:

@@ -91,7 +91,8 @@ def sum_counts(counts: Sequence[Int]) -> Int:
 def scaling_from_counts(counts: Int) -> Scaling:
     """Centre and scale from summed counts [F, BUCKETS].
 
-    A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1.
+    A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1. One that
+    nobody measured has centre 0 and scale 1.
     """
     values = _bucket_value()
     cumulative = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -103,7 +104,8 @@ def scaling_from_counts(counts: Int) -> Scaling:
     scale = np.zeros(len(counts))
     for tail in (0.05, 0.01, 1e-5):
         scale = np.where(scale > 0, scale, (quantile(1 - tail) - quantile(tail)) / 2)
-    return Scaling(quantile(0.5).astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
+    center = np.where(counts.sum(axis=1) > 0, quantile(0.5), 0.0)
+    return Scaling(center.astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
 
 
 def apply_scaling(scaling: Scaling, x: Float) -> Float:

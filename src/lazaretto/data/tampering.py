@@ -31,6 +31,13 @@ __all__ = [
     "Kind",
     "Series",
     "Tampered",
+    "drift",
+    "forge",
+    "offset",
+    "replay",
+    "scaling",
+    "silenced",
+    "swap",
     "tamper",
 ]
 
