@@ -79,7 +79,7 @@ def test_the_plan_s_cut_is_the_one_that_is_trained_with(
         asked.append(cut)
         raise Enough
 
-    monkeypatch.setattr(systems, "compile_program", compile_program)
+    monkeypatch.setattr("lazaretto.run.bench.compile_program", compile_program)
     asking, job = replace(bench, plan=plan), Job(place=0)
     train = {
         "federated": lambda: systems.federated(asking, OURS, job),
@@ -155,7 +155,7 @@ def test_ctrl_c_in_the_last_round_is_not_swallowed(
         return replace(bench, plan=plan, journal=journal)
 
     def interrupting(*words: Any) -> Callable[..., None]:
-        def done(round_number: int, losses: Any, vectors: Any) -> None:
+        def done(round_number: int, losses: Any, vectors: Any, seconds: float) -> None:
             if round_number == 2:
                 signal.raise_signal(signal.SIGINT)
 
