@@ -38,6 +38,7 @@ from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import protocol_of, run_record
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
@@ -94,8 +95,8 @@ def measure(devices: int, rounds: int, seeds: list[int], out: Path) -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
-        bench = systems.make_bench(plan, prepared, posts, journal)
-        found = [systems.federated(bench, OURS, systems.Job(place=place)) for place in range(len(seeds))]
+        bench = make_bench(plan, prepared, posts, journal)
+        found = [systems.federated(bench, OURS, Job(place=place)) for place in range(len(seeds))]
         seconds = [r.body["seconds"] for r in runlog.read(journal.log, "round") if r.body["round"] > 1]
         record = run_record(plan)
     arrays: dict[str, Any] = {}

@@ -32,6 +32,7 @@ from lazaretto.evaluate.scored import OURS, Scored, SeedScores
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import machine, protocol_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
@@ -127,12 +128,12 @@ def _train(
     sites_compute = repr((plan.model, plan.train, asked.algorithm, asked.options))
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
-        bench = systems.make_bench(plan, prepared, [Post() for _ in prepared], journal)
+        bench = make_bench(plan, prepared, [Post() for _ in prepared], journal)
         bench = replace(bench, programs=programs.setdefault(sites_compute, {}))
         for place, file in enumerate(files):
             if file.exists():
                 continue
-            scores, vector, rows, *_ = systems.federated(bench, OURS, systems.Job(place=place))
+            scores, vector, rows, *_ = systems.federated(bench, OURS, Job(place=place))
             assert scores.validation is not None  # noqa: S101
             sent = sum(row["bytes"] for row in rows if row["link"] == "site-coordinator")
             meta = {

@@ -28,6 +28,7 @@ from lazaretto.evaluate.scored import OURS, SUPERVISED, Scored, SeedScores
 from lazaretto.plan import load_plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
@@ -57,7 +58,7 @@ def figures(
     return auroc(scored.score[both], positive[both]), recall, even, float(steps.mean())
 
 
-def _train(bench: systems.Bench, system: str, jobs: Sequence[systems.Job]) -> dict[str, list[SeedScores]]:
+def _train(bench: Bench, system: str, jobs: Sequence[Job]) -> dict[str, list[SeedScores]]:
     if system in (OURS, "unsplit"):
         trained = [systems.federated(bench, system, job) for job in jobs]
         alone = [one.supervised for one in trained if one.supervised is not None]
@@ -71,7 +72,7 @@ def _train(bench: systems.Bench, system: str, jobs: Sequence[systems.Job]) -> di
 
 
 def _show(
-    name: str, jobs: Sequence[systems.Job], found: Sequence[SeedScores], classes: Sequence[str], given: Any
+    name: str, jobs: Sequence[Job], found: Sequence[SeedScores], classes: Sequence[str], given: Any
 ) -> None:
     rows: dict[str, list[tuple[float, float, float, float]]] = {}
     for job, scores in zip(jobs, found, strict=True):
@@ -100,13 +101,13 @@ def main() -> None:
     plan = load_plan(given.plan, sets=given.sets)
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
-    jobs = [systems.Job(place=place) for place in range(len(prepared))]
+    jobs = [Job(place=place) for place in range(len(prepared))]
     first = range(min(given.left_out_seeds, len(prepared)))
-    jobs += [systems.Job(place=place, without=family) for family in given.left_out for place in first]
+    jobs += [Job(place=place, without=family) for family in given.left_out for place in first]
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
-        bench = systems.make_bench(plan, prepared, posts, journal)
+        bench = make_bench(plan, prepared, posts, journal)
         found = _train(bench, given.system, jobs)
     print(f"{given.plan} {' '.join(given.sets)}: {given.system}, seeds {list(plan.run.seeds)}")
     rate, schema = plan.evaluate.false_positive_rate, prepared[0].schema

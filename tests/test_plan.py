@@ -188,6 +188,15 @@ WRONG = {
         '[evaluate]\nleave_one_site_out = "some"\n',
         ["evaluate.leave_one_site_out", '"some"', "'all'"],
     ),
+    "modalities to align, of one": (
+        "[train]\nalignment_cut = 0.1\n",
+        ["train.alignment_cut", "one modality", "'traffic'", '"combined"'],
+    ),
+    "a modality to lose, of one": ("[train]\nmodality_dropout = 0.1\n", ["train.modality_dropout"]),
+    "one modality alone, of one": (
+        '[evaluate]\nbaselines = ["local", "record_only"]\n',
+        ["evaluate.baselines", "'record_only'", "one modality"],
+    ),
     "an alarm of more steps than are looked at": (
         "[evaluate]\nalarm_k = 4\nalarm_m = 3\n",
         ["evaluate.alarm_k", "4 of 3", "at most alarm_m"],
@@ -283,6 +292,10 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
             ["leaves nothing to share", "fewer layers"],
         ),
         ('[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n', ["option 'mu'", "-1"]),
+        (
+            '[federate]\nalgorithm = "fedper"\n[evaluate]\nleave_one_site_out = 2\n',
+            ["evaluate.leave_one_site_out", "no layers of its own", "'fedper'", "shares the whole model"],
+        ),
     ],
 )
 def test_wrong_parts(tmp_path: Path, text: str, names: list[str]) -> None:

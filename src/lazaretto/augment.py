@@ -8,14 +8,16 @@ Shapes: U units of a device, B sequences of a batch, L steps of a stream, F feat
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lazaretto.types import Array
+from lazaretto.types import Array, Part
 
-__all__ = ["Pieces", "compose", "disturb", "jitter", "pieces_of"]
+__all__ = ["Pieces", "compose", "disturb", "hide_modality", "jitter", "on_values", "pieces_of"]
 
 _WEAKEST = 0.03  # of a piece's size; the strongest is 1
 _PIECES = 2  # that are added up in one campaign
@@ -134,3 +136,33 @@ def jitter(x: Array, key: Array, level_noise: float, step_noise: float, feature_
     noisy = x + offset + step_noise * jax.random.normal(keys[1], x.shape)
     share = jax.random.uniform(keys[2], (*lead, 1, 1), maxval=max(feature_dropout, 1e-6))
     return noisy * (jax.random.uniform(keys[3], (*lead, 1, features)) >= share)
+
+
+def on_values(layout: Sequence[Part], x: Array, change: Callable[[Array], Any]) -> Any:
+    """`change` of the measured columns of x [..., F] alone: masks, gaps and presence stay as they are.
+
+    change: [..., V] -> [..., V], or a tuple that begins with that. Without a layout every column is measured.
+    """
+    if not layout:
+        return change(x)
+    columns = np.concatenate([np.arange(part.begin, part.values) for part in layout])
+    found = change(x[..., columns])
+    if isinstance(found, tuple):
+        return (x.at[..., columns].set(found[0]), *found[1:])
+    return x.at[..., columns].set(found)
+
+
+def hide_modality(x: Array, key: Array, share: float, layout: Sequence[Part]) -> Array:
+    """x [..., L, F] where about `share` of the streams have lost one of their modalities, chosen at random.
+
+    Its columns are 0, and so is the one that says whether it is there. A stream that has but one keeps it.
+    """
+    count, lead = len(layout), x.shape[:-2]
+    first, second = jax.random.split(key)
+    there = x[..., -count:] > 0
+    alone = ~there.all(axis=(-2, -1))
+    chosen = jax.random.bernoulli(first, share, lead) & ~alone
+    lost = jax.nn.one_hot(jax.random.randint(second, lead, 0, count), count) * chosen[..., None]
+    owner = np.concatenate([np.full(part.end - part.begin, at) for at, part in enumerate(layout)])
+    owner = np.concatenate([owner, np.arange(count)])
+    return x * (1.0 - lost[..., owner])[..., None, :]

@@ -34,12 +34,9 @@ def show_check(source: Source, path: Path | None) -> list[str]:
     show(title, ("what", "how many"), [(name, f"{count:,}") for name, count in facts.items()], whole=1)
     show(f"classes (a step is {table.schema.step})", ("class", "steps", "units"), _classes(table), whole=3)
     for modality, names in table.schema.features.items():
-        show(
-            f"features: {modality}",
-            ("feature", "middle", "lowest", "highest"),
-            _features(table, modality),
-            whole=4,
-        )
+        heads = ("feature", "middle", "lowest", "highest", "measured")
+        shown = heads if modality in table.schema.irregular else heads[:4]
+        show(f"features: {modality}", shown, _features(table, modality), whole=len(shown))
         if len(names) > 1 and not bool(table.present[:, list(table.schema.features).index(modality)].all()):
             say(f"note: {modality} is missing in some windows")
     for note in table.notes:
@@ -73,12 +70,15 @@ def _classes(table: Table) -> list[tuple[str, ...]]:
 def _features(table: Table, modality: str) -> list[tuple[str, ...]]:
     here = table.present[:, list(table.schema.features).index(modality)]
     values = table.x[modality][here][table.valid[here]]
-    if not len(values):
-        return [(name, "n/a", "n/a", "n/a") for name in table.schema.features[modality]]
-    return [
-        (name, *(f"{figure:.4g}" for figure in (np.median(column), column.min(), column.max())))
-        for name, column in zip(table.schema.features[modality], values.T, strict=True)
-    ]
+    told = []
+    for name, column in zip(table.schema.features[modality], values.T, strict=True):
+        held = column[~np.isnan(column)]
+        figures = (np.median(held), held.min(), held.max()) if len(held) else ()
+        row = (name, *(f"{figure:.4g}" for figure in figures), *["n/a"] * (3 - len(figures)))
+        if modality in table.schema.irregular:
+            row = (*row, f"{len(held) / max(len(column), 1):.1%} of steps")
+        told.append(row)
+    return told
 
 
 def _show_findings(title: str, findings: Sequence[Finding]) -> None:

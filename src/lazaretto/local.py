@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from lazaretto.augment import compose, disturb, jitter, pieces_of
-from lazaretto.cut import Cut, through
-from lazaretto.types import Algorithm, Array, Model
+from lazaretto.alignment import alignment_loss, distance_correlation
+from lazaretto.augment import compose, disturb, hide_modality, jitter, on_values, pieces_of
+from lazaretto.cut import Cut
+from lazaretto.split import Terms, split_gradients, u_gradients
+from lazaretto.types import Algorithm, Array, Middle, Model, Part
 
 __all__ = [
     "LocalState",
@@ -30,7 +32,6 @@ __all__ = [
     "make_site_round",
     "novelty_loss",
     "optimiser_of",
-    "split_gradients",
     "with_made",
 ]
 
@@ -42,6 +43,10 @@ class LocalTraining:
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     kind_weight: weight of the term that names the family, >= 0.
+    layout: which columns of x belong to which modality, or () where all are plain features.
+    alignment: weights, >= 0, of the terms that ask two modalities of a unit to agree, at the cut and at
+    fusion; alignment_temperature > 0 divides their cosines. distance_correlation: weight, >= 0, of the term
+    against inverting activations. modality_dropout: share of streams, in [0, 1), that lose one modality.
     novelty_weight: weight of the term of the self-supervised score, > 0, where the model has one.
     pseudo_attacks: share of quiet streams, in [0, 1), that get a made-up campaign (see `disturb`).
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
@@ -63,6 +68,11 @@ class LocalTraining:
     feature_dropout: float = 0.0
     kind_weight: float = 1.0
     novelty_weight: float = 1.0
+    layout: tuple[Part, ...] = ()
+    alignment: tuple[float, float] = (0.0, 0.0)
+    alignment_temperature: float = 0.2
+    distance_correlation: float = 0.0
+    modality_dropout: float = 0.0
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     shuffle: bool = True
@@ -156,43 +166,6 @@ def with_made(model: Model, devices: int) -> Model:
     return replace(model, start=start, top=top)
 
 
-def split_gradients(
-    model: Model,
-    cut: Cut,
-    loss: Callable[[Any, Array], Array],
-    params: tuple[Any, Any],
-    x: Array,
-    states: tuple[Any, Any],
-    key: Array,
-) -> tuple[Array, tuple[Any, Any], tuple[Any, Any]]:
-    """One exchange over the cut, as devices and site would do it: forward, up, forward, back, down, back.
-
-    params: (bottoms with a leading axis D, top). x [D, b, T, F]. Returns the loss, the gradients in
-    the shape of params, and the new states. Each device's gradient is of the *site's* loss; their
-    sum is the joint gradient (a law of the tests).
-    """
-    bottoms, top = params
-    bottom_state, top_state = states
-    devices, batch = x.shape[:2]
-
-    def device_forward(bottoms: Any) -> tuple[Array, Any]:
-        return jax.vmap(model.bottom)(bottoms, x, bottom_state)
-
-    h, device_backward, bottom_state = jax.vjp(device_forward, bottoms, has_aux=True)
-
-    def site_loss(top: Any, h: Array) -> tuple[Array, Any]:
-        received = through(cut, h, key)
-        flat = received.reshape(devices * batch, *received.shape[2:])
-        outputs, state = model.top(top, flat, top_state)
-        return loss(outputs, flat), state
-
-    (value, top_state), (top_gradient, h_gradient) = jax.value_and_grad(
-        site_loss, argnums=(0, 1), has_aux=True
-    )(top, h)
-    (bottom_gradients,) = device_backward(h_gradient)
-    return value, (bottom_gradients, top_gradient), (bottom_state, top_state)
-
-
 def optimiser_of(training: LocalTraining, learning_rate: Array | float) -> optax.GradientTransformation:
     """The site's optimiser, with the norm of each gradient clipped where `clip_norm` is finite."""
     step = (
@@ -237,6 +210,12 @@ def make_site_round(
     over all epochs (0: it does nothing, and its state stays); all of them where it is not given.
     """
     window, batch = training.window, training.batch_units
+
+    def inverted(x: Array, h: Array) -> Array:
+        flat = (values.reshape(-1, values.shape[-1]) for values in (x, h))
+        return training.distance_correlation * distance_correlation(*flat)
+
+    private = inverted if training.distance_correlation else None
     novel = model.novelty is not None
     correct = None if algorithm is None else algorithm.correct
     conclude = None if algorithm is None else algorithm.conclude
@@ -277,11 +256,16 @@ def make_site_round(
             if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)
                 noise = (training.level_noise, training.step_noise, training.feature_dropout)
-                x = jitter(x, jitter_key, *noise)
+                x = on_values(training.layout, x, lambda values: jitter(values, jitter_key, *noise))
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
-                x, y = disturb(x, y, weight, disturb_key, training.pseudo_attacks)
-
+                share = training.pseudo_attacks
+                x, y = on_values(
+                    training.layout, x, lambda values: disturb(values, y, weight, disturb_key, share)
+                )
+            if training.modality_dropout and len(training.layout) > 1:
+                key, hide_key = jax.random.split(key)
+                x = hide_modality(x, hide_key, training.modality_dropout, training.layout)
             if novel:
                 x = jnp.concatenate([x, composed], axis=1)
 
@@ -295,17 +279,17 @@ def make_site_round(
                 x_w, y_w, weight_w = cut_window(x), cut_window(y), cut_window(weight)
                 flat_y, flat_weight = y_w.reshape(-1, window), weight_w.reshape(-1, window)
 
+                def labelled(outputs: Any, labels: tuple[Array, Array]) -> Array:
+                    weights = (training.temporal_consistency, training.kind_weight)
+                    return detection_loss(outputs, *labels, data.class_weight, *weights)
+
+                def unlabelled(middle: Middle) -> Array:
+                    return alignment_loss(middle.pairs, training.alignment, training.alignment_temperature)
+
                 def loss(outputs: Any, h: Array) -> Array:
                     if model.loss is not None:
                         return model.loss(outputs, flat_y, flat_weight, data.class_weight)
-                    detection = detection_loss(
-                        outputs,
-                        flat_y,
-                        flat_weight,
-                        data.class_weight,
-                        training.temporal_consistency,
-                        training.kind_weight,
-                    )
+                    detection = labelled(outputs, (flat_y, flat_weight))
                     if not novel:
                         return detection
                     flat_made, flat_calm = (cut_window(v).reshape(-1, window) for v in (made, calm))
@@ -313,9 +297,16 @@ def make_site_round(
                         outputs.extra, flat_made, flat_calm
                     )
 
-                value, gradients, states = split_gradients(
-                    running, cut, loss, (bottoms, top), x_w, states, cut_key
-                )
+                params_now = (bottoms, top)
+                if model.head is None:
+                    value, gradients, states = split_gradients(
+                        running, cut, loss, params_now, x_w, states, cut_key, private
+                    )
+                else:
+                    terms, labels = Terms(labelled, unlabelled, private), (y_w, weight_w)
+                    value, gradients, states = u_gradients(
+                        model, cut, terms, params_now, x_w, labels, states, cut_key
+                    )
                 bottom_gradients, top_gradient = gradients
                 # The site's loss is a mean over all devices; a device's own mean is D times its part.
                 bottom_gradients = jax.tree.map(lambda g: g * devices, bottom_gradients)

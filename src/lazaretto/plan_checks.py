@@ -13,6 +13,9 @@ from lazaretto.plan_keys import CutPlan, Plan, SitesPlan
 
 __all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
 
+_OF_SEVERAL = ("alignment_cut", "alignment_fusion", "modality_dropout")
+_ALONE = ("traffic_only", "record_only")
+
 
 def shown(value: Any) -> str:
     """A value as an error shows it, 80 characters at most."""
@@ -39,6 +42,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             found=f"{plan.run.setting!r}, and data.modality = {plan.data.modality!r}",
             way_out="give both the same value",
         )
+    yield from _modality_problems(plan)
     for key, only in (("alpha", "dirichlet"), ("quantity_alpha", "quantity")):
         value = getattr(sites, key)
         if sites.by != only and value != SitesPlan.model_fields[key].default:
@@ -160,3 +164,17 @@ def tuned_problems(plan: Plan) -> Iterator[PlanError]:
                     found=shown(options),
                     way_out=f"options of '{system}': {takes}",
                 )
+
+
+def _modality_problems(plan: Plan) -> Iterator[PlanError]:
+    """What needs several modalities, where there is one."""
+    if plan.data.modality == "combined":
+        return
+    asked = [f"train.{key}" for key in _OF_SEVERAL if getattr(plan.train, key)]
+    asked += [f"evaluate.baselines: '{name}'" for name in _ALONE if name in plan.evaluate.baselines]
+    for name in asked:
+        yield PlanError(
+            f"{name}: has no meaning with one modality",
+            found=f"data.modality = {plan.data.modality!r}",
+            way_out='leave it out, or set data.modality and run.setting to "combined"',
+        )

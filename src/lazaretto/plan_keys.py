@@ -6,17 +6,28 @@ What is wrong only in combination stands in `lazaretto.plan_checks`.
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
+from lazaretto.plan_train import TrainPlan
+from lazaretto.plan_values import (
+    BASELINES,
+    USUAL,
+    Baselines,
+    Count,
+    Options,
+    Section,
+    Seeds,
+    Share,
+    SiteCount,
+    whole_bits,
+)
 from lazaretto.plan_words import Takes, takes_of
 
 __all__ = [
@@ -36,76 +47,8 @@ __all__ = [
     "known_keys",
 ]
 
-Baseline: TypeAlias = Literal[
-    "unsplit",
-    "local",
-    "pooled",
-    "gradient_boosting",
-    "logistic_regression",
-    "rate_threshold",
-    "gru",
-    "cnn",
-    "autoencoder",
-    "tcn",
-    "mlp",
-]
-BASELINES: tuple[Baseline, ...] = typing.get_args(Baseline)
-_USUAL = tuple(name for name in BASELINES if name not in ("tcn", "mlp"))  # each one more takes its minutes
 
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = sorted({str(value) for value in values if values.count(value) > 1})
-    if twice:
-        raise PydanticCustomError(
-            "twice", "each may stand once, but twice: {twice}", {"twice": ", ".join(twice)}
-        )
-    return values
-
-
-def _bits(value: int) -> int:
-    if not (2 <= value <= 8 or value == 32):
-        raise PydanticCustomError("bits", "should be from 2 to 8, or 32 for floats as they are")
-    return value
-
-
-def _site_count(value: Any) -> Any:
-    if value == "all" or (type(value) is int and value >= 0):
-        return value
-    raise PydanticCustomError("sites", "should be a whole number at least 0, or 'all'")
-
-
-def _toml_values(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PydanticCustomError(
-            "options", "should hold numbers, strings, booleans, lists and tables"
-        ) from error
-    return value
-
-
-Options: TypeAlias = Annotated[dict[str, Any], AfterValidator(_toml_values)]
-Share: TypeAlias = Annotated[float, Gt(0), Lt(1)]
-Count: TypeAlias = Annotated[int, Ge(1)]
-SiteCount: TypeAlias = Annotated[
-    int | Literal["all"], BeforeValidator(_site_count), Takes("a whole number at least 0, or 'all'")
-]
-Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
-Seeds: TypeAlias = Annotated[
-    tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct), MinLen(1)
-]
-Baselines: TypeAlias = Annotated[tuple[Baseline, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class RunPlan(_Section):
+class RunPlan(Section):
     """What the experiment is called, and how often it is repeated."""
 
     name: str = Field(
@@ -114,7 +57,7 @@ class RunPlan(_Section):
         description="Name of the run; without `--out` it is written to `runs/<name>`.",
     )
     seeds: Seeds = Field(default=(0, 1), description="One full repetition for each seed.")
-    setting: Literal["traffic", "record"] = Field(
+    setting: Literal["traffic", "record", "combined"] = Field(
         default="traffic", description="What is judged; the same as `data.modality`."
     )
     headline_seeds: Count = Field(
@@ -122,7 +65,7 @@ class RunPlan(_Section):
     )
 
 
-class DataPlan(_Section):
+class DataPlan(Section):
     """Where the data comes from."""
 
     source: str = Field(default="consortium", description="Name of a source (`lazaretto list sources`).")
@@ -131,9 +74,10 @@ class DataPlan(_Section):
         min_length=1,
         description="File or folder of the source, relative to the plan's folder; `--data` overrides it.",
     )
-    modality: Literal["traffic", "record"] = Field(
+    modality: Literal["traffic", "record", "combined"] = Field(
         default="traffic",
-        description="Which part of the table is used: what a network shows, or what patients' records hold.",
+        description="Which part of the table is used: what a network shows, what patients' records hold, "
+        "or both.",
     )
     options: Options = Field(default_factory=dict, description="Options of the source.")
     leaks: Literal["report", "refuse"] = Field(
@@ -143,7 +87,7 @@ class DataPlan(_Section):
     )
 
 
-class SitesPlan(_Section):
+class SitesPlan(Section):
     """How units are dealt to sites, and how sites differ."""
 
     by: Literal["natural", "unit", "dirichlet", "quantity"] = Field(
@@ -167,7 +111,7 @@ class SitesPlan(_Section):
     devices: Count = Field(default=2, description="Devices per site that hold the bottom of the model.")
 
 
-class SplitPlan(_Section):
+class SplitPlan(Section):
     """Train, validation and test, where the source has not decided."""
 
     validation: Share = Field(default=0.15, description="Share of units for thresholds and early choices.")
@@ -177,18 +121,18 @@ class SplitPlan(_Section):
     )
 
 
-class ModelPlan(_Section):
+class ModelPlan(Section):
     """The model that is trained."""
 
     name: str = Field(default="conv_gru", description="Name of a model (`lazaretto list models`).")
     options: Options = Field(default_factory=dict, description="Options of the model.")
 
 
-class CutPlan(_Section):
+class CutPlan(Section):
     """What passes between a device and its site."""
 
     enabled: bool = Field(default=True, description="Whether the model is split between device and site.")
-    bits: Annotated[int, AfterValidator(_bits), Takes("a whole number from 2 to 8, or 32")] = Field(
+    bits: Annotated[int, AfterValidator(whole_bits), Takes("a whole number from 2 to 8, or 32")] = Field(
         default=8, description="Bits of each activation sent, 2 to 8; 32 sends floats as they are."
     )
     noise: Annotated[float, Ge(0)] = Field(
@@ -206,66 +150,14 @@ class CutPlan(_Section):
     )
 
 
-class TrainPlan(_Section):
-    """Training inside a site and over rounds."""
-
-    rounds: Count = Field(default=40, description="Rounds of training.")
-    pooled_rounds: Count | None = Field(
-        default=None,
-        description="Passes where one model trains on the data of all sites; as many as `rounds` if absent.",
-    )
-    local_epochs: Count = Field(default=1, description="Passes over a site's data in each round.")
-    batch_units: Count = Field(default=4, description="Units (sequences) in a batch.")
-    pooled_batch_units: Count = Field(
-        default=16, description="Units in a batch where one model trains on the data of all sites."
-    )
-    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="Optimiser at the sites.")
-    learning_rate: Annotated[float, Gt(0)] = Field(default=0.015, description="Its step size.")
-    pooled_learning_rate: Annotated[float, Gt(0)] = Field(
-        default=0.004, description="Its step size where one model trains on the data of all sites."
-    )
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="Whether the step size falls over the rounds."
-    )
-    weight_decay: Annotated[float, Ge(0)] = Field(default=0.0, description="Decoupled weight decay of adam.")
-    clip_norm: Annotated[float, Gt(0)] = Field(default=1.0, description="Largest norm of a gradient.")
-    pseudo_attacks: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.0,
-        description="Share of quiet training streams that get a made-up disturbance, labelled anomalous.",
-    )
-    level_noise: Annotated[float, Ge(0)] = Field(
-        default=0.1, description="Noise added to a training stream as a whole, in scaled units."
-    )
-    step_noise: Annotated[float, Ge(0)] = Field(
-        default=0.1, description="Noise added to every training step, in scaled units."
-    )
-    feature_dropout: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.3, description="Largest share of the features that is hidden from a training stream."
-    )
-    temporal_consistency: Annotated[float, Ge(0)] = Field(
-        default=0.3, description="Weight of the temporal consistency term of the loss."
-    )
-    kind_weight: Annotated[float, Ge(0)] = Field(
-        default=1.0, description="Weight of the term of the loss that names the attack family."
-    )
-    novelty_weight: Annotated[float, Gt(0)] = Field(
-        default=1.0,
-        description="Weight of the term of the self-supervised score, where the model has one.",
-    )
-    class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
-        default=0.999,
-        description="Beta of the class-balanced loss (Cui et al. 2019); 0 weighs all steps alike.",
-    )
-
-
-class AggregatePlan(_Section):
+class AggregatePlan(Section):
     """How the sites' updates become one."""
 
     rule: str = Field(default="mean", description="Name of a rule (`lazaretto list rules`).")
     options: Options = Field(default_factory=dict, description="Options of the rule.")
 
 
-class FederatePlan(_Section):
+class FederatePlan(Section):
     """How sites train towards one model, and who takes part in a round."""
 
     algorithm: str = Field(
@@ -293,10 +185,10 @@ class FederatePlan(_Section):
     server_options: Options = Field(default_factory=dict, description="Options of it.")
 
 
-class EvaluatePlan(_Section):
+class EvaluatePlan(Section):
     """What the trained model is compared with, and how."""
 
-    baselines: Baselines = Field(default=_USUAL, description="Systems to compare with.")
+    baselines: Baselines = Field(default=USUAL, description="Systems to compare with.")
     false_positive_rate: Share = Field(
         default=0.01,
         description="Share of normal validation steps that the threshold lets through as alarms.",
@@ -342,7 +234,7 @@ class EvaluatePlan(_Section):
     )
 
 
-class Plan(_Section):
+class Plan(Section):
     """A whole experiment."""
 
     run: RunPlan = RunPlan()

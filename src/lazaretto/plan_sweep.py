@@ -30,6 +30,8 @@ Tunable: TypeAlias = Literal[
     "unsplit",
     "local",
     "pooled",
+    "traffic_only",
+    "record_only",
     "gradient_boosting",
     "logistic_regression",
     "gru",
@@ -128,6 +130,8 @@ class TunedPlan(_Section):
     """Settings of single systems, laid over the rest of the plan; `lazaretto sweep` finds them."""
 
     federated_split: TunedOurs | None = Field(default=None, description=f"{_OWN} the federated split model.")
+    traffic_only: TunedOurs | None = Field(default=None, description=f"{_OWN} ours on traffic alone.")
+    record_only: TunedOurs | None = Field(default=None, description=f"{_OWN} ours on records alone.")
     unsplit: TunedOurs | None = Field(default=None, description=f"{_OWN} the federated model without a cut.")
     local: TunedOurs | None = Field(default=None, description=f"{_OWN} the models that sites train alone.")
     pooled: TunedOurs | None = Field(default=None, description=f"{_OWN} the same model on pooled data.")

@@ -24,9 +24,12 @@ __all__ = [
     "Float",
     "Int",
     "Message",
+    "Middle",
     "Model",
     "Novelty",
     "Outputs",
+    "Pair",
+    "Part",
     "RawRows",
     "Record",
     "Rule",
@@ -58,6 +61,8 @@ class Schema:
     intensity_edges: ascending borders between the bins by which recall is told; a bin holds its lower border.
     timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.
     positive, negative: what steps of the other classes and of class 0 are called in the report.
+    irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
+        `step_seconds` then has to be right, timed or not, as a model is told how long ago a value is.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -70,13 +75,16 @@ class Schema:
     timed: bool = True
     positive: str = "attacked steps"
     negative: str = "normal steps"
+    irregular: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Windows of steps, n of them, each of T steps. Windows of one unit follow each other in time.
 
-    x:       modality -> [n, T, F] float32, finite where valid, 0 where not.
+    x:       modality -> [n, T, F] float32, finite where valid, 0 where not. In a modality of
+             `schema.irregular` a valid step may hold NaN, "not measured in this step": what a model reads
+             instead is laid out by `lazaretto.data.irregular`, after scaling.
     present: [n, modalities] bool, in the order of `schema.features`.
     y_step:  [n, T] int64 class of each step; y: [n] the window's class (largest of its steps).
     valid:   [n, T] bool; False pads the last window of a unit.
@@ -88,6 +96,8 @@ class Table:
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
     intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
              attacked, 0 where normal; None where the source does not know it. Never a feature.
+    judged:  [n, T] bool, valid steps that are trained and judged on, the others being read only (as where
+             one outcome is asked for at the end of a stay); None where all valid steps are.
     """
 
     x: Mapping[str, Float]
@@ -105,6 +115,7 @@ class Table:
     notes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     intensity: Float | None = None
+    judged: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +152,18 @@ class Source:
     needs_path: bool = True
 
 
+class Part(NamedTuple):
+    """Columns of one modality in x [..., F]: begin to end.
+
+    values: end of what was measured, begin < values <= end; behind it stand masks and gaps in time where the
+    modality is irregular. With several modalities x ends in one column for each, 1 where it is there, else 0.
+    """
+
+    begin: int
+    values: int
+    end: int
+
+
 class Outputs(NamedTuple):
     """What a model says at every step.
 
@@ -154,6 +177,28 @@ class Outputs(NamedTuple):
     kinds: Array
     representation: Array
     extra: Any = ()
+
+
+class Pair(NamedTuple):
+    """Two views of the same steps, of two modalities, that should agree.
+
+    a, b: [B, T, P]. both: [B, T] bool, whether both modalities are there.
+    """
+
+    a: Array
+    b: Array
+    both: Array
+
+
+class Middle(NamedTuple):
+    """What the site's part of a U-shaped model makes.
+
+    sent: [B, T, M], goes back to where the labels are. pairs: views to be aligned at the site, without any
+    label: at the cut, then at the fusion of modalities.
+    """
+
+    sent: Array
+    pairs: tuple[Pair, ...] = ()
 
 
 class Novelty(NamedTuple):
@@ -181,6 +226,8 @@ class Model:
             common loss (class-balanced cross-entropy + temporal consistency)
     split:  False where bottom is the identity, so that a cut would send raw data.
     novelty: the self-supervised score, or None where the model has none
+    head:   (params["bottom"], sent [B, T, M]) -> Outputs, or None. With it the model is U-shaped: `top` gives
+            a Middle instead of Outputs, the head runs where `bottom` runs, and labels stay there
     Law: running two windows in turn, state carried, equals running their concatenation.
     """
 
@@ -188,10 +235,11 @@ class Model:
     init: Callable[[Array, int, int], dict[str, Any]]
     start: Callable[[int, int], tuple[Any, Any]]
     bottom: Callable[[Any, Array, Any], tuple[Array, Any]]
-    top: Callable[[Any, Array, Any], tuple[Outputs, Any]]
+    top: Callable[[Any, Array, Any], tuple[Any, Any]]
     loss: Callable[[Outputs, Array, Array, Array], Array] | None = None
     split: bool = True
     novelty: Novelty | None = None
+    head: Callable[[Any, Array], Outputs] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ def streams(families: list[set[int]], splits: list[int]) -> Streams:
         x=np.ones((units, 8, 1), np.float32),
         y=y,
         valid=np.ones((units, 8), np.bool_),
+        judged=np.ones((units, 8), np.bool_),
         unit=np.arange(units),
         site=np.full(units, UNASSIGNED),
         split=np.array(splits),
@@ -49,7 +50,7 @@ def test_a_stream_carries_every_family_of_its_valid_steps() -> None:
     assert carries(data, 1).tolist() == [True, False, False]
     assert carries(data, 2).tolist() == [True, False, False]
     assert family_of(data).tolist() == [2, 0, 3]
-    hidden = replace(data, valid=data.y != 1)
+    hidden = replace(data, valid=data.y != 1, judged=data.y != 1)
     assert not carries(hidden, 1).any()
 
 

@@ -85,6 +85,20 @@ def test_the_rarer_kind_of_step_is_kept_whole(attacked: int, expected: int) -> N
     assert (y[unit, step] > 0).sum() == expected
 
 
+def test_steps_that_are_only_seen_are_not_learned() -> None:
+    """-1 marks them: no row of theirs, though their features stand in the windows of the others."""
+    y = np.full((3, 10), -1, dtype=np.int64)
+    y[:, -1] = [0, 1, 0]
+    unit, step = training_rows(y, np.ones((3, 10), dtype=bool), 0, 100)
+    assert unit.tolist() == [0, 1, 2]
+    assert step.tolist() == [9, 9, 9]
+    x = np.zeros((3, 10, 1), dtype=np.float32)
+    x[1, 8] = 5  # what tells the label stands in a step that is not learned
+    there = np.ones((3, 10), dtype=bool)
+    found = rate_threshold(np.roll(x, 1, axis=1), y, there, {"t": (x, there)}, 0)["t"]
+    assert found[1, 8] > found[0, 8]
+
+
 Streams = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

@@ -13,8 +13,10 @@ from jax.flatten_util import ravel_pytree
 from sklearn.metrics import roc_auc_score
 
 from lazaretto import catalog
+from lazaretto.cut import Cut
 from lazaretto.keys import generator, jax_key
 from lazaretto.local import detection_loss
+from lazaretto.split import forward
 from lazaretto.types import Array, Model, Outputs
 
 F, K, B, T = 6, 3, 4, 10
@@ -27,10 +29,8 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def run(model: Model, params: Any, x: Array, states: Any = None) -> tuple[Outputs, Any]:
-    bottom, top = model.start(x.shape[-1], len(x)) if states is None else states
-    h, bottom = model.bottom(params["bottom"], x, bottom)
-    outputs, top = model.top(params["top"], h, top)
-    return outputs, (bottom, top)
+    given = model.start(x.shape[-1], len(x)) if states is None else states
+    return forward(model, Cut(bits=32), params, x, given, (None, None))
 
 
 def parts(outputs: Outputs) -> tuple[Array, Array, Array]:

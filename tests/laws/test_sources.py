@@ -33,6 +33,9 @@ def digest(table: Table) -> bytes:
         value = getattr(table, part.name)
         if part.name == "schema":
             value = {name.name: getattr(value, name.name) for name in dataclasses.fields(value)}
+            value["irregular"] = sorted(value["irregular"])
+        if part.name == "x":
+            value = {name: [np.nan_to_num(held), np.isnan(held)] for name, held in value.items()}
         total.update(wire.encode([part.name, value]))
     return total.digest()
 
@@ -71,14 +74,20 @@ def test_schema(table: Table) -> None:
     assert schema.step
     every = [name for names in schema.features.values() for name in names]
     assert schema.rate_feature is None or schema.rate_feature in every
+    assert schema.irregular <= set(schema.features)
     assert all(isinstance(count, int) and count >= 0 for count in table.counts.values())
 
 
 def test_finite_where_valid_and_zero_where_not(table: Table) -> None:
     for modality, values in table.x.items():
-        assert np.isfinite(values).all()
+        gap = np.isnan(values) if modality in table.schema.irregular else np.zeros(values.shape, bool)
+        assert np.isfinite(values[~gap]).all()
         if values.shape[1] == table.valid.shape[1]:
             assert not values[~table.valid].any(), modality
+        if modality in table.schema.irregular:
+            measured = ~gap & table.valid[..., None]
+            assert measured.any(axis=(0, 1)).all(), "a channel that nobody ever has"
+            assert gap.any(), "nothing is missing: not irregular"
         absent = ~table.present[:, list(table.schema.features).index(modality)]
         assert not values[absent].any(), modality
     assert table.valid.any(axis=1).all(), "a window without any step"
@@ -151,4 +160,6 @@ def test_becomes_streams(table: Table) -> None:
     for modality in table.schema.features:
         data = streams(table, modality)
         assert data.x.shape[:2] == data.y.shape == data.valid.shape
-        assert np.isfinite(data.x).all()
+        known = np.isfinite(data.x)
+        assert known[~data.valid].all()
+        assert known.all() or modality in table.schema.irregular

@@ -16,9 +16,9 @@ from lazaretto.local import (
     detection_loss,
     local_start,
     make_site_round,
-    split_gradients,
 )
 from lazaretto.parameters import unravel_of
+from lazaretto.split import split_gradients
 
 F, K, T = 5, 2, 4
 EXACT = Cut(bits=32)

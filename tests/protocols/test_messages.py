@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from lazaretto import catalog, wire
-from lazaretto.cut import Cut
+from lazaretto.cut import Cut, through
 from lazaretto.evaluate.scored import OURS
 from lazaretto.federate.fedper import fedper
+from lazaretto.local import detection_loss
 from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.journal import open_journal
 from lazaretto.run.post import KINDS, LEAVES_THE_SITE, Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared, prepare
-from lazaretto.types import Float, Message
+from lazaretto.types import Array, Float, Message
 
 PLAN = (
     "[run]\nseeds = [3]\n[data.options]\nsites = 3\nunits_per_site = 12\nwindows = 2\n"
@@ -33,15 +36,19 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     post = Post(tap=messages.append)
     prepared = prepare(plan, 3, post)
     journal = open_journal(folder / "run", plan, resume=False, show=lambda kind, body: None)
-    bench = systems.make_bench(plan, [prepared], [post], journal)
-    _, vector, *_ = systems.federated(bench, OURS, systems.Job(place=0))
+    bench = make_bench(plan, [prepared], [post], journal)
+    _, vector, *_ = systems.federated(bench, OURS, Job(place=0))
     return messages, post, prepared, vector
 
 
-@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised"])
+@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised", "u-shape"])
 def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    if request.param == "self-supervised":
+    if request.param == "u-shape":
+        both = 'seeds = [3]\nsetting = "combined"\n[data]\nmodality = "combined"\n'
+        text = PLAN.replace("seeds = [3]\n", both)
+        path.write_text(text.replace("[model.options]", '[model]\nname = "fusion"\n[model.options]'))
+    elif request.param == "self-supervised":
         path.write_text(PLAN.replace("[model.options]", "[model.options]\nnovelty_hidden = 8"))
     else:
         path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
@@ -79,6 +86,8 @@ def test_only_declared_kinds_pass_and_all_are_counted(sent: tuple, plan: Plan) -
     if plan.federate.algorithm == "scaffold":
         assert rows["control"]["count"] == rows["control change"]["count"] == sites * rounds
     assert {"activations", "gradients", "bottom", "trained bottom"} <= set(rows)
+    fused = {"fused activations", "fused gradients"} & set(rows)
+    assert fused == ({"fused activations", "fused gradients"} if plan.model.name == "fusion" else set())
 
 
 def test_an_undeclared_kind_cannot_be_sent() -> None:
@@ -199,3 +208,49 @@ def test_averaging_at_every_step_is_on_the_books(devices: int, messages: int) ->
         assert (rows[kind]["count"] if kind in rows else 0) == messages
         if messages:
             assert rows[kind]["bytes"] / messages > 400
+
+
+def test_what_crosses_either_cut_of_the_u_shape_holds_no_reading_and_no_label() -> None:
+    """All four messages of an exchange, made step by step as each party would make them."""
+    rng = np.random.default_rng(1)
+    layout = [[0, 3, 3], [3, 5, 5]]
+    model = catalog.build(
+        "models", "fusion", {"channels": 8, "cut_channels": 6, "hidden": 8, "layout": layout}
+    )
+    x = rng.standard_normal((6, 16, 7)).astype(np.float32)
+    x[..., 5:] = 1.0
+    y = rng.integers(0, 3, (6, 16)).astype(np.int32)
+    params, cut = model.init(jax.random.key(0), 7, 2), Cut()
+    starts = model.start(7, 6)
+
+    def site(h: Array) -> Array:
+        return model.top(params["top"], through(cut, h), starts[1])[0].sent
+
+    def device(sent: Array) -> Array:
+        outputs = model.head(params["bottom"], through(cut, sent))
+        return detection_loss(outputs, y, np.ones(y.shape, np.float32), np.ones(4, np.float32), 0.3)
+
+    @jax.jit
+    def exchange(x: Array) -> dict[str, Array]:
+        h, _ = model.bottom(params["bottom"], x, starts[0])
+        sent, back = jax.vjp(site, h)
+        down = jax.grad(device)(sent)
+        (gradient,) = back(down)
+        return {
+            "activations": through(cut, h),
+            "fused activations": through(cut, sent),
+            "fused gradients": down,
+            "gradients": gradient,
+        }
+
+    crossing = exchange(x)
+    assert set(crossing) < set(KINDS)
+    readings = np.unique(x[..., :5])
+    for kind, message in crossing.items():
+        values = np.asarray(message)
+        assert np.isin(values.ravel(), readings).mean() < 0.002, kind
+        for labels in y:
+            for number in (np.uint8, np.int32, np.int64, np.float32):
+                assert labels.astype(number).tobytes() not in values.tobytes(), kind
+    there = np.asarray(crossing["activations"])[..., -2:]
+    assert (np.abs(there - 1.0) < 0.02).all(), "which modalities there are is sent, and nothing else of x"

@@ -12,6 +12,7 @@ from lazaretto.report.blocks import STAYS, Grid, Picture, Section, Text
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.sections_cost import cost
 from lazaretto.report.sections_left_out import by_intensity, sites_left_out
+from lazaretto.report.sections_modalities import modalities
 from lazaretto.report.sections_operating import calibration, operating_points
 from lazaretto.types import Record
 
@@ -138,3 +139,53 @@ def test_cost_is_compared_with_pooled_training(read: Read) -> None:
     ]
     assert grid.rows[3].cells[1].text == "n/a"
     assert "1.12 times the operations" in said(section)
+
+
+def _combined(entries: Entries, metrics: dict[str, Any]) -> None:
+    """The log as if it were of both modalities."""
+    for kind, body in entries:
+        if kind == "data":
+            body["modality"] = "combined"
+    for name, like in (("traffic_only", "gru"), ("without_record", "cnn")):
+        metrics["baselines"][name] = metrics["baselines"][like]
+    entries.append(
+        (
+            "found again",
+            {
+                "units": 40,
+                "repeats": 20,
+                "chance": {"1": 0.025, "5": 0.125, "10": 0.25},
+                "cut": {"1": 0.5, "5": 0.7, "10": 0.9},
+                "fusion": {"1": 0.25, "5": 0.6, "10": 0.8},
+            },
+        )
+    )
+
+
+def test_one_modality_has_no_section(read: Read) -> None:
+    assert modalities(read()) is None
+
+
+def test_modalities_stand_side_by_side(read: Read, entries: Entries, metrics: dict[str, Any]) -> None:
+    _combined(entries, metrics)
+    section = modalities(read())
+    assert section is not None
+    together, by_family, again = grids(section)
+    assert [row.head for row in together.rows] == ["both", "on traffic alone", "records withheld"]
+    assert [row.ours for row in together.rows] == [True, False, False]
+    assert {"AUROC", "Latency"} <= {column.title for column in together.columns}
+    assert [column.title for column in by_family.columns] == [row.head for row in together.rows]
+    assert "man in the middle" in {row.head for row in by_family.rows}
+    assert [column.title for column in again.columns] == ["recall@1", "recall@5", "recall@10"]
+    assert [cell.text for cell in again.rows[0].cells] == ["0.500", "0.700", "0.900"]
+    assert again.rows[-1].head == "by chance"
+    assert "40 test units" in said(section)
+
+
+def test_a_log_that_lacks_what_was_judged_says_so(read: Read, entries: Entries) -> None:
+    for kind, body in entries:
+        if kind == "data":
+            body["modality"] = "combined"
+    section = modalities(read())
+    assert section is not None
+    assert "alone or withheld" in said(section)

@@ -14,6 +14,7 @@ from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.away import sites_to_leave_out, without_site
+from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members, prepare
@@ -44,16 +45,16 @@ def marked(whole: Prepared) -> Prepared:
     """The same, but whatever SITE holds for training and validation is replaced by a marker and attacked."""
     own = (whole.data.site == SITE) & (whole.data.split != TEST)
     assert whole.raw is not None
-    raw, x, y = whole.raw.copy(), whole.data.x.copy(), whole.data.y.copy()
+    raw, x, y = whole.raw.x.copy(), whole.data.x.copy(), whole.data.y.copy()
     raw[own], x[own], y[own] = MARKER, MARKER, 1
-    return replace(whole, raw=raw, data=replace(whole.data, x=x, y=y))
+    return replace(whole, raw=replace(whole.raw, x=raw), data=replace(whole.data, x=x, y=y))
 
 
 @pytest.fixture
-def bench(plan: Plan, tmp_path: Path) -> Callable[[Prepared, str], systems.Bench]:
-    def make(prepared: Prepared, name: str) -> systems.Bench:
+def bench(plan: Plan, tmp_path: Path) -> Callable[[Prepared, str], Bench]:
+    def make(prepared: Prepared, name: str) -> Bench:
         journal = open_journal(tmp_path / name, plan, resume=False, show=quiet)
-        return systems.make_bench(plan, [prepared], [Post()], journal)
+        return make_bench(plan, [prepared], [Post()], journal)
 
     return make
 
@@ -99,16 +100,16 @@ def test_the_others_agree_on_a_scaling_of_their_own(whole: Prepared) -> None:
     rows = (whole.data.site == SITE) == (whole.data.split == TEST)
     assert whole.raw is not None
     there = found.data.valid
-    np.testing.assert_array_equal(found.data.x[there], apply_scaling(found.scaling, whole.raw[rows][there]))
+    np.testing.assert_array_equal(found.data.x[there], apply_scaling(found.scaling, whole.raw.x[rows][there]))
 
 
 def test_trained_systems_do_not_lean_on_the_site(
-    whole: Prepared, marked: Prepared, bench: Callable[[Prepared, str], systems.Bench]
+    whole: Prepared, marked: Prepared, bench: Callable[[Prepared, str], Bench]
 ) -> None:
     clean, planted = bench(whole, "clean"), bench(marked, "planted")
-    job = systems.Job(place=0, without_site=SITE)
+    job = Job(place=0, without_site=SITE)
 
-    def train(one: systems.Bench) -> list[systems.SeedScores]:
+    def train(one: Bench) -> list[systems.SeedScores]:
         return [systems.federated(one, OURS, job)[0], *systems.centralised(one, "pooled", [job])]
 
     first = train(clean)

@@ -16,6 +16,7 @@ from lazaretto.evaluate.fusion import fuse, tails_from_array
 from lazaretto.evaluate.scored import OURS, SUPERVISED
 from lazaretto.plan import load_plan
 from lazaretto.run import fused, judge_new, systems
+from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
@@ -119,18 +120,18 @@ def test_a_model_without_the_score_does_not_take_tails(run: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[systems.Bench, systems.Trained, list[Message]]:
+) -> tuple[Bench, systems.Trained, list[Message]]:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "plan.toml").write_text(PLAN)
     messages: list[Message] = []
     plan, post = load_plan(folder / "plan.toml"), Post(tap=messages.append)
     journal = open_journal(folder / "run", plan, resume=False, show=quiet)
-    bench = systems.make_bench(plan, [prepare(plan, 3, post)], [post], journal)
-    return bench, systems.federated(bench, OURS, systems.Job(place=0)), messages
+    bench = make_bench(plan, [prepare(plan, 3, post)], [post], journal)
+    return bench, systems.federated(bench, OURS, Job(place=0)), messages
 
 
 def test_what_is_fused_is_the_two_scores_by_the_tails_that_were_sent(
-    trained: tuple[systems.Bench, systems.Trained, list[Message]],
+    trained: tuple[Bench, systems.Trained, list[Message]],
 ) -> None:
     bench, found, messages = trained
     (program, _), *_ = bench.programs.values()
@@ -150,7 +151,7 @@ def test_what_is_fused_is_the_two_scores_by_the_tails_that_were_sent(
 
 
 def test_sites_of_their_own_measure_against_their_own_steps(
-    trained: tuple[systems.Bench, systems.Trained, list[Message]],
+    trained: tuple[Bench, systems.Trained, list[Message]],
 ) -> None:
     bench, found, _ = trained
     (program, _), *_ = bench.programs.values()

@@ -21,6 +21,7 @@ from lazaretto.plan import BASELINES, Plan, load_plan
 from lazaretto.plan_sweep import TUNABLE, SweepPlan, settings_of
 from lazaretto.run import prepare as preparing
 from lazaretto.run import sweep, systems
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import protocol_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
@@ -104,8 +105,8 @@ def test_what_was_found_stands_in_tuned_toml_and_run_takes_it(swept: Path, tmp_p
     again = load_plan(swept / "plan.toml", sets=sets)
     prepared, post = preparing.prepare(again, 3, Post()), Post()
     journal = open_journal(tmp_path / "again", again, resume=False, show=quiet)
-    bench = systems.make_bench(again, [prepared], [post], journal)
-    scores = systems.windowed(bench, systems.Job(place=0), ["logistic_regression"])["logistic_regression"]
+    bench = make_bench(again, [prepared], [post], journal)
+    scores = systems.windowed(bench, Job(place=0), ["logistic_regression"])["logistic_regression"]
     assert scores.validation is not None
     values, _ = validation_auroc([scores.validation], protocol_of(again, prepared))
     assert values == other["by_seed"]

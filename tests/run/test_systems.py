@@ -17,6 +17,7 @@ from lazaretto.errors import Interrupted
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
 from lazaretto.run import experiment, systems
+from lazaretto.run.bench import Bench, Job, make_bench, program_of, schedule_of, training_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
@@ -24,7 +25,7 @@ from lazaretto.run.simulate import compile_program, initial_vectors, score_strea
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> systems.Bench:
+def bench(tmp_path: Path) -> Bench:
     path = tmp_path / "plan.toml"
     path.write_text(
         "[run]\nseeds = [3]\n[data.options]\nsites = 2\nunits_per_site = 12\nwindows = 2\n"
@@ -33,11 +34,11 @@ def bench(tmp_path: Path) -> systems.Bench:
     )
     plan, post = load_plan(path), Post()
     journal = open_journal(tmp_path / "run", plan, resume=False, show=quiet)
-    return systems.make_bench(plan, [prepare(plan, 3, post)], [post], journal)
+    return make_bench(plan, [prepare(plan, 3, post)], [post], journal)
 
 
 def test_windowed_baselines_see_the_rows_and_steps_of_the_plan(
-    bench: systems.Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -46,7 +47,7 @@ def test_windowed_baselines_see_the_rows_and_steps_of_the_plan(
         return {name: np.zeros(there.shape, np.float32) for name, (_, there) in others.items()}
 
     monkeypatch.setitem(systems._FITS, "gradient_boosting", fit)
-    systems.windowed(bench, systems.Job(place=0), ["gradient_boosting"])
+    systems.windowed(bench, Job(place=0), ["gradient_boosting"])
     assert asked == [{"seed": 3, "window_steps": 5, "max_rows": 321}]
 
 
@@ -54,9 +55,9 @@ def test_windowed_baselines_see_the_rows_and_steps_of_the_plan(
     ("name", "ours", "hidden"), [("conv_gru", True, 0.2), ("gru", False, 0.0), ("cnn", False, 0.2)]
 )
 def test_only_ours_and_the_noisy_baselines_train_with_noise(
-    bench: systems.Bench, name: str, ours: bool, hidden: float
+    bench: Bench, name: str, ours: bool, hidden: float
 ) -> None:
-    training = systems._training(bench, name, 4, ours)
+    training = training_of(bench, name, 4, ours)
     assert training.feature_dropout == hidden
     assert (training.level_noise > 0) == (hidden > 0)
     assert (training.temporal_consistency > 0) == ours
@@ -66,7 +67,7 @@ def test_only_ours_and_the_noisy_baselines_train_with_noise(
 @pytest.mark.parametrize("bits", [2, 8, 32])
 @pytest.mark.parametrize("system", ["federated", "local"])
 def test_the_plan_s_cut_is_the_one_that_is_trained_with(
-    bench: systems.Bench, monkeypatch: pytest.MonkeyPatch, bits: int, system: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, bits: int, system: str
 ) -> None:
     plan = bench.plan.model_copy(update={"cut": bench.plan.cut.model_copy(update={"bits": bits})})
     asked: list[Cut] = []
@@ -78,8 +79,8 @@ def test_the_plan_s_cut_is_the_one_that_is_trained_with(
         asked.append(cut)
         raise Enough
 
-    monkeypatch.setattr(systems, "compile_program", compile_program)
-    asking, job = replace(bench, plan=plan), systems.Job(place=0)
+    monkeypatch.setattr("lazaretto.run.bench.compile_program", compile_program)
+    asking, job = replace(bench, plan=plan), Job(place=0)
     train = {
         "federated": lambda: systems.federated(asking, OURS, job),
         "local": lambda: systems.local_only(asking, job),
@@ -91,23 +92,23 @@ def test_the_plan_s_cut_is_the_one_that_is_trained_with(
     assert len(np.unique(np.asarray(through(asked[0], h)))) == (5001 if bits == 32 else 2**bits - 1)
 
 
-def scored(bench: systems.Bench, cut: Cut, x: Any) -> Any:
+def scored(bench: Bench, cut: Cut, x: Any) -> Any:
     """Scores of `x` by the untrained model of seed 0, cut as given."""
     features, kinds, length = bench.shape
     model = catalog.build("models", "conv_gru", {})
-    training = systems._training(bench, "conv_gru", 4, ours=True)
+    training = training_of(bench, "conv_gru", 4, ours=True)
     program = compile_program(model, cut, training, features, kinds, length)
     return score_streams(program, initial_vectors(model, features, kinds, [0])[0], x)
 
 
-def test_fewer_bits_give_other_scores(bench: systems.Bench) -> None:
+def test_fewer_bits_give_other_scores(bench: Bench) -> None:
     x = bench.prepared[0].data.x[:4]
     scores = {bits: scored(bench, Cut(bits=bits), x) for bits in (2, 8, 32)}
     coarse, fine = (np.abs(scores[bits] - scores[32]).max() for bits in (2, 8))
     assert 0 < fine < coarse
 
 
-def test_noise_at_the_cut_is_there_when_scoring_and_repeats(bench: systems.Bench) -> None:
+def test_noise_at_the_cut_is_there_when_scoring_and_repeats(bench: Bench) -> None:
     x, noisy = bench.prepared[0].data.x[:4], Cut(noise=0.5)
     first = scored(bench, noisy, x)
     assert np.abs(first - scored(bench, Cut(), x)).max() > 1e-3
@@ -145,16 +146,16 @@ def test_seeds_that_judge_the_same_steps_are_known(tmp_path: Path, by: str, same
 
 
 def test_ctrl_c_in_the_last_round_is_not_swallowed(
-    bench: systems.Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plan = bench.plan.model_copy(update={"train": bench.plan.train.model_copy(update={"rounds": 2})})
 
-    def again(folder: str) -> systems.Bench:
+    def again(folder: str) -> Bench:
         journal = open_journal(tmp_path / folder, plan, resume=False, show=quiet)
         return replace(bench, plan=plan, journal=journal)
 
     def interrupting(*words: Any) -> Callable[..., None]:
-        def done(round_number: int, losses: Any, vectors: Any) -> None:
+        def done(round_number: int, losses: Any, vectors: Any, seconds: float) -> None:
             if round_number == 2:
                 signal.raise_signal(signal.SIGINT)
 
@@ -164,31 +165,31 @@ def test_ctrl_c_in_the_last_round_is_not_swallowed(
     with monkeypatch.context() as patch:
         patch.setattr(systems, "show_rounds", interrupting)
         with pytest.raises(Interrupted, match="after round 2"):
-            systems.local_only(stopped, systems.Job(place=0))
-    resumed = systems.local_only(stopped, systems.Job(place=0))
-    whole = systems.local_only(again("whole"), systems.Job(place=0))
+            systems.local_only(stopped, Job(place=0))
+    resumed = systems.local_only(stopped, Job(place=0))
+    whole = systems.local_only(again("whole"), Job(place=0))
     np.testing.assert_array_equal(resumed.test.score, whole.test.score)
 
 
-def test_pooled_models_have_their_own_rounds_and_rate(bench: systems.Bench) -> None:
+def test_pooled_models_have_their_own_rounds_and_rate(bench: Bench) -> None:
     train = bench.plan.train.model_copy(update={"pooled_rounds": 7})
     plan = bench.plan.model_copy(update={"train": train})
-    assert systems._schedule(plan).rounds == systems._schedule(bench.plan, pooled=True).rounds == train.rounds
-    pooled = systems._schedule(plan, pooled=True)
+    assert schedule_of(plan).rounds == schedule_of(bench.plan, pooled=True).rounds == train.rounds
+    pooled = schedule_of(plan, pooled=True)
     assert (pooled.rounds, pooled.learning_rate) == (7, train.pooled_learning_rate)
 
 
-def test_programs_are_told_apart_by_the_options_of_the_algorithm(bench: systems.Bench) -> None:
-    training = systems._training(bench, "conv_gru", 4, ours=True)
+def test_programs_are_told_apart_by_the_options_of_the_algorithm(bench: Bench) -> None:
+    training = training_of(bench, "conv_gru", 4, ours=True)
     for mu in (0.01, 0.3):
         federate = bench.plan.federate.model_copy(update={"algorithm": "fedprox", "options": {"mu": mu}})
         own = replace(bench, plan=bench.plan.model_copy(update={"federate": federate}))
-        systems._program(own, "conv_gru", Cut(), training, federated=True)
+        program_of(own, "conv_gru", Cut(), training, federated=True)
     assert len(bench.programs) == 2
 
 
-def test_scores_say_which_units_they_are_of(bench: systems.Bench) -> None:
-    scores = systems.windowed(bench, systems.Job(place=0), ["rate_threshold"])["rate_threshold"]
+def test_scores_say_which_units_they_are_of(bench: Bench) -> None:
+    scores = systems.windowed(bench, Job(place=0), ["rate_threshold"])["rate_threshold"]
     assert scores.validation is not None
     there, judged = scores.validation.unit, scores.test.unit
     assert there is not None

@@ -87,7 +87,14 @@ def open_table(file: Path) -> TextTable:
             found=header[:80],
             way_out="give a table with a header line",
         )
-    columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter)))
+    try:
+        columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter)))
+    except csv.Error as error:  # a line end of old Macs in its midst
+        raise DataError(
+            f"{file}, line 1 cannot be read as a header",
+            found=f"{str(error).partition(' - ')[0]}: {header[:80]!r}",
+            way_out="save the file with line ends of Unix or Windows",
+        ) from error
     if not body.strip():
         raise DataError(
             f"{file} has a header and no rows", found=header[:80], way_out="remove it, or export it again"
@@ -125,27 +132,29 @@ def _sound(file: Path) -> bytes:
     return data
 
 
-def read_bytes(file: Path) -> bytes:
-    """A whole file, gunzipped where it ends in .gz: never more than one byte above MOST_BYTES is held.
+def read_bytes(file: Path, most: int | None = None) -> bytes:
+    """A whole file, gunzipped where it ends in .gz: never more than one byte above `most` is held.
 
+    most: bytes, unpacked; MOST_BYTES where it is not given.
     Raises DataError for a larger file, and what the system and gzip raise: OSError, EOFError, zlib.error.
     """
+    most = MOST_BYTES if most is None else most
     packed = file.suffix == ".gz"
     size = file.stat().st_size
-    if not packed and size > MOST_BYTES:
-        raise _too_large(file, f"{size:,} bytes")
+    if not packed and size > most:
+        raise _too_large(file, f"{size:,} bytes", most)
     held = io.BytesIO()
     with gzip.open(file, "rb") if packed else file.open("rb") as stream:
-        while block := stream.read(min(_BLOCK, MOST_BYTES + 1 - held.tell())):
+        while block := stream.read(min(_BLOCK, most + 1 - held.tell())):
             held.write(block)
-            if held.tell() > MOST_BYTES:
-                raise _too_large(file, f"{size:,} bytes that unpack to more" if packed else "more")
+            if held.tell() > most:
+                raise _too_large(file, f"{size:,} bytes that unpack to more" if packed else "more", most)
     return held.getvalue()
 
 
-def _too_large(file: Path, found: str) -> DataError:
+def _too_large(file: Path, found: str, most: int) -> DataError:
     return DataError(
-        f"{file} is too large: at most {MOST_BYTES:,} bytes per file, unpacked, are read",
+        f"{file} is too large: at most {most:,} bytes per file, unpacked, are read",
         found=found,
         way_out="split the file into smaller ones, each with the header line, in one folder",
     )

@@ -68,7 +68,7 @@ def prepare(name: str, values: NDArray[np.generic]) -> Column:
     text = False
     if values.dtype.kind in "biuf":
         number = values.astype(np.float64)
-        plain = pl.Series(number)
+        plain = pl.Series(number).fill_nan(None)
     else:
         plain = pl.Series(
             [None if v is None else str(v) for v in values.tolist()], dtype=pl.String

@@ -30,6 +30,7 @@ def take(table: Table, keep: NDArray[np.bool_]) -> Table:
         site=table.site[keep],
         split=table.split[keep],
         intensity=None if table.intensity is None else table.intensity[keep],
+        judged=None if table.judged is None else table.judged[keep],
     )
 
 
@@ -37,7 +38,8 @@ def remove_duplicates(table: Table) -> tuple[Table, int]:
     """Drop windows whose values are those of a window in an earlier split (train < validation < test).
 
     Two windows are the same when the feature values of their valid steps are equal, bit for bit, in
-    every modality (128-bit BLAKE2b of the values; 0.0 and -0.0 count as one). Labels are not looked at.
+    every modality (128-bit BLAKE2b of the values; 0.0 and -0.0 count as one, and "not measured" equals
+    itself). Labels are not looked at.
     Copies inside one split stay. Windows that are idle, that is of two or more valid steps which
     are all the same, stay too: a silent device is silent on both sides of a split, and to drop those
     windows would bias the false-alarm rate. They are counted as `duplicates_idle_kept`.
@@ -88,8 +90,10 @@ def window_digests(table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
             [np.asarray(table.x[m][part], np.float32) for m in table.schema.features], axis=2
         )
         steps = np.where(valid[:, :, None], steps, np.float32(0)) + np.float32(0)
-        first = steps[np.arange(len(steps)), valid.argmax(axis=1)]
-        same = (steps == first[:, None, :]).all(axis=2) | ~valid
+        steps[np.isnan(steps)] = np.float32(np.nan)  # NaN has many bit patterns, and none equals another
+        bits = np.ascontiguousarray(steps).view(np.uint32)
+        first = bits[np.arange(len(steps)), valid.argmax(axis=1)]
+        same = (bits == first[:, None, :]).all(axis=2) | ~valid
         idle[part] = same.all(axis=1) & (valid.sum(axis=1) >= 2)
         flat = np.concatenate(
             [

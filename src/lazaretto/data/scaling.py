@@ -62,12 +62,12 @@ def _bucket_value() -> NDArray[np.float64]:
 def bucket_counts(x: Float, valid: NDArray[np.bool_]) -> Int:
     """A site's counts [F, BUCKETS], each feature normalised to at most TOTAL (rounded down).
 
-    x: [u, L, F]; valid: [u, L]. A site without a valid step sends zeros.
+    x: [u, L, F]; valid: [u, L]. NaN, "not measured", is not counted. A site without a valid step sends zeros.
     """
-    values = x[valid]
-    counts = np.stack(
-        [np.bincount(_bucket(values[:, f]), minlength=BUCKETS) for f in range(x.shape[-1])]
-    ).astype(np.int64)
+    columns = (column[~np.isnan(column)] for column in x[valid].T)
+    counts = np.stack([np.bincount(_bucket(column), minlength=BUCKETS) for column in columns]).astype(
+        np.int64
+    )
     normalised: Int = counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return normalised
 
@@ -91,7 +91,8 @@ def sum_counts(counts: Sequence[Int]) -> Int:
 def scaling_from_counts(counts: Int) -> Scaling:
     """Centre and scale from summed counts [F, BUCKETS].
 
-    A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1.
+    A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1. One that
+    nobody measured has centre 0 and scale 1.
     """
     values = _bucket_value()
     cumulative = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -103,11 +104,12 @@ def scaling_from_counts(counts: Int) -> Scaling:
     scale = np.zeros(len(counts))
     for tail in (0.05, 0.01, 1e-5):
         scale = np.where(scale > 0, scale, (quantile(1 - tail) - quantile(tail)) / 2)
-    return Scaling(quantile(0.5).astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
+    center = np.where(counts.sum(axis=1) > 0, quantile(0.5), 0.0)
+    return Scaling(center.astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
 
 
 def apply_scaling(scaling: Scaling, x: Float) -> Float:
-    """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; the same shape."""
+    """x [..., F] to sign(z)·log(1 + |z|), z = (x - center) / scale, bounded by ±6; same shape. NaN stays."""
     z = (x - scaling.center) / scaling.scale
     scaled: Float = np.clip(np.sign(z) * np.log1p(np.abs(z)), -_LIMIT, _LIMIT).astype(np.float32)
     return scaled

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import DataError
-from lazaretto.types import Float, Int, Table
+from lazaretto.types import Float, Int, Part, Table
 
-__all__ = ["Streams", "carries", "family_of", "select", "streams"]
+__all__ = ["COMBINED", "Streams", "carries", "family_of", "hide", "select", "streams"]
+
+COMBINED = "combined"  # all modalities of a table, side by side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
     """u units, each one stream of L steps (L a multiple of the window, short ones padded at the end).
 
-    x: [u, L, F] float32 (0 where not valid).  y: [u, L] class of each step.  valid: [u, L] bool.
+    x: [u, L, F] float32, 0 where not valid; NaN where an irregular modality has no measurement.
+    y: [u, L] class of each step.  valid: [u, L] bool.
     unit, site, split: [u] as in `Table`.  start_time: [u] seconds.
     features: F names.  window: T, steps of one window.
+    judged: [u, L] bool, the valid steps that are trained and judged on; the others are read only.
     intensity: [u, L] float32 as in `Table`, 0 where not valid, or None where the source does not know it.
+    step_days: length of a step where x may hold NaN (`Schema.irregular`), else None.
+    layout, names: columns and name of each modality where there are several, else (). there: [u, L, M] bool,
+    which of them a step has; one that is not there is NaN, until the streams are read. irregular: which of
+    them hold NaN where nothing was measured, too.
     """
 
     x: Float
     y: Int
     valid: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
     unit: Int
     site: Int
     split: Int
@@ -33,6 +42,11 @@ class Streams:
     features: tuple[str, ...]
     window: int
     intensity: Float | None = None
+    step_days: float | None = None
+    layout: tuple[Part, ...] = ()
+    names: tuple[str, ...] = ()
+    there: NDArray[np.bool_] | None = None
+    irregular: tuple[bool, ...] = ()
 
 
 def streams(table: Table, modality: str) -> Streams:
@@ -40,14 +54,22 @@ def streams(table: Table, modality: str) -> Streams:
 
     Units whose windows are all without the modality are left out. A window without it inside a stream
     is marked invalid. Units come in order of their index. A unit that has windows of two splits
-    (`split.by = "time"`) becomes one stream per split. Raises DataError for an unknown modality.
+    (`split.by = "time"`) becomes one stream per split. `COMBINED` lays all modalities side by side; a window
+    counts that has any of them. Raises DataError for an unknown modality.
     """
-    if modality not in table.x:
+    several = modality == COMBINED and len(table.x) > 1
+    if modality not in table.x and not several:
+        more = f", or '{COMBINED}' for all of them" if len(table.x) > 1 else ""
         raise DataError(
-            "the table has no such modality", found=modality, way_out=f"one of: {', '.join(table.x)}"
+            "the table has no such modality", found=modality, way_out=f"one of: {', '.join(table.x)}{more}"
         )
-    column = list(table.schema.features).index(modality)
-    x, valid = table.x[modality], table.valid & table.present[:, column, None]
+    names = tuple(table.schema.features)
+    if several:
+        x, present = _side_by_side(table), table.present
+    else:
+        x, present = table.x[modality], table.present[:, [names.index(modality)]]
+    there: NDArray[np.bool_] = table.valid[..., None] & present[:, None, :]
+    valid: NDArray[np.bool_] = np.logical_or.reduce(there, axis=2)
     kept = np.flatnonzero(valid.any(axis=1))
     if not kept.size:
         raise DataError(
@@ -66,21 +88,74 @@ def streams(table: Table, modality: str) -> Streams:
         out[row, position] = values[order]
         return out.reshape(len(first), count * window, *values.shape[2:])
 
-    laid = lay(valid)
+    laid = lay(valid).astype(np.bool_)
+    judged = valid if table.judged is None else valid & table.judged
     return Streams(
         x=np.where(laid[..., None], lay(x), 0).astype(np.float32),
         y=lay(table.y_step).astype(np.int64),
-        valid=laid.astype(np.bool_),
+        valid=laid,
+        judged=lay(judged).astype(np.bool_),
         unit=table.unit[order][first],
         site=table.site[order][first],
         split=table.split[order][first],
         start_time=table.time[order][first],
-        features=table.schema.features[modality],
+        features=_feature_names(table) if several else table.schema.features[modality],
         window=window,
         intensity=(
             None if table.intensity is None else np.where(laid, lay(table.intensity), 0).astype(np.float32)
         ),
+        step_days=(
+            table.schema.step_seconds / 86400
+            if set(names if several else [modality]) & table.schema.irregular
+            else None
+        ),
+        layout=_layout(table) if several else (),
+        names=names if several else (),
+        there=lay(there).astype(np.bool_) if several else None,
+        irregular=tuple(name in table.schema.irregular for name in names) if several else (),
     )
+
+
+def _side_by_side(table: Table) -> Float:
+    """[n, T, F of all modalities], NaN where a window lacks the modality."""
+    x = [
+        np.where(table.present[:, at, None, None], table.x[name], np.nan)
+        for at, name in enumerate(table.schema.features)
+    ]
+    return np.concatenate(x, axis=-1, dtype=np.float32)
+
+
+def _layout(table: Table) -> tuple[Part, ...]:
+    ends = np.cumsum([len(names) for names in table.schema.features.values()]).tolist()
+    return tuple(Part(begin, end, end) for begin, end in zip([0, *ends], ends, strict=False))
+
+
+def _feature_names(table: Table) -> tuple[str, ...]:
+    """All features by name, with the modality before it where two modalities have the same."""
+    every = [name for names in table.schema.features.values() for name in names]
+    return tuple(
+        f"{modality}_{name}" if every.count(name) > 1 else name
+        for modality, names in table.schema.features.items()
+        for name in names
+    )
+
+
+def hide(data: Streams, modality: str) -> Streams:
+    """Streams as a model reads them (`run.prepare.read`), as if a modality had never been there.
+
+    Steps that had no other stay, and show nothing. Raises DataError where there are not several, or not this.
+    """
+    if modality not in data.names:
+        raise DataError(
+            "the streams have no such modality to hide",
+            found=modality,
+            way_out=f"one of: {', '.join(data.names) or 'none'}",
+        )
+    at = data.names.index(modality)
+    x = data.x.copy()
+    x[..., data.layout[at].begin : data.layout[at].end] = 0
+    x[..., data.layout[-1].end + at] = 0
+    return replace(data, x=x)
 
 
 def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
@@ -89,6 +164,7 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         x=data.x[rows],
         y=data.y[rows],
         valid=data.valid[rows],
+        judged=data.judged[rows],
         unit=data.unit[rows],
         site=data.site[rows],
         split=data.split[rows],
@@ -96,16 +172,21 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         features=data.features,
         window=data.window,
         intensity=None if data.intensity is None else data.intensity[rows],
+        step_days=data.step_days,
+        layout=data.layout,
+        names=data.names,
+        there=None if data.there is None else data.there[rows],
+        irregular=data.irregular,
     )
 
 
 def carries(data: Streams, family: int) -> NDArray[np.bool_]:
-    """[u] whether a stream has any valid step of the class `family`; a stream may carry several."""
-    found: NDArray[np.bool_] = ((data.y == family) & data.valid).any(axis=1)
+    """[u] whether a stream has any judged step of the class `family`; a stream may carry several."""
+    found: NDArray[np.bool_] = ((data.y == family) & data.judged).any(axis=1)
     return found
 
 
 def family_of(data: Streams) -> Int:
     """[u] class of the attack that a stream carries (the largest index if several), 0 for none."""
-    carried: Int = np.where(data.valid, data.y, 0).max(axis=1)
+    carried: Int = np.where(data.judged, data.y, 0).max(axis=1)
     return carried

@@ -54,7 +54,8 @@ def gradient_boosting(
 ) -> Scores:
     """Histogram gradient boosting (Friedman 2001; scikit-learn's, after LightGBM), classes weighed alike.
 
-    train_x: [u, L, F], train_y: [u, L] int class, train_valid: [u, L].   others: name -> (x, valid) to score.
+    train_x: [u, L, F], train_y: [u, L] int class, -1 where a step is seen but not to be learned,
+    train_valid: [u, L].   others: name -> (x, valid) to score.
     window_steps: steps that it sees.   max_rows: most training steps; more are drawn down, half of them
     attacked.   settings: scikit-learn's,
     200 trees (`max_iter`) if not given.   Returns name -> [u, L] float32 log-odds, 0 where not valid.
@@ -110,13 +111,14 @@ def rate_threshold(
     if not 0 <= column < train_x.shape[2]:
         raise DataError("no such feature", found=column, way_out=f"0..{train_x.shape[2] - 1}")
     centre = np.median(np.arcsinh(train_x[train_valid & (train_y == 0)][:, column]))
-    truth = train_y[train_valid] > 0
+    learned = train_valid & (train_y >= 0)
+    truth = train_y[learned] > 0
 
     def distance(x: NDArray[Any], side: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
         return side(np.arcsinh(x[..., column].astype(np.float64)) - centre)
 
     sides: tuple[Callable[[NDArray[Any]], NDArray[Any]], ...] = (np.abs, np.positive, np.negative)
-    best = max(sides, key=lambda side: float(roc_auc_score(truth, distance(train_x, side)[train_valid])))
+    best = max(sides, key=lambda side: float(roc_auc_score(truth, distance(train_x, side)[learned])))
     return {
         name: np.where(valid, distance(x, best), 0.0).astype(np.float32)
         for name, (x, valid) in others.items()
@@ -153,7 +155,7 @@ def _check(x: NDArray[Any], y: NDArray[Any], valid: NDArray[np.bool_], others: O
     for name, (other, there) in others.items():
         if other.ndim != 3 or other.shape[2] != x.shape[2] or there.shape != other.shape[:2]:
             raise DataError(f"streams '{name}' do not fit those trained on", found=[other.shape, there.shape])
-    seen = y[valid] > 0
+    seen = y[valid & (y >= 0)] > 0
     if not seen.any() or seen.all():
         raise DataError(
             "a baseline needs normal and attacked steps to learn from",

@@ -29,7 +29,7 @@ from lazaretto.evaluate.left_out import (
     sites_table,
     taking_part,
 )
-from lazaretto.evaluate.scored import DEEP, OURS, SUPERVISED, Protocol, SeedScores
+from lazaretto.evaluate.scored import DEEP, ONLY, OURS, SUPERVISED, WITHHELD, Protocol, SeedScores
 
 __all__ = ["MARGIN_METRICS", "judge"]
 
@@ -93,6 +93,7 @@ def judge(
         "margin_over_best_deep": _margins(judged, deep, ours),
         "comparison": [
             *_claims(judged, ours),
+            *_modality_claims(judged, ours),
             *_family_claims(left, protocol, ours),
             *_site_claims(away, ours),
             *(_latency_claims(judged, ours) if protocol.timed else ()),
@@ -161,6 +162,24 @@ def _claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
     if "local" in judged and "unseen|recall" in mine.values:
         triple = _difference(mine, judged["local"], "unseen|recall")
         rows.append(_row("families a site never had", "unseen_at_site.recall", "local", triple, ">=", 0.10))
+    return rows
+
+
+def _modality_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
+    """Both modalities against the better one alone, and with one of them withheld."""
+    rows = []
+    # the better one on the test units, to our disadvantage
+    known = {name: judged[name].values["auroc"] for name in ONLY if name in judged}
+    best = _extreme(known, max)
+    if best is not None:
+        triple = _difference(judged[ours], judged[best], "auroc")
+        rows.append(_row("better than the better modality alone", "auroc", best, triple, ">=", 0.0))
+    for name, gone in WITHHELD.items():
+        for other, modality in ONLY.items():
+            if name in judged and other in judged and modality != gone:
+                triple = _difference(judged[name], judged[other], "auroc")
+                title = f"with the {gone} withheld, as good as the {modality} alone"
+                rows.append(_row(title, "auroc", other, triple, ">=", -0.01))
     return rows
 
 

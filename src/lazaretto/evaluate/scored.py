@@ -19,8 +19,10 @@ from lazaretto.evaluate.operating import Calibration, Operating
 __all__ = [
     "CONSORTIUM_FLOORS",
     "DEEP",
+    "ONLY",
     "OURS",
     "SUPERVISED",
+    "WITHHELD",
     "Protocol",
     "Scored",
     "SeedScores",
@@ -30,6 +32,8 @@ __all__ = [
 
 OURS = "federated split"
 SUPERVISED = "supervised_only"  # ours without a self-supervised score
+ONLY = {"traffic_only": "traffic", "record_only": "record"}  # ours, trained and judged on one modality
+WITHHELD = {"without_traffic": "traffic", "without_record": "record"}  # ours, one withheld when judged
 DEEP = ("gru", "cnn", "autoencoder", "tcn", "mlp")  # the pooled deep baselines that margins are taken against
 
 # AUROC that simple detectors must stay under on the simulator, so that it is worth being judged on

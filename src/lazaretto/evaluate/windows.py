@@ -72,10 +72,11 @@ def training_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which steps (unit [n], step [n]) to train on, n <= max_rows; the same for the same seed.
 
-    All valid steps where there are few enough. Else steps are drawn without replacement: half of the rows
-    attacked ones, or all attacked ones where they are fewer; the baselines weigh the two classes alike.
+    y: [u, L] class, -1 where a step is seen but not to be learned. All other valid steps where there are
+    few enough. Else steps are drawn without replacement: half of the rows attacked ones, or all attacked
+    ones where they are fewer; the baselines weigh the two classes alike.
     """
-    unit, step = np.nonzero(valid)
+    unit, step = np.nonzero(valid & (y >= 0))
     if len(unit) > max_rows:
         rng = generator(seed, "windows", "training rows")
         attacked = y[unit, step] > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,6 +16,7 @@ from lazaretto.report import (
     sections_data,
     sections_detail,
     sections_left_out,
+    sections_modalities,
     sections_operating,
     sections_results,
     sections_run,
@@ -28,9 +29,10 @@ from lazaretto.types import Record
 
 __all__ = ["assemble", "render", "write_html", "write_report"]
 
-_SECTIONS = (
+_SECTIONS: tuple[Callable[[Log], Section | None], ...] = (
     sections_results.summary,
     sections_results.baselines,
+    sections_modalities.modalities,
     sections_operating.operating_points,
     sections_detail.by_family,
     sections_left_out.by_intensity,
@@ -61,7 +63,7 @@ def render(records: Sequence[Record]) -> str:
     log = read_log(records)
     run = log.last("run")
     return assemble(
-        [build(log) for build in _SECTIONS],
+        [section for build in _SECTIONS if (section := build(log)) is not None],
         name=str(run.get("name") or "unnamed run"),
         facts=_facts(log),
         quick=_quick(log),

@@ -33,10 +33,18 @@ __all__ = [
 ]
 
 OURS = "ours"
-REFERENCES = ("supervised_only", "unsplit", "pooled", "local")  # the same model, otherwise trained or used
+# the same model, otherwise trained or used
+REFERENCES = (
+    *("supervised_only", "traffic_only", "record_only", "without_traffic", "without_record"),
+    *("unsplit", "pooled", "local"),
+)
 _NAMES = {
     OURS: "federated split",
     "supervised_only": "its supervised score alone",
+    "traffic_only": "ours on traffic alone",
+    "record_only": "ours on records alone",
+    "without_traffic": "ours, traffic withheld",
+    "without_record": "ours, records withheld",
     "unsplit": "federated unsplit",
     "local": "local only",
     "pooled": "pooled",

@@ -24,7 +24,7 @@ def normal_counts(
     """
     rows = []
     for site, name in enumerate(site_names):
-        normal = part.valid & (part.y == 0) & (part.site == site)[:, None]
+        normal = part.judged & (part.y == 0) & (part.site == site)[:, None]
         counts = np.stack([score_counts(score[normal]) for score in scores])
         if post is not None:
             sent = post.send(kind, name, "coordinator", 0, {"counts": counts.astype(np.uint32)})

@@ -28,17 +28,18 @@ def without_site(prepared: Prepared, site: int, post: Post) -> Prepared:
     scaling.
     """
     assert prepared.raw is not None  # noqa: S101  kept wherever the plan leaves sites out
-    data = replace(prepared.data, x=prepared.raw)
+    whole = prepared.raw
+    data = replace(whole, site=prepared.data.site)
     rows = np.flatnonzero((data.site == site) == (data.split == TEST))
     names = tuple(name for other, name in enumerate(prepared.site_names) if other != site)
     kept = select(data, rows)
     number = np.where(kept.site == site, len(names), kept.site - (kept.site > site))
     order = [other for other in range(len(prepared.site_names)) if other != site] + [site]
     parts = replace(prepared.parts, site=number, site_names=names, withheld=prepared.parts.withheld[order])
-    scaling, x = rescaled(replace(kept, site=number), parts, post)
+    scaling, scaled = rescaled(replace(kept, site=number), parts, post)
     return replace(
         prepared,
-        data=replace(kept, site=number, x=x),
+        data=scaled,
         site_names=names,
         parts=parts,
         scaling=scaling,

@@ -21,27 +21,28 @@ from lazaretto.data.streams import select
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
 from lazaretto.evaluate.operating import operating_to_json
-from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, OURS, SUPERVISED, Protocol, SeedScores
+from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, ONLY, OURS, SUPERVISED, Protocol, SeedScores
 from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
+from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import save_seen
 from lazaretto.run.systems import (
     WINDOWED,
-    Bench,
-    Job,
     Trained,
     centralised,
     federated,
     local_only,
-    make_bench,
+    ours_again,
     windowed,
+    withheld,
 )
 from lazaretto.run.timeline import timeline
 from lazaretto.types import TEST
@@ -95,6 +96,10 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
     _save_model(plan, prepared[0], first, protocol, journal.folder)
+    if prepared[0].data.names and first.vector.ndim == 1:
+        met = found_again(ours_again(bench), first.vector, prepared[0])
+        if met is not None:
+            journal.record("found again", met)
     case = timeline(prepared[0], systems, protocol)
     if case is not None:
         journal.record("timeline", case)
@@ -126,6 +131,12 @@ def _train(
     alone = [one.supervised for one in ours if one.supervised is not None]
     if alone:
         systems[SUPERVISED] = alone
+    for place in seeds if bench.prepared[0].data.names else ():
+        for name, scores in withheld(bench, Job(place=place), ours[place].vector).items():
+            systems.setdefault(name, []).append(scores)
+    for name in ONLY:
+        if name in asked:
+            systems[name] = [federated(bench, name, Job(place=place)).scores for place in seeds]
     left: _LeftOut = {}
     away: _LeftOut = {}
 
@@ -173,7 +184,7 @@ def _left_out_families(bench: Bench) -> list[int]:
     present = set(range(1, judged[0].kinds + 1))
     for one in judged:
         part = select(one.data, one.data.split == TEST)
-        present &= {int(k) for k in np.unique(part.y[part.valid])}
+        present &= {int(k) for k in np.unique(part.y[part.judged])}
     return sorted(present) if len(present) > 1 else []
 
 
@@ -193,7 +204,7 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
         np.array_equal(one.unit, first.unit)
         and np.array_equal(one.start_time, first.start_time)
         and np.array_equal(one.y, first.y)
-        and np.array_equal(one.valid, first.valid)
+        and np.array_equal(one.judged, first.judged)
         for one in tests[1:]
     )
 
@@ -277,10 +288,12 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
     meta: dict[str, Any] = {
         "version": __version__,
         "model": plan.model.name,
-        "options": plan.model.options,
+        "options": model_options(plan, plan.model.name, prepared.data.layout),
         "cut": plan.cut.model_dump(mode="json"),
         "modality": prepared.modality,
-        "features": list(prepared.data.features),
+        "features": list(prepared.measured),
+        "irregular": prepared.modality in prepared.schema.irregular,
+        "width": prepared.data.x.shape[2],
         "classes": list(prepared.schema.classes),
         "window": prepared.data.window,
         "step": prepared.schema.step,

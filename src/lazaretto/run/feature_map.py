@@ -41,15 +41,18 @@ class Matched:
     mapped: tuple[tuple[str, str, float], ...]
     absent: tuple[str, ...]
 
-    def sentences(self, source: str) -> list[str]:
-        """What a report must say of it; nothing where every feature was found by its name."""
+    def sentences(self, source: str, instead: str = "kept at the median of training") -> list[str]:
+        """What a report must say of it; nothing where every feature was found by its name.
+
+        instead: what becomes of features that are absent.
+        """
         said, count = [], len(self.place)
         if self.mapped:
             pairs = ", ".join(f"{old} from {new}{_times(factor)}" for old, new, factor in self.mapped)
             said.append(f"Features of other names taken for the same quantity: {pairs}.")
         if self.absent:
             said.append(
-                f"Not in '{source}', and kept at the median of training: {', '.join(self.absent)} "
+                f"Not in '{source}', and {instead}: {', '.join(self.absent)} "
                 f"({len(self.absent)} of the model's {count} features)."
             )
         return said

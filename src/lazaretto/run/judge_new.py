@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.duplicates import remove_duplicates, take
-from lazaretto.data.scaling import Scaling, apply_scaling
+from lazaretto.data.scaling import Scaling
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, family_of, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
@@ -31,11 +31,11 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
-from lazaretto.run.prepare import schema_words
+from lazaretto.run.prepare import read, reading_notes, schema_words
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
 from lazaretto.run.simulate import compile_program, score_streams
-from lazaretto.types import TEST, Model, Table
+from lazaretto.types import TEST, Float, Model, Table
 
 __all__ = ["evaluate_run"]
 
@@ -93,7 +93,7 @@ def evaluate_run(
         table = take(table, ~met)
     data = streams(table, meta.modality)
     matched = match_features(meta.features, data.features, given, source)
-    data = _matched(data, matched, meta.features, arrays["center"])
+    data = _matched(data, matched, meta, arrays["center"], table)
     if relation == "same":
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
@@ -119,7 +119,7 @@ def evaluate_run(
     scored = Scored(
         score=score,
         y=data.y,
-        valid=data.valid,
+        valid=data.judged,
         site=np.zeros(len(data.unit), np.int64),
         intensity=data.intensity,
     )
@@ -209,7 +209,7 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
 
 def _differences(matched: Matched, meta: ModelMeta, table: Table, source: str) -> list[str]:
     """How the new data differs from what the model knows: features, and what a step is."""
-    said = matched.sentences(source)
+    said = matched.sentences(source, "never measured" if meta.irregular else "kept at the median of training")
     if table.schema.step != meta.step:
         said.append(f"A step was {meta.step} in training, and is {table.schema.step} here.")
     return said
@@ -243,13 +243,38 @@ def _whole_or_gone(out: Path) -> Iterator[None]:
         raise
 
 
-def _matched(data: Streams, matched: Matched, wanted: Sequence[str], center: Any) -> Streams:
-    """The streams with the features that the model was trained on, in its order."""
-    return replace(data, x=take_features(data.x, matched, center), features=tuple(wanted))
+def _matched(data: Streams, matched: Matched, meta: ModelMeta, center: Float, table: Table) -> Streams:
+    """The streams with the features that the model was trained on, in its order.
+
+    A model of combined modalities takes the very same ones alone. A model of irregular series takes a regular
+    one as measured in every step. Raises DataError otherwise: a model that knows of no gap cannot be told of
+    one.
+    """
+    if data.there is not None:
+        if data.features != tuple(meta.features):
+            raise DataError(
+                "a model of combined modalities judges data of the same modalities and features",
+                found=f"{len(data.features)} features, {len(set(data.features) & set(meta.features))} known",
+                way_out="judge a model of one modality, or data from a source like that of training",
+            )
+        return data
+    if data.step_days is not None and not meta.irregular:
+        raise DataError(
+            "the data has gaps, and the model was trained on series without",
+            found=f"modality '{meta.modality}', measured at odd times",
+            way_out="train a model on data that is measured at odd times",
+        )
+    absent = np.full(len(center), np.nan, np.float32) if meta.irregular else center
+    return replace(
+        data,
+        x=take_features(data.x, matched, absent),
+        features=tuple(meta.features),
+        step_days=table.schema.step_seconds / 86400 if meta.irregular else None,
+    )
 
 
 def _check_steps(data: Streams) -> None:
-    seen = data.y[data.valid] > 0
+    seen = data.y[data.judged] > 0
     if seen.all() or not seen.any():
         raise DataError(
             "judging needs normal steps and attacked steps",
@@ -263,7 +288,8 @@ def _model(file: Path, meta: ModelMeta, parameters: int) -> Model:
     way_out = "use a folder that a finished run wrote, with the parts that it used"
     try:
         model: Model = catalog.build("models", meta.model, meta.options)
-        wanted = parameter_count(model, len(meta.features), len(meta.classes) - 1)
+        width = meta.width or len(meta.features)
+        wanted = parameter_count(model, width, len(meta.classes) - 1)
     except (PlanError, TypeError, ValueError, ArithmeticError) as error:
         found = str(error).partition("\n")[0]
         raise InputError(f"the model in {file} cannot be built", found=found, way_out=way_out) from error
@@ -280,9 +306,8 @@ def _score(model: Model, arrays: Mapping[str, Any], meta: ModelMeta, data: Strea
     cut = Cut(meta.cut.bits, meta.cut.clip, meta.cut.noise) if meta.cut.enabled else Cut(32)
     training = LocalTraining(window=data.window)
     kinds = len(meta.classes) - 1
-    program = compile_program(model, cut, training, len(meta.features), kinds, data.x.shape[1])
-    scaled = apply_scaling(Scaling(arrays["center"], arrays["scale"]), data.x)
-    x = np.where(data.valid[..., None], scaled, 0).astype(np.float32)
+    x = read(data, Scaling(arrays["center"], arrays["scale"])).x
+    program = compile_program(model, cut, training, x.shape[2], kinds, x.shape[1])
     score = score_streams(program, arrays["vector"], x)
     if meta.novelty_weight is None:
         return score
@@ -302,9 +327,9 @@ def _sheet(
     family, classes = family_of(data), table.schema.classes
     new = [name for name in classes if name not in meta.classes]
     units = len(np.unique(data.unit))
-    attacked = int((data.y[data.valid] > 0).sum())
+    attacked = int((data.y[data.judged] > 0).sum())
     families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
-    notes = [*table.notes, *known]
+    notes = [*table.notes, *reading_notes(data), *known]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
     nothing = {"units": 0, "steps": 0, "attacked_steps": 0}
@@ -323,7 +348,7 @@ def _sheet(
         "splits": {
             "train": nothing,
             "validation": nothing,
-            "test": {"units": units, "steps": int(data.valid.sum()), "attacked_steps": attacked},
+            "test": {"units": units, "steps": int(data.judged.sum()), "attacked_steps": attacked},
         },
         "sites": [
             {
@@ -331,7 +356,7 @@ def _sheet(
                 "train_units": 0,
                 "validation_units": 0,
                 "test_units": units,
-                "steps": int(data.valid.sum()),
+                "steps": int(data.judged.sum()),
                 "families": families,
                 "withheld": [],
             }

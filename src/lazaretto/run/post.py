@@ -28,6 +28,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
     "activations": ("device-site", "up", "quantised outputs of the device's part of the model"),
     "gradients": ("device-site", "down", "gradient of the site's loss in those outputs"),
+    "fused activations": ("device-site", "down", "quantised outputs of the site's part of a U-shaped model"),
+    "fused gradients": ("device-site", "up", "gradient of the device's loss in those outputs"),
     "bottom gradient": ("device-site", "up", "gradient in the device's part of the model, one step's"),
     "mean bottom gradient": ("device-site", "down", "its mean over the site's devices"),
     "bottom": ("device-site", "down", "the device's part of the model"),
@@ -99,6 +101,11 @@ def _message(
     )
 
 
+def _packed(cut: Cut, shape: tuple[int, int, int]) -> Array:
+    """An array as large as activations of that shape are once they are packed."""
+    return np.empty(payload_bytes(cut, shape), np.uint8) if cut.bits < 32 else np.empty(shape, np.float32)
+
+
 def count_cut_traffic(
     post: Post,
     cut: Cut,
@@ -107,20 +114,24 @@ def count_cut_traffic(
     bottom: int,
     devices: int,
     every_step: bool = False,
+    fused: int = 0,
 ) -> None:
     """Count what one site's devices exchanged with it in a round.
 
     exchanges: batches times windows, each a message up and one down per device. shape: of one
     device's activations [b, T, H]. bottom: parameters of the device's part. every_step: whether
     gradients of the bottom are averaged at each exchange, too (needless where there is one device).
+    fused: channels that a U-shaped model's site sends back, 0 for other models.
     """
-    up = np.empty(payload_bytes(cut, shape), np.uint8) if cut.bits < 32 else np.empty(shape, np.float32)
+    back = (*shape[:2], fused)
     part = np.empty(bottom, np.float32)
     often = exchanges * devices
     between = often if every_step and devices > 1 else 0
     for kind, array, count in (
-        ("activations", up, often),
+        ("activations", _packed(cut, shape), often),
         ("gradients", np.empty(shape, np.float32), often),
+        ("fused activations", _packed(cut, back), often if fused else 0),
+        ("fused gradients", np.empty(back, np.float32), often if fused else 0),
         ("bottom gradient", part, between),
         ("mean bottom gradient", part, between),
         ("bottom", part, devices),

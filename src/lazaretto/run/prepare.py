@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
+from lazaretto.data.irregular import laid_out_names, lay_out
 from lazaretto.data.leaks import table_findings
 from lazaretto.data.scaling import Scaling, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
@@ -21,9 +22,19 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.post import Post
-from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Schema, Source, Table
+from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Part, Schema, Source, Table
 
-__all__ = ["Keep", "Prepared", "load_table", "members", "prepare", "rescaled", "schema_words"]
+__all__ = [
+    "Keep",
+    "Prepared",
+    "load_table",
+    "members",
+    "prepare",
+    "read",
+    "reading_notes",
+    "rescaled",
+    "schema_words",
+]
 
 Keep = Callable[[Table], NDArray[np.bool_]]
 _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -36,7 +47,8 @@ class Prepared:
     data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
     seen: [m, 16] uint8, digests of the windows of training and validation, idle ones left out.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
-    raw: features before scaling, as `data.x`; kept only where the plan leaves sites out, else None.
+    measured: names of the features as the source gives them, in the order of `scaling`.
+    raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     """
 
     seed: int
@@ -49,7 +61,8 @@ class Prepared:
     rate_column: int | None
     seen: NDArray[np.uint8]
     sheet: dict[str, Any]
-    raw: Float | None = None
+    measured: tuple[str, ...]
+    raw: Streams | None = None
 
     @property
     def kinds(self) -> int:
@@ -96,28 +109,79 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     scaling, scaled = rescaled(data, parts, post)
-    features = table.schema.features[plan.data.modality]
     rate = table.schema.rate_feature
     return Prepared(
         seed=seed,
         schema=table.schema,
         modality=plan.data.modality,
-        data=replace(data, x=scaled),
+        data=scaled,
         site_names=parts.site_names,
         parts=parts,
         scaling=scaling,
         seen=_seen(table),
-        rate_column=features.index(rate) if rate in features else None,
+        rate_column=scaled.features.index(rate) if rate in scaled.features else None,
         sheet=_sheet(plan, source, table, data, parts, leaks),
-        raw=data.x if plan.evaluate.leave_one_site_out else None,
+        measured=data.features,
+        raw=data if plan.evaluate.leave_one_site_out else None,
     )
 
 
-def rescaled(data: Streams, parts: Partition, post: Post) -> tuple[Scaling, Float]:
-    """Scaling that the sites of `parts` agree on over `post`, from training units, and x scaled by it."""
+def rescaled(data: Streams, parts: Partition, post: Post) -> tuple[Scaling, Streams]:
+    """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it."""
     scaling = _agree_scaling(data, parts, post)
-    scaled = np.where(data.valid[..., None], apply_scaling(scaling, data.x), 0).astype(np.float32)
-    return scaling, scaled
+    return scaling, read(data, scaling)
+
+
+def read(data: Streams, scaling: Scaling) -> Streams:
+    """The streams as a model reads them: scaled, 0 where not valid, irregular series laid out. Never NaN."""
+    scaled = apply_scaling(scaling, data.x)
+    if data.there is not None:
+        return _read_all(data, scaled, data.there)
+    if data.step_days is None:
+        return replace(data, x=np.where(data.valid[..., None], scaled, 0).astype(np.float32))
+    x, _ = lay_out(scaled, data.valid, data.step_days)
+    series = len(data.features)
+    layout = (Part(0, series, 3 * series),)
+    return replace(data, x=x, features=laid_out_names(data.features), step_days=None, layout=layout)
+
+
+def _read_all(data: Streams, scaled: Float, there: NDArray[np.bool_]) -> Streams:
+    """Modalities one behind another, then one column each that says whether it is there."""
+    columns, names, layout, begin = list[Float](), list[str](), list[Part](), 0
+    for at, part in enumerate(data.layout):
+        x, own = scaled[..., part.begin : part.end], data.features[part.begin : part.end]
+        here = data.valid & there[..., at]
+        values = begin + x.shape[-1]
+        if data.irregular[at]:
+            x, own = lay_out(x, here, data.step_days or 1.0)[0], laid_out_names(own)
+        columns.append(np.where(here[..., None], x, 0).astype(np.float32))
+        names += own
+        layout.append(Part(begin, values, begin + x.shape[-1]))
+        begin = layout[-1].end
+    columns.append((data.valid[..., None] & there).astype(np.float32))
+    names += [f"{name}_is_there" for name in data.names]
+    return replace(
+        data,
+        x=np.concatenate(columns, axis=-1),
+        features=tuple(names),
+        step_days=None,
+        layout=tuple(layout),
+    )
+
+
+def reading_notes(data: Streams) -> list[str]:
+    """What must be said of how a model reads the streams, before scaling."""
+    notes = []
+    if data.step_days is not None:
+        notes.append(
+            f"Each of the {len(data.features)} series reaches a model as three numbers: its last value, "
+            "whether it was measured in this step, and the days since the measurement before."
+        )
+    if not np.array_equal(data.judged, data.valid):
+        notes.append(
+            f"All {int(data.valid.sum())} steps are read; trained and judged are {int(data.judged.sum())}."
+        )
+    return notes
 
 
 def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[Any, Any]]:
@@ -202,10 +266,10 @@ def _sheet(
     splits = {}
     for name, split in _SPLITS.items():
         part = select(data, data.split == split)
-        attacked = int((part.y[part.valid] > 0).sum())
+        attacked = int((part.y[part.judged] > 0).sum())
         splits[name] = {
             "units": len(np.unique(part.unit)),
-            "steps": int(part.valid.sum()),
+            "steps": int(part.judged.sum()),
             "attacked_steps": attacked,
         }
     rows = []
@@ -218,7 +282,7 @@ def _sheet(
                 "train_units": int((own & (data.split == TRAIN)).sum()),
                 "validation_units": int((own & (data.split == VALIDATION)).sum()),
                 "test_units": int((own & (data.split == TEST)).sum()),
-                "steps": int(data.valid[own].sum()),
+                "steps": int(data.judged[own].sum()),
                 "families": {
                     classes[k]: int((trained & (family == k)).sum()) for k in range(1, len(classes))
                 },
@@ -232,12 +296,12 @@ def _sheet(
         **schema_words(table.schema),
         "modality": plan.data.modality,
         "classes": list(classes),
-        "features": list(table.schema.features[plan.data.modality]),
+        "features": list(data.features),
         "rate_feature": table.schema.rate_feature,
         "intensity": table.schema.intensity,
         "counts": {key: int(value) for key, value in counts.items()},
         "leaks_dropped": dict(source.leaks),
         "splits": splits,
         "sites": rows,
-        "notes": [*table.notes, *leaks],
+        "notes": [*table.notes, *reading_notes(data), *leaks],
     }

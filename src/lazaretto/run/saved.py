@@ -100,10 +100,12 @@ class ModelMeta(_Meta):
     model: _Word
     options: dict[str, Any]
     cut: CutMeta
-    modality: Literal["traffic", "record"]
+    modality: Literal["traffic", "record", "combined"]
     features: _Names
     classes: Annotated[_Names, MinLen(2), AfterValidator(_normal_first)]
     window: Annotated[int, Ge(1)]
+    irregular: bool = False
+    width: Annotated[int, Ge(1)] | None = None
     step: str
     seed: Annotated[int, Ge(0), Lt(2**32)]
     operating: OperatingMeta

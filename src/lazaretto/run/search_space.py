@@ -84,6 +84,8 @@ SPACES: Mapping[str, Space] = MappingProxyType(
     {
         "federated_split": _OURS,
         "unsplit": _OURS,
+        "traffic_only": _OURS,
+        "record_only": _OURS,
         "local": _OURS,
         "pooled": {**_OURS, "batch_units": Choice((8, 16, 32))},
         "gru": {**_CLASSIFIER, "options.hidden": _HIDDEN},

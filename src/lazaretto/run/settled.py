@@ -11,7 +11,8 @@ __all__ = ["key_of", "settled", "tuned_of"]
 
 _POOLED = {"learning_rate": "pooled_learning_rate", "batch_units": "pooled_batch_units"}
 _NOISE = ("level_noise", "step_noise", "feature_dropout")
-_OF_THE_PLANS_MODEL = ("federated_split", "unsplit", "local", "pooled")
+_AT_SITES = ("federated_split", "unsplit", "local", "traffic_only", "record_only")
+_OF_THE_PLANS_MODEL = (*_AT_SITES, "pooled")
 
 
 def key_of(system: str) -> str:
@@ -45,6 +46,6 @@ def settled(plan: Plan, system: str) -> Plan:
         if name not in noisy and any(key in own for key in _NOISE):
             train = dict.fromkeys(_NOISE, 0.0) | train
             update["evaluate"] = plan.evaluate.model_copy(update={"noisy_baselines": (*noisy, name)})
-    if name not in ("federated_split", "unsplit", "local"):
+    if name not in _AT_SITES:
         train = {_POOLED.get(key, key): value for key, value in train.items()}
     return plan.model_copy(update={**update, "train": plan.train.model_copy(update=train)})

@@ -8,7 +8,7 @@ pooled models: what differs is whether the vectors are aggregated between rounds
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from lazaretto.keys import jax_key
 from lazaretto.local import LocalState, LocalTraining, SiteData, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.backend import compiler_options
+from lazaretto.split import forward
 from lazaretto.types import Algorithm, Array, Float, Int, Model
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "pack_sites",
     "score_by_site",
     "score_streams",
+    "views_of_streams",
 ]
 
 _BLOCK = 16  # units that one core scores at a time
@@ -49,6 +51,7 @@ class Program(NamedTuple):
     score: (vector [d], x [B, L, F], salt) -> anomaly scores [B, L]; B a multiple of `block`; the salt,
         below 2^32, draws the cut's noise
     novelty: the same for the self-supervised score; None where the model has none
+    views: the same for the pairs of views (`types.Pair`) of a model that aligns two modalities, or None
     batches: SiteData with leading axis S -> [S] batches of a whole round at each site
     place: lay arrays with a leading sites axis over the cores; S must be a multiple of `cores`
     """
@@ -57,6 +60,7 @@ class Program(NamedTuple):
     round: Callable[..., tuple[LocalState, Array]]
     score: Callable[[Array, Array, int], Array]
     novelty: Callable[[Array, Array, int], Array] | None
+    views: Callable[[Array, Array, int], Any] | None
     batches: Callable[[SiteData], Int]
     place: Callable[[Any], Any]
     cores: int
@@ -98,24 +102,25 @@ def compile_program(
         check_vma=False,
     )
 
-    def received(params: Any, x: Array, salt: Array) -> Array:
-        key = jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
-        h, _ = model.bottom(params["bottom"], x, model.start(features, x.shape[0])[0])
-        return through(cut, h, key)
-
     def score(vector: Array, x: Array, salt: Array) -> Array:
-        params = unravel(vector)
-        h = received(params, x, salt)
-        outputs, _ = model.top(params["top"], h, model.start(features, x.shape[0])[1])
+        up, down = jax.random.split(_noise_key(salt))
+        outputs, _ = forward(model, cut, unravel(vector), x, model.start(features, x.shape[0]), (up, down))
         return outputs.anomaly
 
     def novelty(vector: Array, x: Array, salt: Array) -> Array:
         assert model.novelty is not None  # noqa: S101  compiled only where there is one
         params = unravel(vector)
-        h = received(params, x, salt)
+        h, _ = model.bottom(params["bottom"], x, model.start(features, x.shape[0])[0])
+        h = through(cut, h, jax.random.split(_noise_key(salt))[0])
         return model.novelty.score(params["top"]["novelty"], h, model.novelty.start(x.shape[0]))[0]
 
-    def on_all_cores(part: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array, int], Array]:
+    def views(vector: Array, x: Array, salt: Array) -> Any:
+        params, starts = unravel(vector), model.start(features, x.shape[0])
+        h, _ = model.bottom(params["bottom"], x, starts[0])
+        h = through(cut, h, jax.random.split(_noise_key(salt))[0])
+        return model.top(params["top"], h, starts[1])[0].pairs
+
+    def on_all_cores(part: Callable[[Array, Array, Array], Any]) -> Callable[[Array, Array, int], Array]:
         sharded = jax.shard_map(
             part,
             mesh=mesh,
@@ -138,18 +143,24 @@ def compile_program(
         whole: Int = -(-np.asarray(data.units, np.int64) // size) * training.local_epochs
         return whole
 
+    pairs = model.head is not None and len(training.layout) == 2
     compiled = jax.jit(sharded, donate_argnums=(0,), compiler_options=compiler_options())
     return Program(
         start=start,
         round=lambda state, data, keys, rate, work=None: compiled(state, data, keys, jnp.float32(rate), work),
         score=on_all_cores(score),
         novelty=None if model.novelty is None else on_all_cores(novelty),
+        views=on_all_cores(views) if pairs else None,
         batches=batches,
         place=place,
         cores=len(devices),
         block=_BLOCK * len(devices),
         parameters=parameter_count(model, features, kinds),
     )
+
+
+def _noise_key(salt: Array) -> Array:
+    return jax.random.fold_in(jax.random.key(salt), jax.lax.axis_index("sites"))
 
 
 def initial_vectors(model: Model, features: int, kinds: int, seeds: Sequence[int]) -> Float:
@@ -209,10 +220,10 @@ def pack_sites(
             own = rows[device::devices]
             x[site, device, : len(own)] = data.x[own]
             y[site, device, : len(own)] = data.y[own]
-            weight[site, device, : len(own)] = data.valid[own]
+            weight[site, device, : len(own)] = data.judged[own]
         longest[site] = -(-len(rows) // devices)
-        balance[site] = class_weights(data.y[rows], data.valid[rows], kinds, beta)
-        steps[site] = int(data.valid[rows].sum())
+        balance[site] = class_weights(data.y[rows], data.judged[rows], kinds, beta)
+        steps[site] = int(data.judged[rows].sum())
     return SiteData(x, y, weight, longest, balance), steps
 
 
@@ -224,16 +235,41 @@ def score_streams(
     Noise at the cut, if any, is drawn anew for each block of units, from what they hold and where they
     stand: other units get other noise, the same call gives the same scores again.
     """
-    out = []
     says = program.score if part == "score" else program.novelty
     assert says is not None  # noqa: S101  asked for only where the model has one
+    out = [np.asarray(found)[:rows] for found, rows in _by_block(program, says, vector, x)]
+    return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
+
+
+def _by_block(
+    program: Program, says: Callable[..., Any], vector: Float, x: Float
+) -> Iterator[tuple[Any, int]]:
+    """What `says` finds in each block of units, padded, and how many of them are real."""
     for begin in range(0, len(x), program.block):
         rows = x[begin : begin + program.block]
         padded = np.zeros((program.block, *x.shape[1:]), np.float32)
         padded[: len(rows)] = rows
         salt = zlib.crc32(padded.tobytes(), begin)
-        out.append(np.asarray(says(jnp.asarray(vector), padded, salt))[: len(rows)])
-    return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
+        yield says(jnp.asarray(vector), padded, salt), len(rows)
+
+
+def views_of_streams(
+    program: Program, vector: Float, x: Float
+) -> tuple[dict[str, tuple[Float, Float]], NDArray[np.bool_]]:
+    """Views of either modality at the "cut" and at "fusion", [u, L, P] each, and where both are: [u, L].
+
+    x: [u, L, F], u >= 1. For a program with `views`.
+    """
+    assert program.views is not None  # noqa: S101  asked for only where the model has them
+    found = [
+        [[np.asarray(value)[:rows] for value in pair] for pair in pairs]
+        for pairs, rows in _by_block(program, program.views, vector, x)
+    ]
+    early, late = (
+        [np.concatenate(values) for values in zip(*blocks, strict=True)]
+        for blocks in zip(*found, strict=True)
+    )
+    return {"cut": (early[0], early[1]), "fusion": (late[0], late[1])}, early[2].astype(np.bool_)
 
 
 def score_by_site(

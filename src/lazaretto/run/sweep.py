@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from lazaretto import __version__, runlog
 from lazaretto.errors import DataError, InputError, WireError
-from lazaretto.evaluate.scored import OURS, Scored
+from lazaretto.evaluate.scored import ONLY, OURS, Scored
 from lazaretto.evaluate.selection import CRITERION, validation_auroc
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_sweep import TUNABLE
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import protocol_of, run_record
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
@@ -304,12 +305,12 @@ def _train(
     if len(shared.programs) > _MOST_PROGRAMS:  # each holds on to tens of megabytes
         shared.programs.clear()
     ones, posts = zip(*prepared, strict=True)
-    bench = replace(systems.make_bench(trial.plan, ones, posts, journal), programs=shared.programs)
-    jobs = [systems.Job(place=place) for place in range(len(prepared))]
+    bench = replace(make_bench(trial.plan, ones, posts, journal), programs=shared.programs)
+    jobs = [Job(place=place) for place in range(len(prepared))]
     name = trial.system
     if name == key_of(OURS):
         found = [systems.federated(bench, OURS, job)[0] for job in jobs]
-    elif name == "unsplit":
+    elif name == "unsplit" or name in ONLY:
         found = [systems.federated(bench, name, job)[0] for job in jobs]
     elif name == "local":
         found = [systems.local_only(bench, job) for job in jobs]

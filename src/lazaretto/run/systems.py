@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
-from lazaretto.evaluate.scored import OURS, Scored, SeedScores
+from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
-from lazaretto.local import LocalTraining
-from lazaretto.plan import Plan
 from lazaretto.run.agreed import agree_threshold
-from lazaretto.run.away import without_site
+from lazaretto.run.bench import (
+    Bench,
+    Job,
+    label_of,
+    own_bench,
+    prepared_for,
+    program_of,
+    schedule_of,
+    seed_scores,
+    training_of,
+)
 from lazaretto.run.cost import cost_of_training
 from lazaretto.run.federation import train_federation
 from lazaretto.run.fused import scores_of
-from lazaretto.run.journal import Journal, Stage, stage
+from lazaretto.run.journal import Stage, stage
+from lazaretto.run.modalities import only, without
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import Prepared, members
-from lazaretto.run.settled import settled, tuned_of
-from lazaretto.run.simulate import Program, compile_program, initial_vectors, pack_sites
+from lazaretto.run.prepare import members
+from lazaretto.run.settled import tuned_of
+from lazaretto.run.simulate import Program, initial_vectors, pack_sites
 from lazaretto.run.taking_part import federation_of
-from lazaretto.run.train import Schedule, train_alone
+from lazaretto.run.train import train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
-from lazaretto.types import TEST, VALIDATION, Float, Int, Model
+from lazaretto.types import TEST, VALIDATION, Float, Int
 
 __all__ = [
     "WINDOWED",
-    "Bench",
-    "Job",
     "Trained",
     "centralised",
     "federated",
     "local_only",
-    "make_bench",
-    "prepared_for",
+    "ours_again",
     "windowed",
+    "withheld",
 ]
 
 _FITS: dict[str, Callable[..., Any]] = {
@@ -51,142 +56,6 @@ _FITS: dict[str, Callable[..., Any]] = {
 }
 WINDOWED = (*_FITS, "rate_threshold")
 _EXACT = Cut(bits=32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One training: which seed (position in `Bench.prepared`), and what is left out: a family, a site, or
-    nothing.
-    """
-
-    place: int
-    without: int | None = None
-    without_site: int | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is left out."""
-        return self.without is None and self.without_site is None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What all systems share.
-
-    units: room per site, so that one compiled program serves all seeds. without: data of a seed (its place)
-    without a site, filled as needed.
-    """
-
-    plan: Plan
-    prepared: Sequence[Prepared]
-    journal: Journal
-    posts: Sequence[Post]
-    units: int
-    programs: dict[Any, tuple[Program, Model]] = field(default_factory=dict)
-    without: dict[tuple[int, int], Prepared] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """F, K, L."""
-        one = self.prepared[0]
-        return one.data.x.shape[2], one.kinds, one.data.x.shape[1]
-
-
-def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], journal: Journal) -> Bench:
-    """Everything the systems share, for the seeds of `prepared`."""
-    units = max(len(rows) for one in prepared for rows in members(one))
-    return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
-
-
-def _training(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
-    plan = bench.plan
-    noisy = ours or name in plan.evaluate.noisy_baselines
-    return LocalTraining(
-        window=bench.prepared[0].data.window,
-        batch_units=batch,
-        local_epochs=plan.train.local_epochs,
-        optimiser=plan.train.optimiser,
-        temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
-        kind_weight=plan.train.kind_weight,
-        novelty_weight=plan.train.novelty_weight,
-        pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
-        level_noise=plan.train.level_noise if noisy else 0.0,
-        step_noise=plan.train.step_noise if noisy else 0.0,
-        feature_dropout=plan.train.feature_dropout if noisy else 0.0,
-        weight_decay=plan.train.weight_decay,
-        clip_norm=plan.train.clip_norm,
-        synchronise=plan.cut.synchronise,
-    )
-
-
-def _program(
-    bench: Bench, name: str, cut: Cut, training: LocalTraining, federated: bool = False
-) -> tuple[Program, Model]:
-    plan = bench.plan
-    algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
-    if not federated or algorithm.correct is None:  # then local training is plain
-        algorithm = None
-    corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
-    key = (name, cut, training, corrected, repr(plan.model.options))
-    if key not in bench.programs:
-        model = catalog.build("models", name, plan.model.options if name == plan.model.name else {})
-        features, kinds, length = bench.shape
-        made = compile_program(model, cut, training, features, kinds, length, algorithm)
-        bench.programs[key] = (made, model)
-    return bench.programs[key]
-
-
-def _schedule(plan: Plan, pooled: bool = False) -> Schedule:
-    return Schedule(
-        rounds=(plan.train.pooled_rounds if pooled else None) or plan.train.rounds,
-        learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
-        cosine=plan.train.schedule == "cosine",
-    )
-
-
-def prepared_for(bench: Bench, job: Job) -> Prepared:
-    """The data of a job: of a whole seed, or without what one site holds, which is then the one judged."""
-    whole = bench.prepared[job.place]
-    if job.without_site is None:
-        return whole
-    key = (job.place, job.without_site)
-    if key not in bench.without:
-        bench.without[key] = without_site(whole, job.without_site, Post())
-    return bench.without[key]
-
-
-def _own(bench: Bench, system: str) -> Bench:
-    """The bench with the settings that the plan has for this system alone."""
-    return replace(bench, plan=settled(bench.plan, system))
-
-
-def _label(system: str, bench: Bench, job: Job) -> str:
-    whole = bench.prepared[job.place]
-    if job.without_site is not None:
-        return f"{system} without site {whole.site_names[job.without_site]}"
-    return system if job.without is None else f"{system} without {whole.schema.classes[job.without]}"
-
-
-def _scored(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
-    part = select(prepared.data, prepared.data.split == split)
-    return Scored(
-        score=score,
-        y=part.y,
-        valid=part.valid,
-        site=part.site,
-        unit=part.unit,
-        threshold_group=part.site if by_site else None,
-        intensity=part.intensity,
-    )
-
-
-def _seed_scores(
-    prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False
-) -> SeedScores:
-    return SeedScores(
-        validation=_scored(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
-        test=_scored(prepared, TEST, arrays[f"{prefix}test"], by_site),
-    )
 
 
 class Trained(NamedTuple):
@@ -205,20 +74,22 @@ class Trained(NamedTuple):
 
 
 def federated(bench: Bench, system: str, job: Job) -> Trained:
-    """Ours ("federated split"), or "unsplit": one device per site and no cut."""
-    bench = _own(bench, system)
+    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut."""
+    bench = own_bench(bench, system)
     plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
-    split = system == OURS and plan.cut.enabled
+    if system in ONLY:
+        prepared = only(prepared, ONLY[system])
+    split = system != "unsplit" and plan.cut.enabled
     devices = plan.sites.devices if split else 1
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
     batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
-    label = _label(system, bench, job)
+    label = label_of(system, bench, job)
     if job.whole and system == OURS:
         post = bench.posts[job.place]  # which already carried the scaling
 
     def make(unfinished: Path) -> Stage:
-        training = _training(bench, plan.model.name, batch, ours=True)
-        program, model = _program(bench, plan.model.name, cut, training, federated=True)
+        training = training_of(bench, plan.model.name, batch, ours=True)
+        program, model = program_of(bench, plan.model.name, cut, training, federated=True)
         data, sizes = pack_sites(
             prepared.data,
             members(prepared, job.without),
@@ -245,7 +116,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             prepared.site_names,
             sizes,
             federation_of(plan, model, bench.shape[0], prepared.kinds),
-            _schedule(plan),
+            schedule_of(plan),
             (vector, prepared.seed),
             (post, unfinished, done),
         )
@@ -267,17 +138,41 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     by_site = arrays["vector"].ndim == 2
     alone = "supervised.test" in arrays
     return Trained(
-        scores=_seed_scores(prepared, arrays, by_site=by_site),
+        scores=seed_scores(prepared, arrays, by_site=by_site),
         vector=arrays["vector"],
         messages=meta["messages"],
-        supervised=_seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,
+        supervised=seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,
         tails=arrays.get("tails"),
     )
 
 
+def withheld(bench: Bench, job: Job, vector: Float) -> dict[str, SeedScores]:
+    """Ours as it was trained, judged with one modality withheld; {} where there is but one."""
+    prepared, program = prepared_for(bench, job), ours_again(bench)
+    return {
+        name: seed_scores(
+            prepared,
+            scores_of(program, vector, without(prepared, modality), bench.plan.evaluate.novelty_weight),
+        )
+        for name, modality in WITHHELD.items()
+        if modality in prepared.data.names
+    }
+
+
+def ours_again(bench: Bench) -> Program:
+    """The program that trained ours."""
+    bench = own_bench(bench, OURS)
+    plan = bench.plan
+    split = plan.cut.enabled
+    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
+    batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
+    training = training_of(bench, plan.model.name, batch, ours=True)
+    return program_of(bench, plan.model.name, cut, training, federated=True)[0]
+
+
 def local_only(bench: Bench, job: Job) -> SeedScores:
     """Every site trains the same split model alone; each judges its own units with its own threshold."""
-    bench = _own(bench, "local")
+    bench = own_bench(bench, "local")
     plan, prepared = bench.plan, prepared_for(bench, job)
     cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
     devices = plan.sites.devices if plan.cut.enabled else 1
@@ -285,8 +180,8 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
 
     def make(unfinished: Path) -> Stage:
         batch = plan.train.batch_units if plan.cut.enabled else plan.train.batch_units * plan.sites.devices
-        training = _training(bench, plan.model.name, batch, ours=True)
-        program, model = _program(bench, plan.model.name, cut, training)
+        training = training_of(bench, plan.model.name, batch, ours=True)
+        program, model = program_of(bench, plan.model.name, cut, training)
         data, _ = pack_sites(
             prepared.data,
             members(prepared, job.without),
@@ -303,7 +198,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             data,
             np.repeat(first, data.x.shape[0], axis=0),
             prepared.seed,
-            _schedule(plan),
+            schedule_of(plan),
             (unfinished, done),
         )
         arrays = scores_of(program, vectors[:sites], prepared, plan.evaluate.novelty_weight)
@@ -311,8 +206,8 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
         cost = {"flops": sum(one["flops"] for one in spent)}
         return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
-    arrays, _ = stage(bench.journal, _label("local", bench, job), make, prepared.seed)
-    return _seed_scores(prepared, arrays, by_site=True)
+    arrays, _ = stage(bench.journal, label_of("local", bench, job), make, prepared.seed)
+    return seed_scores(prepared, arrays, by_site=True)
 
 
 def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScores]:
@@ -320,14 +215,14 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
 
     system: "pooled" (our model, no cut) or the name of a baseline model.
     """
-    bench = _own(bench, system)
+    bench = own_bench(bench, system)
     plan = bench.plan
     pooled = system == "pooled"
     name = plan.model.name if pooled else system
 
     def make(unfinished: Path) -> Stage:
-        training = _training(bench, name, plan.train.pooled_batch_units, ours=pooled)
-        program, model = _program(bench, name, _EXACT, training)
+        training = training_of(bench, name, plan.train.pooled_batch_units, ours=pooled)
+        program, model = program_of(bench, name, _EXACT, training)
         packs = []
         width = max(sum(len(rows) for rows in members(one)) for one in bench.prepared)
         for job in jobs:
@@ -342,7 +237,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
-        schedule = _schedule(plan, pooled=True)
+        schedule = schedule_of(plan, pooled=True)
         done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
         vectors = train_alone(
             program,
@@ -363,7 +258,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         return arrays, {"cost": cost, "compile_seconds": done.compile_seconds}
 
     arrays, _ = stage(bench.journal, system, make)
-    return [_seed_scores(prepared_for(bench, job), arrays, f"{place}.") for place, job in enumerate(jobs)]
+    return [seed_scores(prepared_for(bench, job), arrays, f"{place}.") for place, job in enumerate(jobs)]
 
 
 def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScores]:
@@ -379,14 +274,15 @@ def windowed(bench: Bench, job: Job, names: Sequence[str]) -> dict[str, SeedScor
                 "test": select(prepared.data, prepared.data.split == TEST),
             }
             given = {key: (part.x, part.valid) for key, part in others.items()}
+            truth = np.where(train.judged, train.y, -1)
             if name == "rate_threshold":
                 column = int(prepared.rate_column or 0)
-                return dict(rate_threshold(train.x, train.y, train.valid, given, column)), {}
+                return dict(rate_threshold(train.x, truth, train.valid, given, column)), {}
             asked, fit = bench.plan.evaluate, _FITS[name]
             limits = {"window_steps": asked.window_steps, "max_rows": asked.window_rows}
             own = tuned_of(bench.plan, name)
-            return dict(fit(train.x, train.y, train.valid, given, seed=prepared.seed, **limits, **own)), {}
+            return dict(fit(train.x, truth, train.valid, given, seed=prepared.seed, **limits, **own)), {}
 
-        arrays, _ = stage(bench.journal, _label(name, bench, job), make, prepared.seed)
-        found[name] = _seed_scores(prepared, arrays)
+        arrays, _ = stage(bench.journal, label_of(name, bench, job), make, prepared.seed)
+        found[name] = seed_scores(prepared, arrays)
     return found

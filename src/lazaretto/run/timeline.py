@@ -31,15 +31,15 @@ def timeline(
     operating = operating_points(scores.validation, protocol)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
     cases = []
-    for row in map(int, np.flatnonzero(((part.y > 0) & part.valid).any(axis=1))):
-        attacked = np.flatnonzero((part.y[row] > 0) & part.valid[row])
+    for row in map(int, np.flatnonzero(((part.y > 0) & part.judged).any(axis=1))):
+        attacked = np.flatnonzero((part.y[row] > 0) & part.judged[row])
         alarms = attacked[scores.test.score[row, attacked] > threshold]
         if alarms.size:
             cases.append((int(alarms[0] - attacked[0]), row, attacked))
     if not cases:
         return None
     _, row, attacked = sorted(cases, key=lambda case: case[:2])[len(cases) // 2]
-    steps = np.flatnonzero(part.valid[row])
+    steps = np.flatnonzero(part.judged[row])
 
     def chances(system: str) -> list[float]:
         theirs = systems[system][0]

@@ -37,9 +37,10 @@ def exchange_counter(
     shapes = shapes_of(model, features, kinds)
     bottom = sum(int(leaf.size) for leaf in jax.tree.leaves(shapes["bottom"]))
     reading = jax.ShapeDtypeStruct((1, 1, features), np.float32)
-    h, _ = jax.eval_shape(
-        lambda p, x: model.bottom(p, x, model.start(features, 1)[0]), shapes["bottom"], reading
-    )
+    starts = model.start(features, 1)
+    h, _ = jax.eval_shape(lambda p, x: model.bottom(p, x, starts[0]), shapes["bottom"], reading)
+    middle, _ = jax.eval_shape(lambda p, h: model.top(p, h, starts[1]), shapes["top"], h)
+    fused = 0 if model.head is None else int(middle.sent.shape[-1])
 
     def count(worked: Int) -> None:
         for batches in map(int, worked):
@@ -49,7 +50,7 @@ def exchange_counter(
                 crossing = 2 * size if model.novelty is not None else size
                 shape = (crossing, window, int(h.shape[-1]))
                 count_cut_traffic(
-                    post, cut, exchanges, shape, bottom, devices, training.synchronise == "step"
+                    post, cut, exchanges, shape, bottom, devices, training.synchronise == "step", fused
                 )
 
     return count
@@ -107,7 +108,7 @@ class Watch:
                 if np.isnan(losses[site]):
                     sites.append({"name": name, "loss": None, "auroc": None})
                     continue
-                loss, area = _site_report(self._part.y, self._part.valid, score, self._part.site == site)
+                loss, area = _site_report(self._part.y, self._part.judged, score, self._part.site == site)
                 said = [float(losses[site]), loss, area]  # a site with one class has no AUROC to report
                 report = {
                     "values": np.array([value or 0.0 for value in said], np.float32),

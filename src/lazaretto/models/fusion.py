@@ -1,0 +1,157 @@
+"""Traffic, records or both: an encoder for each on the device, fusion at the site, heads by the labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge, Gt, Le
+
+from lazaretto.errors import PlanError
+from lazaretto.models._layers import (
+    Size,
+    conv,
+    conv_init,
+    dense,
+    dense_init,
+    deviation,
+    deviation_start,
+    gru,
+    gru_init,
+    soft_bins,
+    soft_bins_init,
+)
+from lazaretto.types import Array, Middle, Model, Outputs, Pair, Part
+
+__all__ = ["fusion"]
+
+_WIDTH = 5  # steps that the convolution sees
+
+
+def fusion(
+    channels: Size = 32,
+    cut_channels: Size = 24,
+    hidden: Size = 48,
+    sent_channels: Size = 32,
+    shared: Size = 16,
+    past_steps: Annotated[float, Ge(1)] = 16.0,
+    bins: Annotated[int, Ge(0), Le(64)] = 4,
+    layout: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]], ...] = (),
+) -> Model:
+    """Whichever modalities are there, each through its own encoder and GRU, fused at every step; U-shaped.
+
+    On the device, for each modality: readings, their deviation from the unit's own past (time constant
+    `past_steps`) and `bins` learned steps of either → dense(channels) → GELU → causal conv(5, cut_channels) →
+    the cut. In an irregular modality a reading that was not made stands as its last value, fading towards the
+    mean by a learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside
+    its mask and the time since. At the site: a GRU(hidden) per modality; where it is not there, a learned
+    stand-in takes the place of its state; a gate weighs the modalities; sent_channels go back over the cut to
+    the heads, which are beside the labels. Views of `shared` numbers of either modality, at the cut and of
+    the GRUs, are what `train.alignment_...` brings together.
+
+    layout: (begin, end of values, end) of each modality's columns, as `types.Part`; filled in from the data.
+    () takes all columns as one plain modality. Raises PlanError for a layout that is none.
+    """
+    parts = tuple(Part(*part) for part in layout)
+    for before, part in zip((None, *parts), parts, strict=False):
+        width = part.values - part.begin
+        plain = part.begin == (0 if before is None else before.end)
+        if not plain or width <= 0 or part.end - part.begin not in (width, 3 * width):
+            raise PlanError(
+                "model 'fusion': the layout names no columns one behind another",
+                found=list(part),
+                way_out="leave it out: it is filled in from the data",
+            )
+
+    def of(features: int) -> tuple[Part, ...]:
+        return parts or (Part(0, features, features),)
+
+    def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
+        bottom: dict[str, Any] = {}
+        top: dict[str, Any] = {}
+        here = of(features)
+        for at, part in enumerate(here):
+            keys = jax.random.split(jax.random.fold_in(key, at), 8)
+            width = part.values - part.begin
+            inputs = 2 * width * (1 + bins) + 2 * width * (part.end > part.values)
+            bottom[f"encoder{at}"] = {
+                "bins": soft_bins_init(keys[0], 2 * width, bins),
+                "first": dense_init(keys[1], inputs, channels, gain=2.0**0.5),
+                "second": conv_init(keys[2], _WIDTH, channels, cut_channels),
+            }
+            if part.end > part.values:
+                bottom[f"encoder{at}"]["fade"] = jnp.full(width, 0.5)  # to a third in a day
+            top[f"gru{at}"] = gru_init(keys[3], cut_channels, hidden)
+            top[f"absent{at}"] = 0.1 * jax.random.normal(keys[4], (hidden,))
+            top[f"gate{at}"] = dense_init(keys[5], hidden, hidden, gain=0.5)
+            if len(here) > 1:
+                top[f"view{at}"] = dense_init(keys[6], cut_channels, shared)
+                top[f"late_view{at}"] = dense_init(keys[7], hidden, shared)
+        keys = jax.random.split(jax.random.fold_in(key, len(here)), 4)
+        seen = hidden + len(here) * (hidden + cut_channels)
+        top["mix"] = dense_init(keys[0], seen, sent_channels)
+        bottom["head"] = {
+            "first": dense_init(keys[1], sent_channels, hidden, gain=2.0**0.5),
+            "anomaly": dense_init(keys[2], hidden, 1, gain=0.5),
+            "kinds": dense_init(keys[3], hidden, kinds, gain=0.5),
+        }
+        return {"bottom": bottom, "top": top}
+
+    def start(features: int, batch: int) -> tuple[Any, Any]:
+        here = of(features)
+        own = [
+            (deviation_start(part.values - part.begin, batch), jnp.zeros((batch, _WIDTH - 1, channels)))
+            for part in here
+        ]
+        return own, [jnp.zeros((batch, hidden)) for _ in here]
+
+    def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
+        here = of(x.shape[-1])
+        sent, states = [], []
+        for at, (part, (past, tail)) in enumerate(zip(here, state, strict=True)):
+            encoder = params[f"encoder{at}"]
+            values, more = x[..., part.begin : part.values], list[Array]()
+            if part.end > part.values:
+                measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
+                fading = jnp.exp(-jax.nn.softplus(encoder["fade"]) * since)
+                values = jnp.where(measured > 0, values, values * fading)
+                more = [measured, fading]
+            own, past = deviation(values, past, past_steps)
+            seen = jnp.concatenate([values, own], axis=-1)
+            seen = jnp.concatenate([seen, soft_bins(encoder["bins"], seen), *more], axis=-1)
+            h, tail = conv(encoder["second"], jax.nn.gelu(dense(encoder["first"], seen)), tail)
+            sent.append(h)
+            states.append((past, tail))
+        if len(here) > 1:  # the site must know which modalities there are
+            sent.append(x[..., -len(here) :])
+        return jnp.concatenate(sent, axis=-1), states
+
+    def top(params: Any, h: Array, state: Any) -> tuple[Middle, Any]:
+        count = len(state)
+        there = (
+            h[..., count * cut_channels :, None] > 0.5 if count > 1 else jnp.ones((*h.shape[:2], 1, 1), bool)
+        )
+        own, last, now = [], [], []
+        for at in range(count):
+            given = jax.nn.gelu(h[..., at * cut_channels : (at + 1) * cut_channels]) * there[..., at, :]
+            states, end = gru(params[f"gru{at}"], given, state[at])
+            own.append(jnp.where(there[..., at, :], states, params[f"absent{at}"]))
+            now.append(given)
+            last.append(end)
+        gates = jnp.stack([dense(params[f"gate{at}"], states) for at, states in enumerate(own)])
+        fused = (jax.nn.softmax(gates, axis=0) * jnp.stack(own)).sum(axis=0)
+        sent = dense(params["mix"], jnp.concatenate([fused, *own, *now], axis=-1))
+        if count != 2:
+            return Middle(sent), last
+        both = there[..., 0, 0] & there[..., 1, 0]
+        early = [dense(params[f"view{at}"], now[at]) for at in range(count)]
+        late = [dense(params[f"late_view{at}"], own[at]) for at in range(count)]
+        return Middle(sent, (Pair(early[0], early[1], both), Pair(late[0], late[1], both))), last
+
+    def head(params: Any, sent: Array) -> Outputs:
+        given = params["head"]
+        seen = jax.nn.gelu(dense(given["first"], jax.nn.gelu(sent)))
+        return Outputs(dense(given["anomaly"], seen)[..., 0], dense(given["kinds"], seen), seen)
+
+    return Model(name="fusion", init=init, start=start, bottom=bottom, top=top, head=head)

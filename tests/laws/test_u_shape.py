@@ -1,0 +1,142 @@
+"""The U-shape: split training with labels at the devices is joint training, and no label crosses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from lazaretto import catalog
+from lazaretto.alignment import alignment_loss, distance_correlation
+from lazaretto.cut import Cut
+from lazaretto.local import LocalTraining, SiteData, detection_loss, local_start, make_site_round
+from lazaretto.parameters import unravel_of
+from lazaretto.split import Terms, forward, u_gradients
+from lazaretto.types import Array, Part
+
+LAYOUT = (Part(0, 3, 3), Part(3, 5, 9))  # three plain features; two irregular, with masks and gaps
+F, K, T, B = 11, 2, 4, 2  # and two columns that say what is there
+EXACT = Cut(bits=32)
+SIZES = {"channels": 6, "cut_channels": 4, "hidden": 7, "sent_channels": 5, "shared": 3, "bins": 2}
+BOTH = catalog.build("models", "fusion", {**SIZES, "layout": [list(part) for part in LAYOUT]})
+ONE = catalog.build("models", "fusion", SIZES)
+ONES = jnp.ones(K + 2)
+
+
+def _data(devices: int, units: int, steps: int) -> SiteData:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((devices, units, steps, F)).astype(np.float32)
+    x[..., 5:7] = rng.random((devices, units, steps, 2)) < 0.6
+    x[..., 7:9] = rng.integers(0, 5, (devices, units, steps, 2))
+    there = np.ones((devices, units, 1, 2), bool)
+    there[0, 0, :, 1] = there[-1, -1, :, 0] = False  # one unit lacks the second modality, one the first
+    x[..., 9:] = there
+    x[..., 0:3] *= there[..., :1]
+    x[..., 3:9] *= there[..., 1:]
+    y = rng.integers(0, K + 1, (devices, units, steps)).astype(np.int32)
+    weight = (rng.random((devices, units, steps)) < 0.9).astype(np.float32)
+    return SiteData(x, y, weight, np.int32(units), np.ones(K + 2, np.float32))
+
+
+def _terms(private: bool) -> Terms:
+    return Terms(
+        labelled=lambda outputs, labels: detection_loss(outputs, *labels, ONES, 0.1),
+        unlabelled=lambda middle: alignment_loss(middle.pairs, (0.3, 0.2), 0.2),
+        private=(lambda x, h: 0.4 * distance_correlation(*(v.reshape(-1, v.shape[-1]) for v in (x, h))))
+        if private
+        else None,
+    )
+
+
+@pytest.mark.parametrize("model", [BOTH, ONE], ids=["two modalities", "one"])
+@pytest.mark.parametrize(("devices", "private"), [(1, True), (3, False), (3, True)])
+def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: int, private: bool) -> None:
+    params = model.init(jax.random.key(0), F, K)
+    data, terms = _data(devices, B, T), _terms(private)
+    bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
+    bottom_state, top_state = model.start(F, B)[0], model.start(F, B * devices)[1]
+    states = (jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), bottom_state), top_state)
+    value, (bottom, top), _ = jax.jit(
+        lambda params, x, labels: u_gradients(
+            model, EXACT, terms, params, x, labels, states, jax.random.key(1)
+        )
+    )((bottoms, params["top"]), data.x, (data.y, data.weight))
+
+    def joint(params: Any) -> Array:
+        """The whole in one place: the mean over devices of their losses, and the site's term over all."""
+        flat = data.x.reshape(-1, T, F)
+        h, _ = model.bottom(params["bottom"], flat, model.start(F, len(flat))[0])
+        middle, _ = model.top(params["top"], h, model.start(F, len(flat))[1])
+        outputs = model.head(params["bottom"], middle.sent)
+
+        def of(d: int, values: Any) -> Any:
+            return jax.tree.map(lambda v: v[d * B : (d + 1) * B], values)
+
+        own = [terms.labelled(of(d, outputs), (data.y[d], data.weight[d])) for d in range(devices)]
+        hidden = [terms.private(data.x[d], of(d, h)) if terms.private else 0.0 for d in range(devices)]
+        return (sum(own) + sum(hidden)) / devices + terms.unlabelled(middle)
+
+    expected, gradient = jax.jit(jax.value_and_grad(joint))(params)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    summed = jax.tree.map(lambda g: g.sum(axis=0), bottom)
+    for ours, theirs in zip(
+        jax.tree.leaves({"bottom": summed, "top": top}), jax.tree.leaves(gradient), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=3e-6)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(summed["head"])) > 1e-4
+
+
+def test_whole_rounds_of_one_device_are_those_of_synchronised_devices_and_all_terms_train() -> None:
+    """With equal class weights and every step of weight 1 the mean of devices' means is the mean."""
+    vector = ravel_pytree(BOTH.init(jax.random.key(5), F, K))[0]
+    unravel = unravel_of(BOTH, F, K)
+    together = _data(1, 4, 2 * T)._replace(weight=np.ones((1, 4, 2 * T), np.float32))
+    apart = SiteData(
+        *(v.reshape(2, 2, *v.shape[2:]) for v in together[:3]), np.int32(2), together.class_weight
+    )
+    found = []
+    for data, batch in ((together, 4), (apart, 2)):
+        training = LocalTraining(
+            window=T,
+            batch_units=batch,
+            optimiser="sgd",
+            synchronise="step",
+            clip_norm=1e9,
+            temporal_consistency=0.0,
+            layout=LAYOUT,
+            alignment=(0.3, 0.2),
+        )
+        state = local_start(BOTH, training, vector, unravel, data.x.shape[0])
+        run = jax.jit(make_site_round(BOTH, EXACT, training, unravel))
+        found.append(np.asarray(run(state, data, jax.random.key(2), 1e-2)[0].vector))
+    changed = unravel(jnp.asarray(found[0] != np.asarray(vector), jnp.float32))
+    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(changed)), "a part that nothing trains"
+    np.testing.assert_allclose(found[0], found[1], atol=2e-6)
+
+
+def test_a_modality_that_is_not_there_changes_nothing() -> None:
+    """Whatever stands in the columns of a modality that is absent, also in its past."""
+    params = BOTH.init(jax.random.key(0), F, K)
+    x = _data(1, 6, T).x[0]
+    x[:, :, 9:] = [1.0, 0.0]
+    other = x.copy()
+    other[:, :, 3:9] = np.abs(other[:, :, 3:9]) + 1.0
+    states = BOTH.start(F, 6)
+    score = jax.jit(lambda x: forward(BOTH, EXACT, params, x, states, (None, None))[0].anomaly)
+    one, two = score(x), score(other)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_what_the_site_gets_holds_no_label() -> None:
+    """The site's part has neither head nor label: activations in, fused activations and pairs out."""
+    params, data = BOTH.init(jax.random.key(0), F, K), _data(2, B, T)
+    starts = BOTH.start(F, B)
+    h, _ = jax.eval_shape(BOTH.bottom, params["bottom"], data.x[0], starts[0])
+    middle, _ = jax.eval_shape(BOTH.top, params["top"], h, starts[1])
+    assert middle.sent.shape == (B, T, 5)
+    assert set(params["top"]) & {"anomaly", "kinds", "head"} == set(), "the heads are beside the labels"
+    assert len(middle.pairs) == 2
