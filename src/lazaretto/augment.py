@@ -155,13 +155,13 @@ def on_values(layout: Sequence[Part], x: Array, change: Callable[[Array], Any]) 
 def hide_modality(x: Array, key: Array, share: float, layout: Sequence[Part]) -> Array:
     """x [..., L, F] where about `share` of the streams have lost one of their modalities, chosen at random.
 
-    Its columns are 0, and so is the one that says whether it is there. A stream that has but one keeps it.
+    Its columns are 0, and so is the one that says whether it is there. A stream that never has but one keeps it.
     """
     count, lead = len(layout), x.shape[:-2]
     first, second = jax.random.split(key)
     there = x[..., -count:] > 0
-    alone = ~there.all(axis=(-2, -1))
-    chosen = jax.random.bernoulli(first, share, lead) & ~alone
+    several = there.any(axis=-2).all(axis=-1)
+    chosen = jax.random.bernoulli(first, share, lead) & several
     lost = jax.nn.one_hot(jax.random.randint(second, lead, 0, count), count) * chosen[..., None]
     owner = np.concatenate([np.full(part.end - part.begin, at) for at, part in enumerate(layout)])
     owner = np.concatenate([owner, np.arange(count)])

@@ -6,12 +6,14 @@ from typing import Any
 
 import hypothesis.extra.numpy as arrays
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazaretto.augment import compose, pieces_of
+from lazaretto.augment import compose, hide_modality, jitter, on_values, pieces_of
+from lazaretto.types import Part
 
 U, L, F = 6, 40, 5
 
@@ -101,3 +103,41 @@ def test_six_streams_of_ten_get_a_campaign() -> None:
     x, y, weight = (np.tile(a[3:4], (2000, *[1] * (a.ndim - 1))) for a in _device(0))
     _, made = _composed(x, y, weight, 0, _device(1))
     assert abs(made.any(axis=1).mean() - 0.6) < 4.5 * 0.011
+
+
+LAYOUT = (Part(0, 2, 2), Part(2, 4, 8))  # two plain features; two irregular ones with masks and gaps
+
+
+def _combined(streams: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """[streams, 6, 10]; the last two columns say what is there; the last stream lacks the second modality."""
+    x = np.random.default_rng(0).standard_normal((streams, 6, 10)).astype(np.float32)
+    x[..., 8:] = 1.0
+    x[-1, :, 2:8] = x[-1, :, 9] = 0.0
+    return x
+
+
+def test_noise_touches_measured_values_alone() -> None:
+    x = jnp.asarray(_combined(5))
+    changed = on_values(LAYOUT, x, lambda values: jitter(values, jax.random.key(0), 1.0, 1.0, 0.5))
+    same = np.asarray(changed == x).all(axis=(0, 1))
+    assert same.tolist() == [False] * 4 + [True] * 6
+    np.testing.assert_array_equal(on_values((), x, lambda values: values + 1), x + 1)
+    pair = on_values(LAYOUT, x, lambda values: (values * 2, "labels"))
+    assert pair[1] == "labels"
+    np.testing.assert_array_equal(pair[0][..., :4], 2 * x[..., :4])
+
+
+def test_a_hidden_modality_is_gone_as_a_whole_and_one_always_stays() -> None:
+    x = _combined(4001)
+    hidden = np.asarray(hide_modality(jnp.asarray(x), jax.random.key(1), 0.4, LAYOUT))
+    there = hidden[..., 8:] > 0
+    lost = ~there[:-1, 0]
+    assert (there == there[:, :1]).all(), "for the whole stream"
+    assert there.any(axis=-1).all(), "never both"
+    np.testing.assert_array_equal(hidden[-1], x[-1])
+    assert (hidden[:-1, :, 0:2][lost[:, 0]] == 0).all()
+    assert (hidden[:-1, :, 2:8][lost[:, 1]] == 0).all()
+    kept = ~lost.any(axis=1)
+    np.testing.assert_array_equal(hidden[:-1][kept], x[:-1][kept])
+    # 4,000 streams, each modality in a fifth of them: five standard deviations are .032
+    np.testing.assert_allclose(lost.mean(axis=0), 0.2, atol=0.032)
