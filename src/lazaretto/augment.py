@@ -155,7 +155,7 @@ def on_values(layout: Sequence[Part], x: Array, change: Callable[[Array], Any]) 
 def hide_modality(x: Array, key: Array, share: float, layout: Sequence[Part]) -> Array:
     """x [..., L, F] where about `share` of the streams have lost one of their modalities, chosen at random.
 
-    Its columns are 0, and so is the one that says whether it is there. A stream that never has but one keeps it.
+    Its columns are 0, and so is the one that says whether it is there. A stream that has but one keeps it.
     """
     count, lead = len(layout), x.shape[:-2]
     first, second = jax.random.split(key)
