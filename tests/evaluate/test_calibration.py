@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lazaretto.errors import DataError
 from lazaretto.evaluate.judge import draws_for, judge_system, table_of
-from lazaretto.evaluate.metrics import reliability
+from lazaretto.evaluate.metrics import decision_curve, reliability
 from lazaretto.evaluate.operating import (
     AS_IT_IS,
     fit_calibration,
@@ -121,3 +121,23 @@ def test_reliability_is_that_of_a_loop_and_holds_every_step() -> None:
         assert found["steps"][place] == own.sum()
         assert found["predicted"][place] == pytest.approx(whole[own].mean(), abs=1e-5)
         assert found["observed"][place] == pytest.approx(truth[own].mean(), abs=1e-5)
+
+
+def test_net_benefit_is_that_of_a_loop() -> None:
+    rng = generator(4, "decision")
+    said, true = rng.random(200).round(2), rng.random(200) < 0.3
+    found = decision_curve([said[:90], said[90:]], [true[:90], true[90:]])
+    assert len(found["threshold"]) == 99
+    for p, own, every in zip(found["threshold"], found["net_benefit"], found["act_on_all"], strict=True):
+        acted = said >= p
+        hits, misses = (acted & true).sum() / 200, (acted & ~true).sum() / 200
+        assert own == pytest.approx(hits - misses * p / (1 - p), abs=1e-6)
+        assert every == pytest.approx(true.mean() - (1 - true.mean()) * p / (1 - p), abs=1e-6)
+
+
+def test_who_knows_is_worth_the_whole_share_and_who_says_nothing_is_worth_nothing() -> None:
+    true = np.arange(50) < 10
+    sure = decision_curve([true.astype(float)], [true])
+    assert sure["net_benefit"] == pytest.approx([0.2] * 99)
+    assert decision_curve([np.zeros(50)], [true])["net_benefit"] == pytest.approx([0.0] * 99)
+    assert decision_curve([np.zeros(0)], [np.zeros(0, bool)])["threshold"] == []

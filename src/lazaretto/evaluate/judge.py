@@ -30,6 +30,7 @@ from lazaretto.evaluate.metrics import (
     calibration_columns,
     campaigns,
     curves,
+    decision_curve,
     intensity_columns,
     latencies,
     recall_columns,
@@ -88,7 +89,8 @@ class Judged:
     lacked families; `OVER_INTENSITIES`.
     curves: as `metrics.curves`, {} where not asked for.
     latency: steps of the detected campaigns, missed, campaigns, censored_mean.
-    reliability: "method", and `metrics.reliability` "before" and "after" calibration.
+    reliability: "method", `metrics.reliability` "before" and "after" calibration, and
+        `metrics.decision_curve` ("decision") of the calibrated probabilities.
     """
 
     values: Mapping[str, float]
@@ -199,7 +201,12 @@ def judge_system(
         "censored_mean": interval(means["latency_steps"], None)["value"],
     }
     drawn = curves(scores, truths) if family is None else {}
-    trusted = {"method": method, "before": reliability(before, truths), "after": reliability(after, truths)}
+    trusted = {
+        "method": method,
+        "before": reliability(before, truths),
+        "after": reliability(after, truths),
+        "decision": decision_curve(after, truths),
+    }
     return Judged(means, samples, points, drawn, latency, trusted if family is None else {})
 
 

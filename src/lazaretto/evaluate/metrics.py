@@ -28,6 +28,7 @@ __all__ = [
     "calibration_columns",
     "campaigns",
     "curves",
+    "decision_curve",
     "intensity_bins",
     "intensity_columns",
     "latencies",
@@ -248,6 +249,34 @@ def reliability(
         ]
 
     return {"predicted": mean(said), "observed": mean(true), "steps": [float(n) for n in steps[held]]}
+
+
+def decision_curve(
+    probabilities: Sequence[NDArray[Any]], truths: Sequence[NDArray[np.bool_]]
+) -> dict[str, list[float]]:
+    """Net benefit of acting on whoever is at least that likely, all seeds together (Vickers, Elkin 2006,
+    https://doi.org/10.1177/0272989X06295361).
+
+    At each "threshold" p, from .01 to .99: "net_benefit", true positives less p / (1 - p) false ones, per
+    step; "act_on_all", the same if everyone is acted on. Acting on nobody is worth 0. A step of probability p
+    counts as acted on. Empty lists where there is no step.
+    """
+    said, true = np.concatenate(list(probabilities)), np.concatenate(list(truths)).astype(bool)
+    places = np.arange(1, 100) / 100
+    if not said.size:
+        return {"threshold": [], "net_benefit": [], "act_on_all": []}
+    price = places / (1 - places)
+
+    def at_least(values: NDArray[Any]) -> NDArray[np.float64]:
+        below = np.searchsorted(np.sort(values), places, side="left")
+        return np.asarray((len(values) - below) / len(said))
+
+    share = true.mean()
+    return {
+        "threshold": places.tolist(),
+        "net_benefit": np.round(at_least(said[true]) - price * at_least(said[~true]), 6).tolist(),
+        "act_on_all": np.round(share - price * (1 - share), 6).tolist(),
+    }
 
 
 def curves(scores: list[NDArray[Any]], truths: list[NDArray[np.bool_]]) -> dict[str, dict[str, list[float]]]:

@@ -11,7 +11,7 @@ from lazaretto.report.drawing import key, put, ticks
 from lazaretto.report.figures import Curve
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
-__all__ = ["diagonal"]
+__all__ = ["benefit", "diagonal"]
 
 _EVEN = (0, 0.25, 0.5, 0.75, 1)
 
@@ -55,3 +55,28 @@ def _square(plot: Axes, curves: Sequence[Curve]) -> None:
     ticks(plot, "y", _EVEN)
     lines = [([0.0, 1.0], [0.0, 1.0]), *((list(c.x), list(c.y)) for c in curves)]
     key(plot, [(curve.name, curve.look) for curve in curves], lines)
+
+
+def benefit(curves: Sequence[Curve], lowest: float, wide: bool) -> Figure:
+    """Net benefit over the threshold; 0 is to act on nobody. lowest: end of the axis, under 0."""
+    left, head, foot = 52, 16, 46
+    width, height = (WIDE if wide else NARROW), 320
+    figure = sheet(width, head + height + foot)
+    plot = axes(figure, left, head, width - left - 12, height)
+    most = max(max(curve.y) for curve in curves)
+    farthest = max(curve.x[-1] for curve in curves)
+    plot.set_xlim(0, farthest)
+    plot.set_ylim(lowest, 1.08 * most)
+    plot.grid(True)
+    plot.axhline(0, color=COLOURS["soft"], linewidth=0.9)
+    for curve in reversed(curves):
+        look = curve.look
+        plot.plot(curve.x, curve.y, color=look.colour, linestyle=look.dash, linewidth=look.width)
+    plot.set_xlabel("least probability that is acted on")
+    plot.set_ylabel("net benefit")
+    key(
+        plot,
+        [(curve.name, curve.look) for curve in curves],
+        [(list(curve.x), list(curve.y)) for curve in curves],
+    )
+    return figure

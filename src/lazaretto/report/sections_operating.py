@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
 from lazaretto.report.drawing import Look, looks
 from lazaretto.report.figures import Curve, Dots, dot_rows
-from lazaretto.report.figures_protocol import diagonal
+from lazaretto.report.figures_protocol import benefit, diagonal
 from lazaretto.report.formats import (
     Triple,
     count,
@@ -25,7 +26,9 @@ from lazaretto.report.reading import (
     METRICS,
     OURS,
     Log,
+    called,
     false_positive_rate,
+    is_timed,
     measured,
     system_key,
     system_name,
@@ -138,6 +141,8 @@ def calibration(log: Log) -> Section:
         blocks.append(nothing(log, "No reliability curve was recorded."))
     if table := _errors(found, bodies):
         blocks.append(table)
+    if not is_timed(log) and (decided := _decision_figure(bodies, called(log)[0])):
+        blocks.append(decided)
     return Section(name="calibration", title=title, nav="Calibration", blocks=tuple(blocks))
 
 
@@ -193,6 +198,53 @@ def _reliability_figure(
         ("What probabilities are worth", caption, finding),
         lambda wide: diagonal(panels, "probability that the system gives", wide),
     )
+
+
+def _decision_figure(bodies: dict[str, dict[str, Any]], positive: str) -> Picture | None:
+    """What acting on the probabilities is worth, for outcomes of patients."""
+    shown = [s for s in (OURS, "pooled", "gradient_boosting", "gru") if s in bodies]
+    look = looks(shown, OURS)
+    curves = [
+        Curve(name=system_name(system), look=look[system], x=line[0], y=line[1])
+        for system in shown
+        if (line := _benefit(mapping(bodies[system].get("decision")), "net_benefit"))
+    ]
+    everyone = _benefit(mapping(mapping(bodies.get(OURS)).get("decision")), "act_on_all")
+    if not curves or everyone is None:
+        return None
+    ahead = [
+        x
+        for x, own, every in zip(curves[0].x, curves[0].y, everyone[1], strict=False)
+        if own > max(every, 0.0)
+    ]
+    finding = (
+        f"{curves[0].name.capitalize()} is worth more than acting on everyone or on nobody from "
+        f"{percent(ahead[0])} to {percent(ahead[-1])}."
+        if ahead
+        else "It is worth no more than acting on everyone or on nobody."
+    )
+    grey = Look(COLOURS["other"], (0, (8, 2)), 1.1, "")
+    curves.append(Curve(name="act on everyone", look=grey, x=everyone[0], y=everyone[1]))
+    caption = (
+        f"Share of {positive} that is acted on, less the price of those acted on in vain: a threshold of p "
+        "says that 1 − p of the former is worth p of the latter (Vickers and Elkin 2006). At 0, nobody is "
+        "acted on. Calibrated probabilities of test units."
+    )
+    most = max(max(curve.y) for curve in curves)
+    kept = [replace(curve, y=tuple(max(y, -most) for y in curve.y)) for curve in curves]
+    return picture(
+        "decision",
+        ("What acting on it is worth", caption, finding),
+        lambda wide: benefit(kept, -0.3 * most, wide),
+    )
+
+
+def _benefit(body: dict[str, Any], key: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    pairs = list(
+        zip(map(number, items(body.get("threshold"))), map(number, items(body.get(key))), strict=False)
+    )
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return None if len(known) < 2 else (tuple(x for x, _ in known), tuple(y for _, y in known))
 
 
 def _errors(found: dict[str, dict[str, Any]], bodies: dict[str, dict[str, Any]]) -> Grid | None:
