@@ -293,6 +293,18 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ),
         ('[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n', ["option 'mu'", "-1"]),
         (
+            '[run]\nsetting = "combined"\n[data]\nmodality = "combined"\n[train]\nalignment_cut = 0.1\n',
+            ["train.alignment_cut", "'conv_gru' has no views", "fusion"],
+        ),
+        (
+            '[model]\nname = "gru"\n[cut]\nenabled = false\n[train]\ndistance_correlation = 0.5\n',
+            ["train.distance_correlation", "the cut is off"],
+        ),
+        (
+            '[model]\nname = "fusion"\noptions = { layout = [[0, 3, 3]] }\n',
+            ["layout", "filled in from the data"],
+        ),
+        (
             '[federate]\nalgorithm = "fedper"\n[evaluate]\nleave_one_site_out = 2\n',
             ["evaluate.leave_one_site_out", "no layers of its own", "'fedper'", "shares the whole model"],
         ),

@@ -44,20 +44,24 @@ def alignment_loss(pairs: Sequence[Pair], weights: Sequence[float], temperature:
     return jnp.asarray(sum(terms)) if terms else jnp.zeros(())
 
 
-def distance_correlation(x: Array, h: Array) -> Array:
-    """Distance correlation of x [n, F] and h [n, H], between 0 and 1; 0 where either is constant.
+def distance_correlation(x: Array, h: Array, use: Array) -> Array:
+    """Bias-corrected distance correlation of x [n, F] and h [n, H], at most 1, at least 0 here.
 
-    0 only for independent variables, in the limit of many rows
-    (Székely et al. 2007, https://doi.org/10.1214/009053607000000505); as a term of a loss against inversion
-    of activations: Vepakomma et al. 2020, arXiv:2008.09161.
+    use: [n] 1 for rows that count, else 0; 0 where fewer than four do, or either side is constant. Near 0 for
+    independent variables (Székely, Rizzo 2014, https://doi.org/10.1214/14-AOS1255: negative values are taken
+    for 0). As a term of a loss against inversion of activations: Vepakomma et al. 2020, arXiv:2008.09161.
     """
+    count = jnp.maximum(use.sum(), 4.0)
+    apart = use[:, None] * use[None, :] * (1.0 - jnp.eye(len(use)))
 
     def centred(values: Array) -> Array:
         squares = ((values[:, None, :] - values[None, :, :]) ** 2).sum(axis=-1)
-        apart = jnp.sqrt(squares + 1e-12)  # so that it has a gradient at 0 too
-        return apart - apart.mean(axis=1)[:, None] - apart.mean(axis=0)[None, :] + apart.mean()
+        far = jnp.sqrt(squares + 1e-12) * apart  # so that it has a gradient at 0 too
+        rows, columns, whole = far.sum(axis=1), far.sum(axis=0), far.sum()
+        middle = whole / ((count - 1) * (count - 2))
+        return (far - rows[:, None] / (count - 2) - columns[None, :] / (count - 2) + middle) * apart
 
     first, second = centred(x), centred(h)
-    shared = (first * second).sum()
-    own = jnp.sqrt((first**2).sum() * (second**2).sum())
-    return jnp.sqrt(jnp.clip(shared / jnp.maximum(own, 1e-12), 1e-12, 1.0))
+    own = (first**2).sum() * (second**2).sum()
+    found = (first * second).sum() / jnp.sqrt(jnp.maximum(own, 1e-12))
+    return jnp.where(use.sum() >= 4, jnp.maximum(found, 0.0), 0.0)

@@ -8,7 +8,7 @@ Shapes: U units of a device, B sequences of a batch, L steps of a stream, F feat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,16 @@ import numpy as np
 
 from lazaretto.types import Array, Part
 
-__all__ = ["Pieces", "compose", "disturb", "hide_modality", "jitter", "on_values", "pieces_of"]
+__all__ = [
+    "Pieces",
+    "compose",
+    "disturb",
+    "disturb_values",
+    "hide_modality",
+    "jitter",
+    "pieces_of",
+    "settled_values",
+]
 
 _WEAKEST = 0.03  # of a piece's size; the strongest is 1
 _PIECES = 2  # that are added up in one campaign
@@ -124,32 +133,76 @@ def disturb(x: Array, y: Array, weight: Array, key: Array, share: float) -> tupl
     return x + height[..., None] * shift[..., None, :], jnp.where(under_way & (weight > 0), -1, y)
 
 
-def jitter(x: Array, key: Array, level_noise: float, step_noise: float, feature_dropout: float) -> Array:
+def jitter(
+    x: Array,
+    key: Array,
+    level_noise: float,
+    step_noise: float,
+    feature_dropout: float,
+    layout: Sequence[Part] = (),
+) -> Array:
     """x [..., L, F] with an offset per stream and feature, noise per step, and some features hidden.
 
     A hidden feature stays at 0 (its median over all sites) for the whole stream, so an attack must be
     recognised by any subset of what it changes. Each stream hides its own share, uniform up to the largest.
+    layout: of modalities; then only measured values get noise, what was carried on is carried on with it,
+    what is not there stays so, and a hidden variable is one that was never measured.
     """
     keys = jax.random.split(key, 4)
-    lead, features = x.shape[:-2], x.shape[-1]
+    lead = x.shape[:-2]
+    columns, owner = _variables(layout) if layout else (np.arange(x.shape[-1]),) * 2
+    values, features = x[..., columns], len(columns)
     offset = level_noise * jax.random.normal(keys[0], (*lead, 1, features))
-    noisy = x + offset + step_noise * jax.random.normal(keys[1], x.shape)
+    noisy = values + offset + step_noise * jax.random.normal(keys[1], values.shape)
     share = jax.random.uniform(keys[2], (*lead, 1, 1), maxval=max(feature_dropout, 1e-6))
-    return noisy * (jax.random.uniform(keys[3], (*lead, 1, features)) >= share)
-
-
-def on_values(layout: Sequence[Part], x: Array, change: Callable[[Array], Any]) -> Any:
-    """`change` of the measured columns of x [..., F] alone: masks, gaps and presence stay as they are.
-
-    change: [..., V] -> [..., V], or a tuple that begins with that. Without a layout every column is measured.
-    """
+    kept = jax.random.uniform(keys[3], (*lead, 1, features)) >= share
     if not layout:
-        return change(x)
+        return noisy * kept
+    read = settled_values(x.at[..., columns].set(noisy), layout)
+    return jnp.concatenate([read[..., : len(owner)] * kept[..., owner], x[..., len(owner) :]], axis=-1)
+
+
+def _variables(layout: Sequence[Part]) -> tuple[Any, Any]:
+    """Columns of measured values, [V], and for every column but those of presence whose variable it is."""
     columns = np.concatenate([np.arange(part.begin, part.values) for part in layout])
-    found = change(x[..., columns])
-    if isinstance(found, tuple):
-        return (x.at[..., columns].set(found[0]), *found[1:])
-    return x.at[..., columns].set(found)
+    first, owner = 0, []
+    for part in layout:
+        width = part.values - part.begin
+        owner.append(first + np.arange(part.end - part.begin) % width)
+        first += width
+    return columns, np.concatenate(owner)
+
+
+def settled_values(x: Array, layout: Sequence[Part]) -> Array:
+    """x [..., L, F] whose values were changed, made such as could have been read.
+
+    Values of a modality that is not there are 0; in an irregular one a value that was not measured is the
+    last measured one, 0 before the first.
+    """
+    several, steps = len(layout) > 1, jnp.arange(x.shape[-2])[:, None]
+    for at, part in enumerate(layout):
+        values = x[..., part.begin : part.values]
+        if part.end > part.values:
+            measured = x[..., part.values : 2 * part.values - part.begin] > 0
+            newest = jax.lax.cummax(jnp.where(measured, steps, -1), axis=x.ndim - 2)
+            carried = jnp.take_along_axis(values, jnp.maximum(newest, 0), axis=-2)
+            values = jnp.where(newest >= 0, carried, 0.0)
+        if several:
+            values = values * x[..., layout[-1].end + at, None]
+        x = x.at[..., part.begin : part.values].set(values)
+    return x
+
+
+def disturb_values(
+    x: Array, y: Array, weight: Array, key: Array, share: float, layout: Sequence[Part] = ()
+) -> tuple[Array, Array]:
+    """`disturb` of measured values alone; a step in which nothing moved keeps its label."""
+    if not layout:
+        return disturb(x, y, weight, key, share)
+    columns, _ = _variables(layout)
+    moved, labels = disturb(x[..., columns], y, weight, key, share)
+    new = settled_values(x.at[..., columns].set(moved), layout)
+    return new, jnp.where((new != x).any(axis=-1), labels, y)
 
 
 def hide_modality(x: Array, key: Array, share: float, layout: Sequence[Part]) -> Array:

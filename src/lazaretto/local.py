@@ -18,7 +18,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from lazaretto.alignment import alignment_loss, distance_correlation
-from lazaretto.augment import compose, disturb, hide_modality, jitter, on_values, pieces_of
+from lazaretto.augment import compose, disturb_values, hide_modality, jitter, pieces_of
 from lazaretto.cut import Cut
 from lazaretto.split import Terms, split_gradients, u_gradients
 from lazaretto.types import Algorithm, Array, Middle, Model, Part
@@ -43,7 +43,9 @@ class LocalTraining:
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
     kind_weight: weight of the term that names the family, >= 0.
-    layout: which columns of x belong to which modality, or () where all are plain features.
+    class_balance: beta in [0, 1) of the balanced loss where labels are at the devices (U-shape); elsewhere
+    `SiteData.class_weight` holds the weights. layout: which columns of x belong to which modality, or ()
+    where all are plain features.
     alignment: weights, >= 0, of the terms that ask two modalities of a unit to agree, at the cut and at
     fusion; alignment_temperature > 0 divides their cosines. distance_correlation: weight, >= 0, of the term
     against inverting activations. modality_dropout: share of streams, in [0, 1), that lose one modality.
@@ -73,6 +75,7 @@ class LocalTraining:
     alignment_temperature: float = 0.2
     distance_correlation: float = 0.0
     modality_dropout: float = 0.0
+    class_balance: float = 0.999
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     shuffle: bool = True
@@ -132,6 +135,18 @@ def detection_loss(
         apart = (apart**2).mean(axis=-1) + jump**2
         loss = loss + temporal * (same * apart).sum() / jnp.maximum(same.sum(), 1e-6)
     return loss
+
+
+def class_balance(beta: float, classes: int, y: Array, weight: Array) -> Array:
+    """[K + 2] weights of classes by effective number of steps, as `run.simulate.class_weights` makes them.
+
+    beta in [0, 1). classes: K + 2, the last for anomalies of unknown kind. y, weight: of one device's steps.
+    """
+    counts = (weight.reshape(-1, 1) * jax.nn.one_hot(y.reshape(-1), classes - 1)).sum(axis=0)
+    several = jnp.concatenate([counts, jnp.maximum(counts[1:].sum(keepdims=True), 1.0)])
+    each = jnp.where(several > 0, (1 - beta) / jnp.maximum(1 - beta**several, 1e-12), 0.0)
+    mean = (each[:-1] * counts).sum() / jnp.maximum(counts.sum(), 1.0)
+    return each / jnp.maximum(mean, 1e-12)
 
 
 def novelty_loss(score: Array, made: Array, weight: Array) -> Array:
@@ -212,8 +227,14 @@ def make_site_round(
     window, batch = training.window, training.batch_units
 
     def inverted(x: Array, h: Array) -> Array:
-        flat = (values.reshape(-1, values.shape[-1]) for values in (x, h))
-        return training.distance_correlation * distance_correlation(*flat)
+        """Of rows in which anything was read; what says which modalities there are is no activation."""
+        layout = training.layout
+        rows, flat = x.reshape(-1, x.shape[-1]), h.reshape(-1, h.shape[-1])
+        read = (rows != 0).any(axis=-1).astype(x.dtype)
+        if layout:
+            rows = jnp.concatenate([rows[:, part.begin : part.values] for part in layout], axis=-1)
+        flat = flat[:, : -len(layout)] if len(layout) > 1 else flat
+        return training.distance_correlation * distance_correlation(rows, flat, read)
 
     private = inverted if training.distance_correlation else None
     novel = model.novelty is not None
@@ -237,6 +258,10 @@ def make_site_round(
         )
         pieces: Any = jax.vmap(pieces_of)(data.x, data.y, data.weight) if novel else None
         batches = -(-data.units // size)
+        # with labels at the devices, how common each class is stays there as well
+        balance = jax.vmap(partial(class_balance, training.class_balance, data.class_weight.shape[0]))(
+            data.y, data.weight
+        )
         own, common = (None if v is None else unravel(v) for v in (state.own, state.common))
 
         def corrected(side: str, gradient: Any, now: Any) -> Any:
@@ -256,16 +281,14 @@ def make_site_round(
             if training.level_noise or training.step_noise or training.feature_dropout:
                 key, jitter_key = jax.random.split(key)
                 noise = (training.level_noise, training.step_noise, training.feature_dropout)
-                x = on_values(training.layout, x, lambda values: jitter(values, jitter_key, *noise))
+                x = jitter(x, jitter_key, *noise, training.layout)
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
-                share = training.pseudo_attacks
-                x, y = on_values(
-                    training.layout, x, lambda values: disturb(values, y, weight, disturb_key, share)
-                )
+                x, y = disturb_values(x, y, weight, disturb_key, training.pseudo_attacks, training.layout)
             if training.modality_dropout and len(training.layout) > 1:
                 key, hide_key = jax.random.split(key)
                 x = hide_modality(x, hide_key, training.modality_dropout, training.layout)
+                weight = weight * (x[..., training.layout[-1].end :] > 0).any(axis=-1)  # nothing left to see
             if novel:
                 x = jnp.concatenate([x, composed], axis=1)
 
@@ -279,9 +302,9 @@ def make_site_round(
                 x_w, y_w, weight_w = cut_window(x), cut_window(y), cut_window(weight)
                 flat_y, flat_weight = y_w.reshape(-1, window), weight_w.reshape(-1, window)
 
-                def labelled(outputs: Any, labels: tuple[Array, Array]) -> Array:
+                def labelled(outputs: Any, labels: tuple[Array, Array, Array]) -> Array:
                     weights = (training.temporal_consistency, training.kind_weight)
-                    return detection_loss(outputs, *labels, data.class_weight, *weights)
+                    return detection_loss(outputs, *labels, *weights)
 
                 def unlabelled(middle: Middle) -> Array:
                     return alignment_loss(middle.pairs, training.alignment, training.alignment_temperature)
@@ -289,7 +312,7 @@ def make_site_round(
                 def loss(outputs: Any, h: Array) -> Array:
                     if model.loss is not None:
                         return model.loss(outputs, flat_y, flat_weight, data.class_weight)
-                    detection = labelled(outputs, (flat_y, flat_weight))
+                    detection = labelled(outputs, (flat_y, flat_weight, data.class_weight))
                     if not novel:
                         return detection
                     flat_made, flat_calm = (cut_window(v).reshape(-1, window) for v in (made, calm))
@@ -303,7 +326,7 @@ def make_site_round(
                         running, cut, loss, params_now, x_w, states, cut_key, private
                     )
                 else:
-                    terms, labels = Terms(labelled, unlabelled, private), (y_w, weight_w)
+                    terms, labels = Terms(labelled, unlabelled, private), (y_w, weight_w, balance)
                     value, gradients, states = u_gradients(
                         model, cut, terms, params_now, x_w, labels, states, cut_key
                     )

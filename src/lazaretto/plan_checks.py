@@ -116,7 +116,49 @@ def part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
-    return problems + _federate_problems(plan, built)
+    return problems + _model_problems(plan, built) + _federate_problems(plan, built)
+
+
+def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """What the plan asks of a model that does not do it."""
+    model = built.get("models")
+    problems: list[PlanError] = []
+    if model is None:
+        return problems
+    aligned = [key for key in ("alignment_cut", "alignment_fusion") if getattr(plan.train, key)]
+    if aligned and model.head is None:
+        problems.append(
+            PlanError(
+                f"train.{aligned[0]}: model '{model.name}' has no views of its modalities to align",
+                found=getattr(plan.train, aligned[0]),
+                way_out='leave it out, or set model.name = "fusion"',
+            )
+        )
+    if plan.train.distance_correlation and not plan.cut.enabled:
+        problems.append(
+            PlanError(
+                "train.distance_correlation: nothing leaves the device where the cut is off",
+                found=plan.train.distance_correlation,
+                way_out="leave it out, or set cut.enabled = true",
+            )
+        )
+    if "layout" in plan.model.options:
+        problems.append(
+            PlanError(
+                "model.options.layout: it is filled in from the data",
+                found=shown(plan.model.options["layout"]),
+                way_out="leave it out",
+            )
+        )
+    if model.head is not None and (model.loss is not None or model.novelty is not None):
+        problems.append(
+            PlanError(
+                f"model.name: '{model.name}' has a head at the device, and a loss or score of its own",
+                found=model.name,
+                way_out="a U-shaped model has neither",
+            )
+        )
+    return problems
 
 
 def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:

@@ -94,7 +94,7 @@ def u_gradients(
     states: _Params,
     key: Array,
 ) -> tuple[Array, _Params, _Params]:
-    """One exchange of a U-shaped model (`model.head`): the labels are used on the devices alone.
+    """One exchange of a U-shaped model (`model.head`): no label crosses, though gradients tell of them.
 
     labels: arrays with a leading axis D. The rest as in `split_gradients`; the loss is the mean over the
     devices plus the site's own, and its joint gradient the sum of theirs (a law of the tests).

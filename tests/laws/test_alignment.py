@@ -63,15 +63,48 @@ def test_weights_of_the_terms() -> None:
     assert alignment_loss((), (1.0, 1.0), 0.2) == 0
 
 
+def _slow(x: np.ndarray, h: np.ndarray) -> float:
+    """The definition: U-centred distances, summed over pairs."""
+    n = len(x)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        far = np.array([[np.linalg.norm(p - q) for q in values] for p in values])
+        out = np.zeros((n, n))
+        for i in range(n):
+            for j in range(n):
+                if i != j:
+                    out[i, j] = far[i, j] - far[i].sum() / (n - 2) - far[:, j].sum() / (n - 2)
+                    out[i, j] += far.sum() / ((n - 1) * (n - 2))
+        return out
+
+    a, b = centred(x), centred(h)
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+def test_distance_correlation_against_its_definition_with_and_without_padding() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((15, 3)).astype(np.float32)
+    h = np.concatenate([x[:, :1], rng.standard_normal((15, 1))], axis=1).astype(np.float32)
+    expected = max(_slow(x, h), 0.0)
+    assert expected > 0.1
+    np.testing.assert_allclose(distance_correlation(x, h, np.ones(15)), expected, atol=1e-4)
+    pad = lambda v: np.concatenate([v, np.full((9, v.shape[1]), 3.0, np.float32)])  # noqa: E731
+    use = np.r_[np.ones(15), np.zeros(9)]
+    np.testing.assert_allclose(distance_correlation(pad(x), pad(h), use), expected, atol=1e-4)
+
+
 def test_distance_correlation_of_known_cases() -> None:
-    """1 for a similarity map, whatever the turn and size; near 0 for independent rows; between for others."""
+    """1 for a similarity map; about 0 for independent rows; between for others."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((400, 3)).astype(np.float32)
+    x, every = rng.standard_normal((200, 3)).astype(np.float32), np.ones(200)
     turn = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
-    np.testing.assert_allclose(distance_correlation(x, 4 * x @ turn + 1), 1.0, atol=1e-3)
-    apart = rng.standard_normal((400, 2)).astype(np.float32)
-    assert distance_correlation(x, apart) < 0.3  # biased upwards by about 1 / sqrt(n) and the dimensions
-    assert distance_correlation(x, apart) < distance_correlation(x, x[:, :1] ** 2) < 1
-    assert distance_correlation(x, np.ones((400, 2), np.float32)) < 1e-2
-    gradient = jax.grad(lambda h: distance_correlation(jnp.asarray(x[:20]), h))(jnp.zeros((20, 2)))
+    np.testing.assert_allclose(distance_correlation(x, 4 * x @ turn + 1, every), 1.0, atol=1e-3)
+    apart = rng.standard_normal((200, 2)).astype(np.float32)
+    assert distance_correlation(x, apart, every) < 0.05  # five standard deviations are some .02
+    assert 0.05 < distance_correlation(x, x[:, :1] ** 2, every) < 0.9
+    assert distance_correlation(x, np.ones((200, 2), np.float32), every) < 1e-2
+    assert distance_correlation(x, x, np.r_[np.ones(3), np.zeros(197)]) == 0, "too few rows"
+    gradient = jax.grad(lambda h: distance_correlation(jnp.asarray(x[:20]), h, every[:20]))(
+        jnp.zeros((20, 2))
+    )
     assert np.isfinite(gradient).all()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazaretto.augment import compose, hide_modality, jitter, on_values, pieces_of
+from lazaretto.augment import compose, disturb_values, hide_modality, jitter, pieces_of, settled_values
 from lazaretto.types import Part
 
 U, L, F = 6, 40, 5
@@ -116,15 +116,69 @@ def _combined(streams: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return x
 
 
+def _slowly_settled(x: np.ndarray) -> np.ndarray:
+    """By loops: the second modality's values are those last measured, and nothing where it is not there."""
+    out = x.copy()
+    for stream in out:
+        for variable in (2, 3):
+            last = 0.0
+            for step in stream:
+                last = step[variable] if step[variable + 2] > 0 else last
+                step[variable] = last
+        stream[:, 0:2] *= stream[:, 8:9]
+        stream[:, 2:4] *= stream[:, 9:10]
+    return out
+
+
+def _read(streams: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """`_combined` with masks of 0 and 1, values carried, and the first modality away in the middle."""
+    x = _combined(streams)
+    x[..., 4:6] = (x[..., 4:6] > 0) * x[..., 9:]
+    x[0, 2:4, 8] = 0.0
+    return _slowly_settled(x)
+
+
+def test_what_is_read_is_carried_on_and_what_is_not_there_is_not() -> None:
+    x = _read(5)
+    moved = x.copy()
+    moved[..., :4] += np.random.default_rng(2).standard_normal(moved[..., :4].shape).astype(np.float32)
+    np.testing.assert_allclose(settled_values(jnp.asarray(moved), LAYOUT), _slowly_settled(moved), rtol=1e-6)
+    np.testing.assert_array_equal(settled_values(jnp.asarray(x), LAYOUT), x)
+
+
 def test_noise_touches_measured_values_alone() -> None:
-    x = jnp.asarray(_combined(5))
-    changed = on_values(LAYOUT, x, lambda values: jitter(values, jax.random.key(0), 1.0, 1.0, 0.5))
-    same = np.asarray(changed == x).all(axis=(0, 1))
-    assert same.tolist() == [False] * 4 + [True] * 6
-    np.testing.assert_array_equal(on_values((), x, lambda values: values + 1), x + 1)
-    pair = on_values(LAYOUT, x, lambda values: (values * 2, "labels"))
-    assert pair[1] == "labels"
-    np.testing.assert_array_equal(pair[0][..., :4], 2 * x[..., :4])
+    x = _read(40)
+    noisy = np.asarray(jitter(jnp.asarray(x), jax.random.key(0), 1.0, 1.0, 0.0, LAYOUT))
+    np.testing.assert_array_equal(noisy[..., 4:], x[..., 4:])
+    np.testing.assert_allclose(noisy, _slowly_settled(noisy), rtol=1e-6)
+    assert (noisy[..., :2] != x[..., :2])[x[..., 8] > 0].all()
+    assert (noisy[0, 2:4, :2] == 0).all(), "no noise where there is nothing"
+
+
+def test_a_hidden_variable_was_never_measured() -> None:
+    x = _read(200)
+    hidden = np.asarray(jitter(jnp.asarray(x), jax.random.key(0), 0.0, 0.0, 0.9, LAYOUT))
+    np.testing.assert_array_equal(hidden[..., 8:], x[..., 8:])
+    gone = 0
+    for variable in (2, 3):
+        own = [variable, variable + 2, variable + 4]
+        kept = (hidden[..., own] == x[..., own]).all(axis=(1, 2))
+        lost = (hidden[..., own] == 0).all(axis=(1, 2))
+        assert (kept | lost).all(), "value, mask and gap go together"
+        gone += int((lost & ~kept).sum())
+    assert gone > 50
+
+
+def test_a_made_up_attack_leaves_labels_where_nothing_moved() -> None:
+    x = _read(300)
+    y, weight = np.zeros(x.shape[:2], np.int32), np.ones(x.shape[:2], np.float32)
+    new, labels = map(np.asarray, disturb_values(jnp.asarray(x), y, weight, jax.random.key(3), 0.9, LAYOUT))
+    moved = (new != x).any(axis=-1)
+    assert moved.sum() > 100
+    assert moved[labels == -1].all(), "what is called an attack moved"
+    plain = (new[..., :2] != x[..., :2]).any(axis=-1)
+    assert (labels[plain] == -1).all(), "and what moved is called one, but for values that are carried on"
+    np.testing.assert_array_equal(new[..., 4:], x[..., 4:])
 
 
 def test_a_hidden_modality_is_gone_as_a_whole_and_one_always_stays() -> None:

@@ -9,12 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from sklearn.metrics import roc_auc_score
 
 from lazaretto import catalog
 from lazaretto.alignment import alignment_loss, distance_correlation
-from lazaretto.cut import Cut
-from lazaretto.local import LocalTraining, SiteData, detection_loss, local_start, make_site_round
+from lazaretto.cut import Cut, through
+from lazaretto.local import (
+    LocalTraining,
+    SiteData,
+    class_balance,
+    detection_loss,
+    local_start,
+    make_site_round,
+)
+from lazaretto.models._layers import deviation, deviation_start, present_deviation
 from lazaretto.parameters import unravel_of
+from lazaretto.run.simulate import class_weights
 from lazaretto.split import Terms, forward, u_gradients
 from lazaretto.types import Array, Part
 
@@ -24,7 +34,6 @@ EXACT = Cut(bits=32)
 SIZES = {"channels": 6, "cut_channels": 4, "hidden": 7, "sent_channels": 5, "shared": 3, "bins": 2}
 BOTH = catalog.build("models", "fusion", {**SIZES, "layout": [list(part) for part in LAYOUT]})
 ONE = catalog.build("models", "fusion", SIZES)
-ONES = jnp.ones(K + 2)
 
 
 def _data(devices: int, units: int, steps: int) -> SiteData:
@@ -42,13 +51,16 @@ def _data(devices: int, units: int, steps: int) -> SiteData:
     return SiteData(x, y, weight, np.int32(units), np.ones(K + 2, np.float32))
 
 
+def _private(x: Array, h: Array) -> Array:
+    flat = (values.reshape(-1, values.shape[-1]) for values in (x, h))
+    return 0.4 * distance_correlation(*flat, jnp.ones(B * T))
+
+
 def _terms(private: bool) -> Terms:
     return Terms(
-        labelled=lambda outputs, labels: detection_loss(outputs, *labels, ONES, 0.1),
+        labelled=lambda outputs, labels: detection_loss(outputs, *labels, 0.1),
         unlabelled=lambda middle: alignment_loss(middle.pairs, (0.3, 0.2), 0.2),
-        private=(lambda x, h: 0.4 * distance_correlation(*(v.reshape(-1, v.shape[-1]) for v in (x, h))))
-        if private
-        else None,
+        private=_private if private else None,
     )
 
 
@@ -57,6 +69,7 @@ def _terms(private: bool) -> Terms:
 def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: int, private: bool) -> None:
     params = model.init(jax.random.key(0), F, K)
     data, terms = _data(devices, B, T), _terms(private)
+    balance = 1.0 + np.arange(devices * (K + 2), dtype=np.float32).reshape(devices, K + 2)
     bottoms = jax.tree.map(lambda p: jnp.broadcast_to(p, (devices, *p.shape)), params["bottom"])
     bottom_state, top_state = model.start(F, B)[0], model.start(F, B * devices)[1]
     states = (jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), bottom_state), top_state)
@@ -64,7 +77,7 @@ def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: i
         lambda params, x, labels: u_gradients(
             model, EXACT, terms, params, x, labels, states, jax.random.key(1)
         )
-    )((bottoms, params["top"]), data.x, (data.y, data.weight))
+    )((bottoms, params["top"]), data.x, (data.y, data.weight, balance))
 
     def joint(params: Any) -> Array:
         """The whole in one place: the mean over devices of their losses, and the site's term over all."""
@@ -76,7 +89,9 @@ def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: i
         def of(d: int, values: Any) -> Any:
             return jax.tree.map(lambda v: v[d * B : (d + 1) * B], values)
 
-        own = [terms.labelled(of(d, outputs), (data.y[d], data.weight[d])) for d in range(devices)]
+        own = [
+            terms.labelled(of(d, outputs), (data.y[d], data.weight[d], balance[d])) for d in range(devices)
+        ]
         hidden = [terms.private(data.x[d], of(d, h)) if terms.private else 0.0 for d in range(devices)]
         return (sum(own) + sum(hidden)) / devices + terms.unlabelled(middle)
 
@@ -91,7 +106,7 @@ def test_gradients_over_both_cuts_are_the_joint_gradients(model: Any, devices: i
 
 
 def test_whole_rounds_of_one_device_are_those_of_synchronised_devices_and_all_terms_train() -> None:
-    """With equal class weights and every step of weight 1 the mean of devices' means is the mean."""
+    """With a balance of 0 and every step of weight 1 the mean of devices' means is the mean."""
     vector = ravel_pytree(BOTH.init(jax.random.key(5), F, K))[0]
     unravel = unravel_of(BOTH, F, K)
     together = _data(1, 4, 2 * T)._replace(weight=np.ones((1, 4, 2 * T), np.float32))
@@ -108,6 +123,7 @@ def test_whole_rounds_of_one_device_are_those_of_synchronised_devices_and_all_te
             clip_norm=1e9,
             temporal_consistency=0.0,
             layout=LAYOUT,
+            class_balance=0.0,
             alignment=(0.3, 0.2),
         )
         state = local_start(BOTH, training, vector, unravel, data.x.shape[0])
@@ -140,3 +156,68 @@ def test_what_the_site_gets_holds_no_label() -> None:
     assert middle.sent.shape == (B, T, 5)
     assert set(params["top"]) & {"anomaly", "kinds", "head"} == set(), "the heads are beside the labels"
     assert len(middle.pairs) == 2
+
+
+def test_classes_are_balanced_on_each_device_as_they_would_be_at_a_site() -> None:
+    rng = np.random.default_rng(4)
+    y, valid = rng.integers(0, 3, (5, 7)), rng.random((5, 7)) < 0.8
+    y[y == 2] = 0  # a class that the device lacks
+    for beta in (0.0, 0.9, 0.999):
+        ours = class_balance(beta, 4, y, valid.astype(np.float32))
+        np.testing.assert_allclose(ours, class_weights(y, valid, 2, beta), rtol=1e-4)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 32])
+@pytest.mark.parametrize(("clip", "noise"), [(4.0, 0.0), (0.3, 0.0), (20.0, 0.0), (4.0, 2.0)])
+def test_the_site_always_knows_which_modalities_there_are(bits: int, clip: float, noise: float) -> None:
+    params, data = BOTH.init(jax.random.key(0), F, K), _data(1, 40, T)
+    cut, starts = Cut(bits=bits, clip=clip, noise=noise), BOTH.start(F, 40)
+
+    @jax.jit
+    def pairs(x: Array) -> Any:
+        h, _ = BOTH.bottom(params["bottom"], x, starts[0])
+        return BOTH.top(params["top"], through(cut, h, jax.random.key(1)), starts[1])[0].pairs
+
+    expected = (data.x[0, ..., 9:] > 0).all(axis=-1)
+    for pair in pairs(data.x[0]):
+        np.testing.assert_array_equal(pair.both, expected)
+
+
+def test_an_outage_of_a_modality_leaves_its_past_as_it_was() -> None:
+    """A steady reading deviates from nothing after hours without it; where all is there, nothing is new."""
+    there = np.ones((1, 30, 1), np.float32)
+    there[:, 8:20] = 0.0
+    x = 2.0 * there
+    zero = (jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+    out, _ = present_deviation(x, there, zero, 8.0)
+    np.testing.assert_allclose(out[0, 20:, 0], 0.0, atol=1e-6)
+    whole, _ = deviation(x[:, :8], deviation_start(1, 1), 8.0)
+    same, _ = present_deviation(x[:, :8], there[:, :8], zero, 8.0)
+    np.testing.assert_allclose(same, whole, atol=1e-6)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((2, 12, 3)).astype(np.float32)
+    plain, _ = deviation(noise, deviation_start(3, 2), 5.0)
+    zeros = jnp.zeros((2, 3))
+    np.testing.assert_allclose(
+        present_deviation(noise, np.ones_like(noise), (zeros, zeros), 5.0)[0], plain, atol=1e-5
+    )
+
+
+def test_a_curious_site_can_read_the_labels_from_the_gradients_it_gets() -> None:
+    """What the threat model admits: whoever knows the head's weights gets each label from its gradient.
+
+    The site averages the heads, and so knows them. Should this test fail, the documents may promise more.
+    """
+    params, data = BOTH.init(jax.random.key(0), F, K), _data(1, 8, T)
+    y, weight = data.y[0], np.ones(data.y[0].shape, np.float32)
+    starts = BOTH.start(F, 8)
+    h, _ = BOTH.bottom(params["bottom"], data.x[0], starts[0])
+    sent = BOTH.top(params["top"], h, starts[1])[0].sent
+
+    def device(sent: Array) -> Array:
+        return detection_loss(BOTH.head(params["bottom"], sent), y, weight, np.ones(K + 2, np.float32), 0.1)
+
+    gradient = jax.grad(device)(sent)
+    slope = jax.grad(lambda sent: BOTH.head(params["bottom"], sent).anomaly.sum())(sent)
+    guess = -(gradient * slope).sum(axis=-1)
+    assert roc_auc_score((y > 0).ravel(), np.asarray(guess).ravel()) > 0.95

@@ -18,6 +18,7 @@ __all__ = ["MOST_LINE_BYTES", "Found", "fhir_files", "read_resources"]
 MOST_LINE_BYTES = 1 << 24  # of one resource in NDJSON: notes may hold a scanned page
 MOST_BUNDLE_BYTES = 1 << 28  # a bundle is parsed as a whole, and takes some ten times its size in memory
 MOST_RESOURCES = 20_000_000
+MOST_FILE_BYTES = 1 << 36  # of one NDJSON file, unpacked
 _PATTERNS = ("*.json", "*.json.gz", "*.ndjson", "*.ndjson.gz")
 _BUNDLES = ("transaction", "batch", "collection", "searchset")
 
@@ -74,8 +75,15 @@ def _lines(file: Path) -> Iterator[Found]:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             number = 0
             # mypy: gzip's stream is binary here
+            size = 0
             while line := cast(BinaryIO, stream).readline(MOST_LINE_BYTES + 1):
-                number += 1
+                number, size = number + 1, size + len(line)
+                if size > MOST_FILE_BYTES:
+                    raise DataError(
+                        f"{file.name} is too large, unpacked",
+                        found=f"more than {MOST_FILE_BYTES:,} bytes by line {number}",
+                        way_out="split the export by patients",
+                    )
                 place = f"{file.name}, line {number}"
                 if len(line) > MOST_LINE_BYTES:
                     raise DataError(

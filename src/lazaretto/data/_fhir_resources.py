@@ -26,6 +26,7 @@ _MODELS: Mapping[str, Any] = MappingProxyType(
     {"Patient": Patient, "Encounter": Encounter, "Organization": Organization, "Observation": Observation}
 )
 _LOINC = "http://loinc.org"
+_MOST_COMPONENTS = 100  # of one Observation; a blood pressure has two
 _UCUM = "http://unitsofmeasure.org"
 _TYPE = re.compile("[A-Z][A-Za-z]{1,60}")
 _MOST_TYPES = 300  # R4 has 148
@@ -190,7 +191,7 @@ def _observation(resource: Any, place: str, held: Contents) -> None:
         return
     patient = reference_key(resource.subject.reference) if resource.subject else ""
     encounter = reference_key(resource.encounter.reference) if resource.encounter else ""
-    for part in (resource, *_some(resource.component)):
+    for part in (resource, *_some(resource.component)[:_MOST_COMPONENTS]):
         value, uom, trouble = _quantity(part)
         if trouble:
             held.counts[trouble] += 1

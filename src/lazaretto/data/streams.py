@@ -145,7 +145,7 @@ def hide(data: Streams, modality: str) -> Streams:
 
     Steps that had no other stay, and show nothing. Raises DataError where there are not several, or not this.
     """
-    if modality not in data.names:
+    if modality not in data.names or data.x.shape[-1] != data.layout[-1].end + len(data.names):
         raise DataError(
             "the streams have no such modality to hide",
             found=modality,

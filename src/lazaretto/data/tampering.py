@@ -277,13 +277,15 @@ def forge(
 ) -> _Floats:
     """[L, V] the stay with the campaign: only what was measured, touched and under way differs.
 
-    What is written keeps the decimals of its series and lies where a patient may have it.
+    What is written keeps the decimals of its series and lies where a patient may have it. A value that would
+    move by less than half of its last digit stays as it is, to the bit.
     """
     changed = kind.change(x, campaign, series, other)
     digits = _decimals(x)
     written = np.round(changed * 10.0**digits) / 10.0**digits
     written = np.clip(written, series.least, series.largest)
     reached = campaign.under_way(len(x))[:, None] & (campaign.push != 0) & ~np.isnan(x)
+    reached &= np.abs(changed - x) > 0.5 * 10.0**-digits
     # as float32, which is what is kept: else a value that did not change would seem to have
     return np.where(reached, written, x).astype(np.float32).astype(np.float64)
 
@@ -299,9 +301,9 @@ def _alters(
 
 
 def _decimals(x: _Floats) -> Int:
-    """[V] fewest decimals, 0 to 2, that hold every value of a series."""
-    digits = np.full(x.shape[1], 2)
-    for fewer in (1, 0):
+    """[V] fewest decimals, 0 to 4, that hold every value of a series; 4 where none of these does."""
+    digits = np.full(x.shape[1], 4)
+    for fewer in (3, 2, 1, 0):
         fits = np.isnan(x) | (np.abs(x - np.round(x, fewer)) <= 1e-5 + 1e-6 * np.abs(x))
         digits = np.where(fits.all(axis=0), fewer, digits)
     return digits

@@ -29,6 +29,7 @@ __all__ = [
     "norm_init",
     "peak",
     "peak_start",
+    "present_deviation",
     "soft_bins",
     "soft_bins_init",
 ]
@@ -203,6 +204,27 @@ def deviation(x: Array, state: tuple[Array, Array], memory_steps: float) -> tupl
     total = jnp.einsum("s,bsf->bf", last, x) + keep**steps * total
     weight = last.sum() + keep**steps * weight
     return jax.lax.stop_gradient(out), (jax.lax.stop_gradient(total), jax.lax.stop_gradient(weight))
+
+
+def present_deviation(
+    x: Array, there: Array, state: tuple[Array, Array], memory_steps: float
+) -> tuple[Array, tuple[Array, Array]]:
+    """`deviation` where some values are missing: there [B, T, F], 1 where a value counts as past, else 0.
+
+    A step that does not count leaves the mean as it was, however long: memory is of values, not of time.
+    State: running sum [B, F] and its weight [B, F].
+    """
+    keep = 1.0 - 1.0 / memory_steps
+
+    def step(held: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        (total, weight), (value, counts) = held, now
+        out = jnp.where(weight > 0, value - total / jnp.maximum(weight, 1e-6), 0.0)
+        aged = 1.0 - counts * (1.0 - keep)
+        return (total * aged + counts * value, weight * aged + counts), out
+
+    turned = (jnp.swapaxes(x, 0, 1), jnp.swapaxes(there, 0, 1))
+    last, out = jax.lax.scan(step, state, turned)
+    return jax.lax.stop_gradient(jnp.swapaxes(out, 0, 1)), jax.lax.stop_gradient(last)
 
 
 def peak_start(features: int, batch: int) -> Array:

@@ -15,10 +15,9 @@ from lazaretto.models._layers import (
     conv_init,
     dense,
     dense_init,
-    deviation,
-    deviation_start,
     gru,
     gru_init,
+    present_deviation,
     soft_bins,
     soft_bins_init,
 )
@@ -27,6 +26,7 @@ from lazaretto.types import Array, Middle, Model, Outputs, Pair, Part
 __all__ = ["fusion"]
 
 _WIDTH = 5  # steps that the convolution sees
+_LOUD = 1000.0  # clipped to the largest code of a cut, whatever its bits, range and noise
 
 
 def fusion(
@@ -101,36 +101,44 @@ def fusion(
     def start(features: int, batch: int) -> tuple[Any, Any]:
         here = of(features)
         own = [
-            (deviation_start(part.values - part.begin, batch), jnp.zeros((batch, _WIDTH - 1, channels)))
+            (
+                (jnp.zeros((batch, part.values - part.begin)),) * 2,
+                jnp.zeros((batch, _WIDTH - 1, channels)),
+            )
             for part in here
         ]
         return own, [jnp.zeros((batch, hidden)) for _ in here]
 
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
         here = of(x.shape[-1])
-        sent, states = [], []
+        end, sent, states = here[-1].end, [], []
         for at, (part, (past, tail)) in enumerate(zip(here, state, strict=True)):
             encoder = params[f"encoder{at}"]
             values, more = x[..., part.begin : part.values], list[Array]()
+            there = x[..., end + at, None] if len(here) > 1 else jnp.ones((*x.shape[:2], 1))
+            read = jnp.broadcast_to(there, values.shape)  # what counts as the unit's past
             if part.end > part.values:
                 measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
+                read = measured
+            own, past = present_deviation(values, read, past, past_steps)
+            own = own * there
+            if part.end > part.values:
                 fading = jnp.exp(-jax.nn.softplus(encoder["fade"]) * since)
                 values = jnp.where(measured > 0, values, values * fading)
                 more = [measured, fading]
-            own, past = deviation(values, past, past_steps)
             seen = jnp.concatenate([values, own], axis=-1)
             seen = jnp.concatenate([seen, soft_bins(encoder["bins"], seen), *more], axis=-1)
             h, tail = conv(encoder["second"], jax.nn.gelu(dense(encoder["first"], seen)), tail)
             sent.append(h)
             states.append((past, tail))
-        if len(here) > 1:  # the site must know which modalities there are
-            sent.append(x[..., -len(here) :])
+        if len(here) > 1:  # the site must know which modalities there are; a sign survives any cut
+            sent.append(_LOUD * (2.0 * x[..., end:] - 1.0))
         return jnp.concatenate(sent, axis=-1), states
 
     def top(params: Any, h: Array, state: Any) -> tuple[Middle, Any]:
         count = len(state)
         there = (
-            h[..., count * cut_channels :, None] > 0.5 if count > 1 else jnp.ones((*h.shape[:2], 1, 1), bool)
+            h[..., count * cut_channels :, None] > 0 if count > 1 else jnp.ones((*h.shape[:2], 1, 1), bool)
         )
         own, last, now = [], [], []
         for at in range(count):

@@ -60,7 +60,8 @@ def _side_by_side(found: dict[str, dict[str, Any]]) -> Grid:
         rows=tuple(rows),
         wide=True,
         note="Alone: the model was trained with one modality. Withheld: the model that was trained with both "
-        "is judged as if one had never been there. A step that has only the missing modality counts, too.",
+        "is judged as if one had never been there, at a threshold set on validation units in the same state. "
+        "A step that has only the missing modality counts, too.",
     )
 
 
@@ -96,13 +97,13 @@ def _found_again(body: dict[str, Any]) -> Grid | None:
         values = [number(mapping(body.get(key)).get(k)) for k in ranks]
         cells = tuple(Cell(text="n/a" if value is None else fixed(value, 3)) for value in values)
         rows.append(Row(head=said, cells=cells))
-    units = int(number(body.get("units")) or 0)
+    units = round(number(body.get("units")) or 0)
     return Grid(
         caption="Whose record is this? A unit's own record among those nearest to its traffic",
         first="Views",
         columns=tuple(Column(title=f"recall@{k}") for k in ranks),
         rows=tuple(rows),
-        note=f"{units} test units of the first seed at one random step each, mean of "
-        f"{int(number(body.get('repeats')) or 0)} draws; nearest by the cosine of the views that "
+        note=f"Among some {units} test units of the first seed at one and the same step, mean of "
+        f"{int(number(body.get('repeats')) or 0)} such steps; nearest by the cosine of the views that "
         "train.alignment_cut and train.alignment_fusion bring together (where both are 0 nothing does).",
     )

@@ -82,8 +82,11 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
 
 
-def training_of(bench: Bench, name: str, batch: int, ours: bool) -> LocalTraining:
-    """How a model of that name trains under the plan. ours: with the terms and noise that ours has."""
+def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool = False) -> LocalTraining:
+    """How a model of that name trains under the plan. ours: with the terms and noise that ours has.
+
+    crossed: whether activations leave a device, so that they should tell little of the readings.
+    """
     plan = bench.plan
     noisy = ours or name in plan.evaluate.noisy_baselines
     return LocalTraining(
@@ -94,10 +97,11 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool) -> LocalTrainin
         temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
         kind_weight=plan.train.kind_weight,
         novelty_weight=plan.train.novelty_weight,
+        class_balance=plan.train.class_balance,
         layout=bench.prepared[0].data.layout,
         alignment=(plan.train.alignment_cut, plan.train.alignment_fusion) if ours else (0.0, 0.0),
         alignment_temperature=plan.train.alignment_temperature,
-        distance_correlation=plan.train.distance_correlation if ours else 0.0,
+        distance_correlation=plan.train.distance_correlation if crossed else 0.0,
         modality_dropout=plan.train.modality_dropout if ours else 0.0,
         pseudo_attacks=plan.train.pseudo_attacks if ours else 0.0,
         level_noise=plan.train.level_noise if noisy else 0.0,

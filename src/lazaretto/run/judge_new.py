@@ -18,7 +18,7 @@ from lazaretto.cut import Cut
 from lazaretto.data.duplicates import remove_duplicates, take
 from lazaretto.data.scaling import Scaling
 from lazaretto.data.splits import assign_splits
-from lazaretto.data.streams import Streams, family_of, select, streams
+from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
@@ -92,6 +92,12 @@ def evaluate_run(
         _check_new(met)
         table = take(table, ~met)
     data = streams(table, meta.modality)
+    if given and meta.modality == COMBINED:
+        raise PlanError(
+            "--map: a model of combined modalities takes its features as they are",
+            found=", ".join(maps),
+            way_out="leave it out, or judge a model of one modality",
+        )
     matched = match_features(meta.features, data.features, given, source)
     data = _matched(data, matched, meta, arrays["center"], table)
     if relation == "same":

@@ -14,7 +14,7 @@ from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, views_of_streams
-from lazaretto.types import TEST, Float, Part
+from lazaretto.types import TEST, TRAIN, Float, Part
 
 __all__ = ["found_again", "model_options", "only", "without"]
 
@@ -36,42 +36,48 @@ def without(prepared: Prepared, modality: str) -> Prepared:
 
 
 def only(prepared: Prepared, modality: str) -> Prepared:
-    """The same steps, as if there had never been another modality."""
+    """The same steps, as if there had never been another modality.
+
+    Training steps that lack it are not trained on, as they would not be where it is the only one; steps to be
+    judged stay.
+    """
     for other in prepared.data.names:
         if other != modality:
             prepared = without(prepared, other)
-    return prepared
+    data = prepared.data
+    there = data.x[..., data.layout[-1].end + data.names.index(modality)] > 0
+    kept = data.judged & (there | (data.split != TRAIN)[:, None])
+    return replace(prepared, data=replace(data, judged=kept))
 
 
 def found_again(program: Program, vector: Float, prepared: Prepared) -> dict[str, Any] | None:
     """How often a test unit's own record is among the k that its traffic is nearest to.
 
-    At one random step of each unit, `_REPEATS` times over (seeded by the data's seed); nearest by the cosine
-    of the views that alignment trains, "cut" and "fusion". "units" n; "chance": what k of n would give. None
-    for a model without views, and where fewer than two units ever have both modalities.
+    Among all test units at one step, the same for all, so that the time of day tells nothing; `_REPEATS`
+    steps are drawn (seeded by the data's seed). Nearest by the cosine of the views that alignment trains,
+    "cut" and "fusion". "units": of a draw, on average; "chance": what guessing would give. None for a model
+    without views, and where no step has two units with both modalities.
     """
     if program.views is None:
         return None
     part = select(prepared.data, prepared.data.split == TEST)
     pairs, both = views_of_streams(program, vector, part.x)
     both &= part.valid
-    units = np.flatnonzero(both.any(axis=1))
-    if len(units) < 2:
+    steps = np.flatnonzero(both.sum(axis=0) >= 2)
+    if not len(steps):
         return None
-    rng = generator(prepared.seed, "found again")
-    ranks: dict[str, list[Any]] = {place: [] for place in pairs}
-    for _ in range(_REPEATS):
-        step = [int(rng.choice(np.flatnonzero(both[unit]))) for unit in units]
-        for place, (a, b) in pairs.items():
-            ranks[place].append(_ranks(a[units, step], b[units, step]))
+    drawn = generator(prepared.seed, "found again").choice(steps, _REPEATS)
+    counts = [int(both[:, step].sum()) for step in drawn]
+
+    def recall(a: Float, b: Float, k: int) -> float:
+        ranks = [_ranks(a[both[:, step], step], b[both[:, step], step]) for step in drawn]
+        return float(np.mean([(rank < k).mean() for rank in ranks]))
+
     return {
-        "units": len(units),
+        "units": float(np.mean(counts)),
         "repeats": _REPEATS,
-        "chance": {str(k): min(1.0, k / len(units)) for k in _AMONG},
-        **{
-            place: {str(k): float((np.stack(found) < k).mean()) for k in _AMONG}
-            for place, found in ranks.items()
-        },
+        "chance": {str(k): float(np.mean([min(1.0, k / count) for count in counts])) for k in _AMONG},
+        **{place: {str(k): recall(a, b, k) for k in _AMONG} for place, (a, b) in pairs.items()},
     }
 
 

@@ -13,6 +13,7 @@ from lazaretto.data.streams import select
 from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
 from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
+from lazaretto.plan import Plan
 from lazaretto.run.agreed import agree_threshold
 from lazaretto.run.bench import (
     Bench,
@@ -43,6 +44,7 @@ __all__ = [
     "WINDOWED",
     "Trained",
     "centralised",
+    "crossing",
     "federated",
     "local_only",
     "ours_again",
@@ -56,6 +58,14 @@ _FITS: dict[str, Callable[..., Any]] = {
 }
 WINDOWED = (*_FITS, "rate_threshold")
 _EXACT = Cut(bits=32)
+
+
+def crossing(plan: Plan, split: bool) -> tuple[Cut, int, int]:
+    """What crosses, devices of a site, units of a batch on each; where nothing is split a device has all."""
+    if not split:
+        return _EXACT, 1, plan.train.batch_units * plan.sites.devices
+    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise)
+    return cut, plan.sites.devices, plan.train.batch_units
 
 
 class Trained(NamedTuple):
@@ -80,15 +90,13 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     if system in ONLY:
         prepared = only(prepared, ONLY[system])
     split = system != "unsplit" and plan.cut.enabled
-    devices = plan.sites.devices if split else 1
-    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
-    batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
+    cut, devices, batch = crossing(plan, split)
     label = label_of(system, bench, job)
     if job.whole and system == OURS:
         post = bench.posts[job.place]  # which already carried the scaling
 
     def make(unfinished: Path) -> Stage:
-        training = training_of(bench, plan.model.name, batch, ours=True)
+        training = training_of(bench, plan.model.name, batch, ours=True, crossed=split)
         program, model = program_of(bench, plan.model.name, cut, training, federated=True)
         data, sizes = pack_sites(
             prepared.data,
@@ -153,6 +161,7 @@ def withheld(bench: Bench, job: Job, vector: Float) -> dict[str, SeedScores]:
         name: seed_scores(
             prepared,
             scores_of(program, vector, without(prepared, modality), bench.plan.evaluate.novelty_weight),
+            by_site=vector.ndim == 2,
         )
         for name, modality in WITHHELD.items()
         if modality in prepared.data.names
@@ -163,10 +172,8 @@ def ours_again(bench: Bench) -> Program:
     """The program that trained ours."""
     bench = own_bench(bench, OURS)
     plan = bench.plan
-    split = plan.cut.enabled
-    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if split else _EXACT
-    batch = plan.train.batch_units if split else plan.train.batch_units * plan.sites.devices
-    training = training_of(bench, plan.model.name, batch, ours=True)
+    cut, _, batch = crossing(plan, plan.cut.enabled)
+    training = training_of(bench, plan.model.name, batch, ours=True, crossed=plan.cut.enabled)
     return program_of(bench, plan.model.name, cut, training, federated=True)[0]
 
 
@@ -174,13 +181,11 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
     """Every site trains the same split model alone; each judges its own units with its own threshold."""
     bench = own_bench(bench, "local")
     plan, prepared = bench.plan, prepared_for(bench, job)
-    cut = Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise) if plan.cut.enabled else _EXACT
-    devices = plan.sites.devices if plan.cut.enabled else 1
+    cut, devices, batch = crossing(plan, plan.cut.enabled)
     sites = len(prepared.site_names)
 
     def make(unfinished: Path) -> Stage:
-        batch = plan.train.batch_units if plan.cut.enabled else plan.train.batch_units * plan.sites.devices
-        training = training_of(bench, plan.model.name, batch, ours=True)
+        training = training_of(bench, plan.model.name, batch, ours=True, crossed=plan.cut.enabled)
         program, model = program_of(bench, plan.model.name, cut, training)
         data, _ = pack_sites(
             prepared.data,
