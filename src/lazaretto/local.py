@@ -27,6 +27,7 @@ __all__ = [
     "LocalState",
     "LocalTraining",
     "SiteData",
+    "class_balance",
     "detection_loss",
     "local_start",
     "make_site_round",
