@@ -129,7 +129,7 @@ def fusion(
             seen = jnp.concatenate([values, own], axis=-1)
             seen = jnp.concatenate([seen, soft_bins(encoder["bins"], seen), *more], axis=-1)
             h, tail = conv(encoder["second"], jax.nn.gelu(dense(encoder["first"], seen)), tail)
-            sent.append(h)
+            sent.append(jax.nn.standardize(h, axis=-1))  # else it drifts out of the range of the cut
             states.append((past, tail))
         if len(here) > 1:  # the site must know which modalities there are; a sign survives any cut
             sent.append(_LOUD * (2.0 * x[..., end:] - 1.0))
@@ -150,6 +150,7 @@ def fusion(
         gates = jnp.stack([dense(params[f"gate{at}"], states) for at, states in enumerate(own)])
         fused = (jax.nn.softmax(gates, axis=0) * jnp.stack(own)).sum(axis=0)
         sent = dense(params["mix"], jnp.concatenate([fused, *own, *now], axis=-1))
+        sent = jax.nn.standardize(sent, axis=-1)
         if count != 2:
             return Middle(sent), last
         both = there[..., 0, 0] & there[..., 1, 0]
