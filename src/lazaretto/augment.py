@@ -146,7 +146,7 @@ def jitter(
     A hidden feature stays at 0 (its median over all sites) for the whole stream, so an attack must be
     recognised by any subset of what it changes. Each stream hides its own share, uniform up to the largest.
     layout: of modalities; then only measured values get noise, what was carried on is carried on with it,
-    what is not there stays so, and a hidden variable is one that was never measured.
+    what is not there stays so, and a hidden variable was never measured (time since: 0, as at the begin).
     """
     keys = jax.random.split(key, 4)
     lead = x.shape[:-2]
