@@ -63,6 +63,9 @@ class Schema:
     positive, negative: what steps of the other classes and of class 0 are called in the report.
     irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
         `step_seconds` then has to be right, timed or not, as a model is told how long ago a value is.
+    origins: feature -> a value that is public knowledge and usual for it, 0 for those left out. Scaling counts
+        from there: it knows quantiles to a twentieth of their distance to it, so that of body temperature
+        counted from 0 °C it would know nothing.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -76,6 +79,7 @@ class Schema:
     positive: str = "attacked steps"
     negative: str = "normal steps"
     irregular: frozenset[str] = frozenset()
+    origins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

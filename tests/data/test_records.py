@@ -26,10 +26,10 @@ from lazaretto.data._records import (
 )
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.tampering import KINDS
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, PlanError
 from lazaretto.types import TEST, TRAIN, UNASSIGNED, VALIDATION, Table
 
-PLAN = RecordPlan(task="records", step_hours=1.0, most_hours=24.0, tampered=0.5, kinds=tuple(KINDS))
+PLAN = RecordPlan(task="records", step_hours=1.0, most_hours=24.0, tampered=0.5, kinds=tuple(KINDS), copies=1)
 HEART = "heart_rate_per_minute"
 
 
@@ -160,6 +160,36 @@ def test_splits_and_seeds() -> None:
     assert not np.array_equal(table.split, forged(4).split)
 
 
+def test_training_stays_forged_again() -> None:
+    """Copies are of training stays alone and forged otherwise; what was there stays as it is."""
+    once = with_tampering("x", record_table("x", made_up_stays("x"), PLAN), 3, 0.5, tuple(KINDS))
+    clean = record_table("x", made_up_stays("x"), PLAN)
+    table = with_tampering("x", clean, 3, 0.5, tuple(KINDS), copies=3)
+    trained = np.flatnonzero(once.split == TRAIN)
+    count = len(once.y)
+    assert len(table.y) == count + 2 * len(trained)
+    np.testing.assert_array_equal(table.x["record"][:count], once.x["record"])
+    np.testing.assert_array_equal(table.y_step[:count], once.y_step)
+    assert set(table.split[count:]) == {TRAIN}
+    assert len(set(table.unit.tolist())) == len(table.y) == len(set(table.unit_names))
+    for copy in range(2):
+        rows = slice(count + copy * len(trained), count + (copy + 1) * len(trained))
+        ours, first = table.x["record"][rows], clean.x["record"][trained]
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(first))
+        changed = ((ours != first) & ~np.isnan(first)).any(axis=2)
+        assert not (changed & (table.y_step[rows] == 0)).any()
+        assert not np.array_equal(table.y_step[rows], once.y_step[trained])
+        np.testing.assert_array_equal(table.site[rows], once.site[trained])
+    assert any("is there 3 times" in note for note in table.notes)
+    assert table.counts["stays_tampered"] == once.counts["stays_tampered"]
+
+
+@pytest.mark.parametrize("copies", [0, 17, True, 1.5])
+def test_copies_out_of_range(copies: Any) -> None:
+    with pytest.raises(PlanError, match="training_copies is out of range"):
+        checked_plan("x", "tampering", 1, 24, 0.5, list(KINDS), copies)
+
+
 def test_small_sites_are_dealt_together() -> None:
     clean = record_table("x", made_up_stays("x"), PLAN)
     alone = replace(clean, site=np.arange(60), site_names=tuple(f"h{i}" for i in range(60)))
@@ -195,4 +225,4 @@ def test_outcome_is_asked_for_once_at_the_end() -> None:
 
 
 def test_a_plan_of_defaults() -> None:
-    assert checked_plan("x", "records", 1, 24, 0.5, list(KINDS)) == PLAN
+    assert checked_plan("x", "records", 1, 24, 0.5, list(KINDS), 1) == PLAN

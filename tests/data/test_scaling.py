@@ -71,6 +71,18 @@ def test_constant_and_empty_features_keep_a_scale() -> None:
     assert (scaling_from_counts(nothing).scale > 0).all()
 
 
+def test_counting_from_an_origin_resolves_what_is_far_from_zero() -> None:
+    """Body temperature spreads by half a degree; counted from 0 °C a bucket is three degrees wide."""
+    x = np.random.default_rng(0).normal(37.2, 0.5, (1, 20_000, 1)).astype(np.float32)
+    every = np.ones(x.shape[:2], bool)
+    scaling = scaling_from_counts(bucket_counts(x, every, (37.0,)), (37.0,))
+    half = (np.quantile(x, 0.95) - np.quantile(x, 0.05)) / 2
+    np.testing.assert_allclose(scaling.center, np.median(x), atol=0.05)
+    np.testing.assert_allclose(scaling.scale, half, rtol=0.11)
+    plain = scaling_from_counts(bucket_counts(x, every))
+    assert abs(float(plain.scale[0]) / half - 1) > 0.5
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e9, 1e9, width=32), min_size=2, max_size=40))
 def test_scaling_keeps_order_and_stays_finite(values: list[float]) -> None:

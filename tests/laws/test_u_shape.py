@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from sklearn.metrics import roc_auc_score
 
@@ -22,7 +24,13 @@ from lazaretto.local import (
     local_start,
     make_site_round,
 )
-from lazaretto.models._layers import deviation, deviation_start, present_deviation
+from lazaretto.models._layers import (
+    deviation,
+    deviation_start,
+    present_deviation,
+    repeats,
+    repeats_start,
+)
 from lazaretto.parameters import unravel_of
 from lazaretto.run.simulate import class_weights
 from lazaretto.split import Terms, forward, u_gradients
@@ -201,6 +209,31 @@ def test_an_outage_of_a_modality_leaves_its_past_as_it_was() -> None:
     np.testing.assert_allclose(
         present_deviation(noise, np.ones_like(noise), (zeros, zeros), 5.0)[0], plain, atol=1e-5
     )
+
+
+def test_repeats_by_hand() -> None:
+    """Two features, the second missing at the third step: so one or two are compared."""
+    x = np.array([[[1.0, 5], [2, 6], [1, 7], [2, 6]]])
+    there = np.array([[[1.0, 1], [1, 1], [1, 0], [1, 1]]])
+    found, _ = repeats(x, there, repeats_start(2, 1, 2), near=1e-3)
+    root = 2**0.5 / 3
+    expected = [[0, 0, 0, 0], [0, root, 0, 0], [0, 1 / 3, 0.5, 1 / 3], [0, 1 / 3, 2 / 3, root]]
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(0, 9))
+@settings(max_examples=20, deadline=None)
+def test_repeats_window_by_window(seed: int, lags: int, cut: int) -> None:
+    """Two windows in turn give what the whole gives, also where a window is shorter than the lags."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 3, (2, 9, 4)).astype(np.float32)
+    there = rng.integers(0, 2, x.shape).astype(np.float32)
+    whole, last = repeats(x, there, repeats_start(4, 2, lags))
+    first, state = repeats(x[:, :cut], there[:, :cut], repeats_start(4, 2, lags))
+    second, end = repeats(x[:, cut:], there[:, cut:], state)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-6)
+    for one, other in zip(last, end, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_curious_site_can_read_the_labels_from_the_gradients_it_gets() -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "in_kept_unit",
     "plain_unit",
     "to_steps",
+    "usual_values",
 ]
 
 
@@ -153,3 +154,8 @@ def clinical_notes(
     if unknown:
         notes.append(f"Values in units that are not known are not used: {', '.join(unknown)}.")
     return tuple(notes)
+
+
+def usual_values(variables: Sequence[str]) -> dict[str, float]:
+    """Variable -> the middle of its usual range, which is public: `Schema.origins`."""
+    return {name: sum(VARIABLES[name].usual) / 2 for name in variables}

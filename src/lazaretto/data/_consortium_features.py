@@ -6,13 +6,14 @@ Shapes: U bedsides, L steps. Every figure is a count or a size drawn around a ra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from lazaretto.data._consortium_hospitals import STEP_SECONDS, Bedsides, Floats, Hospital, autoregressive
 from lazaretto.data._consortium_patients import CHANNELS, Care, Vitals
 
-__all__ = ["RATE_FEATURE", "RECORD", "TRAFFIC", "record", "traffic"]
+__all__ = ["ORIGINS", "RATE_FEATURE", "RECORD", "TRAFFIC", "record", "traffic"]
 
 RATE_FEATURE = "packets_per_second"
 TRAFFIC: tuple[str, ...] = (
@@ -63,6 +64,7 @@ RECORD: tuple[str, ...] = (
     "edits_per_step",
     "backdated_edits_per_step",
 )
+ORIGINS: Mapping[str, float] = MappingProxyType({f"{row[0]}_charted": row[1] for row in CHANNELS})
 
 _HL7_BYTES, _DICOM_BYTES, _REQUEST_BYTES, _REPLY_BYTES = 900.0, 9.0e4, 500.0, 3500.0
 _MTU = 1460.0

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import keys
-from lazaretto.data.tampering import INTENSITY, INTENSITY_EDGES, tamper
+from lazaretto.data.duplicates import take
+from lazaretto.data.tampering import INTENSITY, INTENSITY_EDGES, Tampered, tamper
+from lazaretto.errors import PlanError
 from lazaretto.types import NORMAL, TEST, TRAIN, VALIDATION, Int, Table
 
-__all__ = ["with_outcome", "with_tampering"]
+__all__ = ["check_copies", "with_outcome", "with_tampering"]
 
+_MOST_COPIES = 16
 _FEW = 3  # stays of a site that are dealt for themselves
 _FORGED = (
     (
@@ -25,6 +28,10 @@ _FORGED = (
         "values are carried on until the next measurement, in steps that count as normal."
     ),
 )
+_COPIES = (
+    "Each of the {} training stays is there {} times, with forgeries drawn anew each time: counts of "
+    "training units and steps are of these. Stays of validation and test are there once."
+)
 _NONE = ("None of these series could be forged: vital signs or laboratory values are needed.",)
 _DEATH = (
     "A clinical task: what this report calls an attack is death in hospital. The whole stay is read, and "
@@ -32,28 +39,50 @@ _DEATH = (
 )
 
 
-def with_tampering(source: str, table: Table, seed: int, share: float, kinds: Sequence[str]) -> Table:
+def check_copies(source: str, copies: object) -> None:
+    """Raises PlanError, naming the source, unless `copies` of each training stay can be made: 1 to 16."""
+    if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= _MOST_COPIES:
+        raise PlanError(
+            f"{source}: training_copies is out of range", found=copies, way_out=f"1 to {_MOST_COPIES}"
+        )
+
+
+def with_tampering(
+    source: str, table: Table, seed: int, share: float, kinds: Sequence[str], copies: int = 1
+) -> Table:
     """Clean stays (one window each, all of L steps) with campaigns laid over `share` of them, and splits.
 
     The splits (55, 15 and 30 % of each site; sites of under three stays together) are made first, so that
-    a swap takes its values from a stay of the same site and split.
+    a swap takes its values from a stay of the same site and split. copies, >= 1: each training stay is there
+    so often, as a unit of its own each time, with forgeries drawn anew; the first are those of copies = 1.
     """
     group = _groups(table.site)
     split = _dealt(group, keys.generator(seed, source, "splits"))
     rng = keys.generator(seed, source, "tampering")
     (modality,) = table.schema.features
     names = table.schema.features[modality]
-    made = tamper(table.x[modality], 4 * group + split, names, rng, share, tuple(kinds))
-    label = made.label.max(axis=1)
+    clean = table.x[modality]
+    made = tamper(clean, 4 * group + split, names, rng, share, tuple(kinds))
+    stays = len(split)
+    table = replace(table, x={modality: made.x}, y_step=made.label, split=split, intensity=made.intensity)
+    if copies > 1:
+        rows = np.flatnonzero(split == TRAIN)
+        others = []
+        for copy in range(2, copies + 1):
+            rng = keys.generator(seed, source, "tampering", copy)
+            others.append(tamper(clean[rows], group[rows], names, rng, share, tuple(kinds)))
+        table = _with_copies(table, rows, others)
+    label = table.y_step.max(axis=1)
     return replace(
         table,
-        x={modality: made.x},
         y=label,
-        y_step=made.label,
-        split=split,
-        intensity=made.intensity,
-        notes=(*_FORGED, *(() if label.any() else _NONE), *table.notes),
-        counts={**table.counts, "stays_tampered": int((label > 0).sum())},
+        notes=(
+            *_FORGED,
+            *(() if label.any() else _NONE),
+            *([_COPIES.format(int((split == TRAIN).sum()), copies)] if copies > 1 else ()),
+            *table.notes,
+        ),
+        counts={**table.counts, "stays_tampered": int((label[:stays] > 0).sum())},
         schema=replace(
             table.schema,
             classes=(NORMAL, *kinds),
@@ -81,6 +110,26 @@ def with_outcome(table: Table, died: NDArray[np.bool_], notes: tuple[str, ...]) 
             positive="patients who died",
             negative="patients who lived",
         ),
+    )
+
+
+def _with_copies(table: Table, rows: Int, made: Sequence[Tampered]) -> Table:
+    """The table with its windows `rows` once more for each of `made` [m, L, ...], as units of their own."""
+    (modality,) = table.x
+    every = np.concatenate([np.arange(len(table.y)), np.tile(rows, len(made))])
+    names = tuple(
+        f"{table.unit_names[table.unit[row]]} (copy {copy})"
+        for copy in range(2, len(made) + 2)
+        for row in rows
+    )
+    whole = take(table, every)
+    return replace(
+        whole,
+        x={modality: np.concatenate([table.x[modality], *(one.x for one in made)])},
+        y_step=np.concatenate([table.y_step, *(one.label for one in made)]),
+        intensity=np.concatenate([np.asarray(table.intensity), *(one.intensity for one in made)]),
+        unit=np.concatenate([table.unit, len(table.unit_names) + np.arange(len(names))]),
+        unit_names=(*table.unit_names, *names),
     )
 
 

@@ -16,8 +16,9 @@ from lazaretto.data._clinical import (
     clinical_notes,
     in_kept_unit,
     to_steps,
+    usual_values,
 )
-from lazaretto.data._record_tasks import with_outcome, with_tampering
+from lazaretto.data._record_tasks import check_copies, with_outcome, with_tampering
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
 from lazaretto.types import NORMAL, UNASSIGNED, Float, Int, Schema, Table
@@ -56,7 +57,7 @@ _CUT = ("A stay is read to data.options.most_hours; shorter ones are left out, s
 class RecordPlan:
     """What is made of stays. task: of TASKS; step_hours: one step; most_hours: of each stay, from its begin.
 
-    tampered: share of stays that are forged; kinds: of `data.tampering`.
+    tampered: share of stays that are forged; kinds: of `data.tampering`; copies: of each training stay.
     """
 
     task: str
@@ -64,6 +65,7 @@ class RecordPlan:
     most_hours: float
     tampered: float
     kinds: tuple[str, ...]
+    copies: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ def checked_plan(
     most_hours: float,
     tampered: float,
     kinds: Sequence[str],
+    copies: int,
     tasks: Sequence[str] = TASKS,
 ) -> RecordPlan:
     """The options of a source of records, checked. Raises PlanError naming source and option."""
@@ -113,12 +116,14 @@ def checked_plan(
         raise PlanError(
             f"{source}: kinds of tampering are wrong", found=list(kinds), way_out=f"of {', '.join(KINDS)}"
         )
+    check_copies(source, copies)
     return RecordPlan(
         task=task,
         step_hours=float(step_hours),
         most_hours=float(most_hours),
         tampered=float(tampered),
         kinds=tuple(kinds),
+        copies=copies,
     )
 
 
@@ -228,7 +233,11 @@ def record_table(source: str, stays: Stays, plan: RecordPlan, seed: int = 0) -> 
     )
     if plan.task == "mortality" and stays.died is not None:
         return with_outcome(table, stays.died[chosen][some], _CUT)
-    return table if plan.task == "records" else with_tampering(source, table, seed, plan.tampered, plan.kinds)
+    return (
+        table
+        if plan.task == "records"
+        else with_tampering(source, table, seed, plan.tampered, plan.kinds, plan.copies)
+    )
 
 
 def _chosen(source: str, stays: Stays, plan: RecordPlan) -> tuple[Int, dict[str, int]]:
@@ -280,5 +289,6 @@ def _plain(
             step=f"{hours} of a record",
             step_seconds=step_hours * 3600.0,
             irregular=frozenset({_MODALITY}),
+            origins=usual_values(variables),
         ),
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from lazaretto.data._consortium_campaigns import CAMPAIGNS, Campaigns, campaigns
 from lazaretto.data._consortium_events import DRIVES, benign, limited
-from lazaretto.data._consortium_features import RATE_FEATURE, RECORD, TRAFFIC, record, traffic
+from lazaretto.data._consortium_features import ORIGINS, RATE_FEATURE, RECORD, TRAFFIC, record, traffic
 from lazaretto.data._consortium_hospitals import (
     KINDS,
     STEP_SECONDS,
@@ -138,6 +138,7 @@ def _schema() -> Schema:
         rate_feature=RATE_FEATURE,
         intensity="factor on what the campaign pushes",
         intensity_edges=_INTENSITY_EDGES,
+        origins=ORIGINS,
     )
 
 

@@ -51,6 +51,7 @@ def eicu(
     most_hours: float = 48.0,
     tampered: float = 0.5,
     kinds: Sequence[str] = tuple(KINDS),
+    training_copies: int = 1,
 ) -> Source:
     """eICU: vital signs and laboratory of stays at intensive care units, hour by hour; a hospital is a site.
 
@@ -58,12 +59,13 @@ def eicu(
     hospital. task: "tampering" (which hours of which stays are forged; tampered: share of stays, in (0,
     1), kinds: of `data.tampering`), "mortality" (death in hospital, one decision at the last step) or
     "records" (nothing laid over, no label, shorter stays too).
+    training_copies: 1 to 16, how often a training stay is there, forged anew each time.
 
     `load` and `raw` read a folder with the table patient, and lab, physicalExam, vitalPeriodic,
     vitalAperiodic and intakeOutput where they are there (.csv or .csv.gz), and raise DataError where they
     cannot be used. Raises PlanError for options out of range.
     """
-    plan = checked_plan("eicu", task, step_hours, most_hours, tampered, kinds)
+    plan = checked_plan("eicu", task, step_hours, most_hours, tampered, kinds, training_copies)
 
     def load(path: Any, seed: int) -> Table:
         return record_table("eicu", read_stays(path, plan.most_hours), plan, seed)

@@ -44,6 +44,7 @@ def fhir(
     most_hours: float = 48.0,
     tampered: float = 0.5,
     kinds: Sequence[str] = tuple(KINDS),
+    training_copies: int = 1,
 ) -> Source:
     """FHIR R4: Observations of transaction bundles (JSON) or Bulk Data (NDJSON), by LOINC code and UCUM unit.
 
@@ -51,11 +52,14 @@ def fhir(
     step_hours; a site is the organisation (Encounter.serviceProvider) where most of them were taken. task:
     "tampering" (which hours of which patients are forged; tampered: share of them, in (0, 1), kinds: of
     `data.tampering`) or "records" (nothing laid over, no label, shorter records too).
+    training_copies: 1 to 16, how often a training patient is there, forged anew each time.
 
     `load` and `raw` read a folder of .json and .ndjson files (also .gz), with those below it, or one file,
     and raise DataError where they cannot be used. Raises PlanError for options out of range.
     """
-    plan = checked_plan("fhir", task, step_hours, most_hours, tampered, kinds, tasks=("tampering", "records"))
+    plan = checked_plan(
+        "fhir", task, step_hours, most_hours, tampered, kinds, training_copies, ("tampering", "records")
+    )
 
     def load(path: Any, seed: int) -> Table:
         return record_table("fhir", _stays(contents_of(read_resources(path))), plan, seed)

@@ -48,6 +48,7 @@ def meds(
     most_hours: float = 48.0,
     tampered: float = 0.5,
     kinds: Sequence[str] = tuple(KINDS),
+    training_copies: int = 1,
 ) -> Source:
     """MEDS: events of patients as Parquet, by LOINC codes or those of the MIMIC-IV conversion.
 
@@ -56,11 +57,14 @@ def meds(
     metadata names, else the unit of the admission. task: "tampering" (which hours of which stays are
     forged; tampered: share of stays, in (0, 1), kinds: of `data.tampering`) or "records" (nothing laid
     over, no label, shorter stays too).
+    training_copies: 1 to 16, how often a training stay is there, forged anew each time.
 
     `load` and `raw` read a data set's folder, a folder of .parquet files or one of them, and raise DataError
     where they cannot be used. Raises PlanError for options out of range.
     """
-    plan = checked_plan("meds", task, step_hours, most_hours, tampered, kinds, tasks=("tampering", "records"))
+    plan = checked_plan(
+        "meds", task, step_hours, most_hours, tampered, kinds, training_copies, ("tampering", "records")
+    )
 
     def load(path: Any, seed: int) -> Table:
         return record_table("meds", _read_stays(path), plan, seed)

@@ -56,6 +56,7 @@ def mimic(
     most_hours: float = 48.0,
     tampered: float = 0.5,
     kinds: Sequence[str] = tuple(KINDS),
+    training_copies: int = 1,
     admissions: str = "",
 ) -> Source:
     """MIMIC-III or IV: vital signs, laboratory and urine of stays at intensive care units, hour by hour.
@@ -65,12 +66,13 @@ def mimic(
     1), kinds: of `data.tampering`), "mortality" (death in hospital, one decision at the last step) or
     "records" (nothing laid over, no label, shorter stays too). admissions: a file in the folder to read
     instead of ADMISSIONS.
+    training_copies: 1 to 16, how often a training stay is there, forged anew each time.
 
     `load` and `raw` read a folder with ICUSTAYS, ADMISSIONS and PATIENTS, and CHARTEVENTS, LABEVENTS and
     OUTPUTEVENTS where they are there (.csv or .csv.gz; of MIMIC-IV also in its folders icu and hosp), and
     raise DataError where they cannot be used. Raises PlanError for options out of range.
     """
-    plan = checked_plan("mimic", task, step_hours, most_hours, tampered, kinds)
+    plan = checked_plan("mimic", task, step_hours, most_hours, tampered, kinds, training_copies)
 
     def load(path: Any, seed: int) -> Table:
         return record_table("mimic", read_stays(path, plan.most_hours, admissions), plan, seed)

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import keys
-from lazaretto.data._clinical import STATIC, VARIABLES, clinical_counts, clinical_notes, to_steps
+from lazaretto.data._clinical import (
+    STATIC,
+    VARIABLES,
+    clinical_counts,
+    clinical_notes,
+    to_steps,
+    usual_values,
+)
 from lazaretto.data._physionet2012_files import (
     OUTCOMES,
     PARAMETERS,
@@ -25,7 +32,7 @@ from lazaretto.data._physionet2012_files import (
     read_records,
     set_files,
 )
-from lazaretto.data._record_tasks import with_outcome, with_tampering
+from lazaretto.data._record_tasks import check_copies, with_outcome, with_tampering
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
 from lazaretto.types import NORMAL, UNASSIGNED, RawRows, Schema, Source, Table
@@ -61,12 +68,14 @@ def physionet2012(
     step_hours: int = 1,
     tampered: float = 0.5,
     kinds: Sequence[str] = tuple(KINDS),
+    training_copies: int = 1,
 ) -> Source:
     """PhysioNet 2012: two days of intensive care, four types of ICU as sites; forged series, or who died.
 
     task: "tampering" (which hours of which stays are forged; the source deals patients out, 55/15/30 %) or
     "mortality" (one decision at the end of each stay; needs the outcomes). step_hours: 1 to 24, a divisor of
-    48. tampered: share of stays, in (0, 1); kinds: of `data.tampering`.
+    48. tampered: share of stays, in (0, 1); kinds: of `data.tampering`; training_copies: 1 to 16, how often a
+    training stay is there, forged anew each time.
 
     `load` and `raw` read a folder with `set-a.tar.gz` (or more sets) or the unpacked text files, or the
     archive itself, with `Outcomes-a.txt` beside; modality "record", irregular. They raise DataError where it
@@ -88,9 +97,12 @@ def physionet2012(
             "physionet2012: kinds of tampering are wrong", found=list(kinds), way_out=f"of {', '.join(KINDS)}"
         )
 
+    check_copies("physionet2012", training_copies)
+
     def table(records: Records, outcomes: NDArray[np.float64] | None, seed: int) -> Table:
         if outcomes is None:
-            return with_tampering("physionet2012", _steps(records, step_hours), seed, tampered, kinds)
+            steps = _steps(records, step_hours)
+            return with_tampering("physionet2012", steps, seed, tampered, kinds, training_copies)
         return _outcome(_steps(records, step_hours), outcomes)
 
     def load(path: Any, seed: int) -> Table:
@@ -158,6 +170,7 @@ def _steps(records: Records, step_hours: int) -> Table:
             step=hours,
             step_seconds=3600.0 * step_hours,
             irregular=frozenset({"record"}),
+            origins=usual_values(_VARIABLES),
         ),
         notes=(*_STEADY, *clinical_notes(_VARIABLES, made.implausible)),
         counts={

@@ -59,12 +59,14 @@ def _bucket_value() -> NDArray[np.float64]:
     return np.concatenate([-side[::-1], [0.0], side])
 
 
-def bucket_counts(x: Float, valid: NDArray[np.bool_]) -> Int:
+def bucket_counts(x: Float, valid: NDArray[np.bool_], origins: Sequence[float] = ()) -> Int:
     """A site's counts [F, BUCKETS], each feature normalised to at most TOTAL (rounded down).
 
     x: [u, L, F]; valid: [u, L]. NaN, "not measured", is not counted. A site without a valid step sends zeros.
+    origins: [F] what values are counted from, the same at all sites; () for 0.
     """
-    columns = (column[~np.isnan(column)] for column in x[valid].T)
+    read = x[valid] - np.asarray(origins or 0.0, np.float32)
+    columns = (column[~np.isnan(column)] for column in read.T)
     counts = np.stack([np.bincount(_bucket(column), minlength=BUCKETS) for column in columns]).astype(
         np.int64
     )
@@ -88,8 +90,8 @@ def sum_counts(counts: Sequence[Int]) -> Int:
     return total
 
 
-def scaling_from_counts(counts: Int) -> Scaling:
-    """Centre and scale from summed counts [F, BUCKETS].
+def scaling_from_counts(counts: Int, origins: Sequence[float] = ()) -> Scaling:
+    """Centre and scale from summed counts [F, BUCKETS], made with the same origins.
 
     A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1. One that
     nobody measured has centre 0 and scale 1.
@@ -104,7 +106,8 @@ def scaling_from_counts(counts: Int) -> Scaling:
     scale = np.zeros(len(counts))
     for tail in (0.05, 0.01, 1e-5):
         scale = np.where(scale > 0, scale, (quantile(1 - tail) - quantile(tail)) / 2)
-    center = np.where(counts.sum(axis=1) > 0, quantile(0.5), 0.0)
+    center = np.where(counts.sum(axis=1) > 0, quantile(0.5), 0.0)  # from the origin
+    center = center + np.asarray(origins or 0.0)
     return Scaling(center.astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
 
 

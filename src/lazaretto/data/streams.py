@@ -28,7 +28,7 @@ class Streams:
     step_days: length of a step where x may hold NaN (`Schema.irregular`), else None.
     layout, names: columns and name of each modality where there are several, else (). there: [u, L, M] bool,
     which of them a step has; one that is not there is NaN, until the streams are read. irregular: which of
-    them hold NaN where nothing was measured, too.
+    them hold NaN where nothing was measured, too. origins: [F] what scaling counts from, or () for 0 in all.
     """
 
     x: Float
@@ -47,6 +47,7 @@ class Streams:
     names: tuple[str, ...] = ()
     there: NDArray[np.bool_] | None = None
     irregular: tuple[bool, ...] = ()
+    origins: tuple[float, ...] = ()
 
 
 def streams(table: Table, modality: str) -> Streams:
@@ -113,6 +114,11 @@ def streams(table: Table, modality: str) -> Streams:
         names=names if several else (),
         there=lay(there).astype(np.bool_) if several else None,
         irregular=tuple(name in table.schema.irregular for name in names) if several else (),
+        origins=tuple(
+            table.schema.origins.get(feature, 0.0)
+            for name in (names if several else [modality])
+            for feature in table.schema.features[name]
+        ),
     )
 
 
@@ -177,6 +183,7 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         names=data.names,
         there=None if data.there is None else data.there[rows],
         irregular=data.irregular,
+        origins=data.origins,
     )
 
 

@@ -30,6 +30,8 @@ __all__ = [
     "peak",
     "peak_start",
     "present_deviation",
+    "repeats",
+    "repeats_start",
     "soft_bins",
     "soft_bins_init",
 ]
@@ -225,6 +227,38 @@ def present_deviation(
     turned = (jnp.swapaxes(x, 0, 1), jnp.swapaxes(there, 0, 1))
     last, out = jax.lax.scan(step, state, turned)
     return jax.lax.stop_gradient(jnp.swapaxes(out, 0, 1)), jax.lax.stop_gradient(last)
+
+
+def repeats_start(features: int, batch: int, lags: int) -> tuple[Array, Array]:
+    """State of `repeats` before the first step: the last values [B, lags, F] and which of them count."""
+    return jnp.zeros((batch, lags, features)), jnp.zeros((batch, lags, features))
+
+
+def repeats(
+    x: Array, there: Array, state: tuple[Array, Array], near: float = 0.01
+) -> tuple[Array, tuple[Array, Array]]:
+    """How far each step is a copy of those before it: a recording shown over and over gives itself away.
+
+    x, there: [B, T, F], there 1 where a value was read and else 0; near: of x, what counts as the same.
+    Returns [B, T, 2 lags]: for each lag from 1, the share of the features read in both steps that are the
+    same, softly (exp(-|difference| / near), one feature counted as missing so that few say little), and the
+    root of how many were compared, a third of it. The lags are those of the state. A row of a recurrence
+    plot (Eckmann et al. 1987, https://doi.org/10.1209/0295-5075/4/9/004). Nothing is learned, so no gradient
+    passes.
+    """
+    lags, steps = state[0].shape[1], x.shape[1]
+    values = jnp.concatenate([state[0], x], axis=1)
+    counts = jnp.concatenate([state[1], there], axis=1)
+    out = []
+    for lag in range(1, lags + 1):
+        before = slice(lags - lag, lags - lag + steps)
+        both = there * counts[:, before]
+        compared = both.sum(axis=-1)
+        same = (both * jnp.exp(-jnp.abs(x - values[:, before]) / near)).sum(axis=-1)
+        out += [same / (compared + 1.0), jnp.sqrt(compared) / 3.0]
+    last = (values[:, steps:], counts[:, steps:])
+    found = jnp.stack(out, axis=-1) if out else x[..., :0]
+    return jax.lax.stop_gradient(found), jax.lax.stop_gradient(last)
 
 
 def peak_start(features: int, batch: int) -> Array:

@@ -18,6 +18,8 @@ from lazaretto.models._layers import (
     gru,
     gru_init,
     present_deviation,
+    repeats,
+    repeats_start,
     soft_bins,
     soft_bins_init,
 )
@@ -26,10 +28,11 @@ from lazaretto.types import Array, Middle, Model, Outputs, Pair, Part
 __all__ = ["fusion"]
 
 _WIDTH = 5  # steps that the convolution sees
+_SPREAD = 2.5  # brings scaled readings to a standard deviation of about 1
 _LOUD = 1000.0  # clipped to the largest code of a cut, whatever its bits, range and noise
 
 
-def fusion(
+def fusion(  # noqa: PLR0913  each is a setting of the plan
     channels: Size = 32,
     cut_channels: Size = 24,
     hidden: Size = 48,
@@ -37,15 +40,17 @@ def fusion(
     shared: Size = 16,
     past_steps: Annotated[float, Ge(1)] = 16.0,
     bins: Annotated[int, Ge(0), Le(64)] = 4,
+    repeat_steps: Annotated[int, Ge(0), Le(64)] = 12,
     layout: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]], ...] = (),
 ) -> Model:
     """Whichever modalities are there, each through its own encoder and GRU, fused at every step; U-shaped.
 
     On the device, for each modality: readings, their deviation from the unit's own past (time constant
-    `past_steps`) and `bins` learned steps of either → dense(channels) → GELU → causal conv(5, cut_channels) →
-    the cut. In an irregular modality a reading that was not made stands as its last value, fading towards the
-    mean by a learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside
-    its mask and the time since. At the site: a GRU(hidden) per modality; where it is not there, a learned
+    `past_steps`), `bins` learned steps of either, and how far the step is a copy of one of the
+    `repeat_steps` before it → dense(channels) → GELU → causal conv(5, cut_channels) → the cut. In an
+    irregular modality a reading that was not made stands as its last value, fading towards the mean by a
+    learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside its mask
+    and the time since. At the site: a GRU(hidden) per modality; where it is not there, a learned
     stand-in takes the place of its state; a gate weighs the modalities; sent_channels go back over the cut to
     the heads, which are beside the labels. Views of `shared` numbers of either modality, at the cut and of
     the GRUs, are what `train.alignment_...` brings together.
@@ -74,7 +79,7 @@ def fusion(
         for at, part in enumerate(here):
             keys = jax.random.split(jax.random.fold_in(key, at), 8)
             width = part.values - part.begin
-            inputs = 2 * width * (1 + bins) + 2 * width * (part.end > part.values)
+            inputs = 2 * width * (1 + bins) + 2 * width * (part.end > part.values) + 2 * repeat_steps
             bottom[f"encoder{at}"] = {
                 "bins": soft_bins_init(keys[0], 2 * width, bins),
                 "first": dense_init(keys[1], inputs, channels, gain=2.0**0.5),
@@ -103,6 +108,7 @@ def fusion(
         own = [
             (
                 (jnp.zeros((batch, part.values - part.begin)),) * 2,
+                repeats_start(part.values - part.begin, batch, repeat_steps),
                 jnp.zeros((batch, _WIDTH - 1, channels)),
             )
             for part in here
@@ -112,25 +118,28 @@ def fusion(
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
         here = of(x.shape[-1])
         end, sent, states = here[-1].end, [], []
-        for at, (part, (past, tail)) in enumerate(zip(here, state, strict=True)):
+        for at, (part, (past, before, tail)) in enumerate(zip(here, state, strict=True)):
             encoder = params[f"encoder{at}"]
-            values, more = x[..., part.begin : part.values], list[Array]()
+            values = x[..., part.begin : part.values]
             there = x[..., end + at, None] if len(here) > 1 else jnp.ones((*x.shape[:2], 1))
             read = jnp.broadcast_to(there, values.shape)  # what counts as the unit's past
             if part.end > part.values:
                 measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
                 read = measured
+            copied, before = repeats(values, read, before)
+            values = _SPREAD * values
             own, past = present_deviation(values, read, past, past_steps)
+            more = [copied]
             own = own * there
             if part.end > part.values:
                 fading = jnp.exp(-jax.nn.softplus(encoder["fade"]) * since)
                 values = jnp.where(measured > 0, values, values * fading)
-                more = [measured, fading]
+                more += [measured, fading]
             seen = jnp.concatenate([values, own], axis=-1)
             seen = jnp.concatenate([seen, soft_bins(encoder["bins"], seen), *more], axis=-1)
             h, tail = conv(encoder["second"], jax.nn.gelu(dense(encoder["first"], seen)), tail)
             sent.append(jax.nn.standardize(h, axis=-1))  # else it drifts out of the range of the cut
-            states.append((past, tail))
+            states.append((past, before, tail))
         if len(here) > 1:  # the site must know which modalities there are; a sign survives any cut
             sent.append(_LOUD * (2.0 * x[..., end:] - 1.0))
         return jnp.concatenate(sent, axis=-1), states

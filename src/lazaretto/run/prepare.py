@@ -245,10 +245,10 @@ def _agree_scaling(data: Streams, parts: Partition, post: Post) -> Scaling:
             name,
             "coordinator",
             0,
-            {"counts": bucket_counts(data.x[rows], data.valid[rows]).astype(np.uint32)},
+            {"counts": bucket_counts(data.x[rows], data.valid[rows], data.origins).astype(np.uint32)},
         )
         counts.append(np.asarray(sent["counts"], np.int64))
-    scaling = scaling_from_counts(sum_counts(counts))
+    scaling = scaling_from_counts(sum_counts(counts), data.origins)
     for name in parts.site_names:
         post.send("scaling", "coordinator", name, 0, {"center": scaling.center, "scale": scaling.scale})
     return scaling
