@@ -63,9 +63,9 @@ class Schema:
     positive, negative: what steps of the other classes and of class 0 are called in the report.
     irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
         `step_seconds` then has to be right, timed or not, as a model is told how long ago a value is.
-    origins: feature -> a value that is public knowledge and usual for it, 0 for those left out. Scaling counts
-        from there: it knows quantiles to a twentieth of their distance to it, so that of body temperature
-        counted from 0 °C it would know nothing.
+    origins: feature -> a value that is public knowledge and usual for it, 0 for those left out. Scaling
+        counts from there: it knows quantiles to a twentieth of their distance to it, so that of body
+        temperature counted from 0 °C it would know nothing.
     """
 
     features: Mapping[str, tuple[str, ...]]

@@ -75,7 +75,7 @@ def test_every_system_is_judged_and_the_report_has_its_sections(ran: Path) -> No
     assert {"unsplit", "pooled", "record_only"} <= judged
     assert {"without_traffic", "without_record"} <= judged
     page = (ran / "report.html").read_text()
-    for words in ("WORDS",):
+    for words in ("Traffic and records", "What each modality finds", "Whose record is this"):
         assert words.lower() in page.lower(), words
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lazaretto import runlog
 from lazaretto.errors import LazarettoError
 from lazaretto.report import (
+    sections_attack,
     sections_cost,
     sections_data,
     sections_detail,
@@ -40,7 +41,7 @@ _SECTIONS: tuple[Callable[[Log], Section | None], ...] = (
     sections_detail.characteristics,
     sections_detail.delays,
     sections_operating.calibration,
-    sections_run.attack,
+    sections_attack.attack,
     sections_run.learned,
     sections_run.bytes_by_link,
     sections_run.seconds_by_stage,

@@ -1,4 +1,4 @@
-"""Sections about what was run: learning, one attack in time, bytes, seconds, plan, provenance."""
+"""Sections about what was run: learning, bytes, seconds, plan, provenance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from lazaretto.report.blocks import STAYS, Block, Cell, Code, Column, Facts, Grid, Picture, Row, Section, Text
 from lazaretto.report.drawing import Line
-from lazaretto.report.figures_run import Bar, Story, bars, learning, learning_by_site, timeline
+from lazaretto.report.figures_run import Bar, bars, learning, learning_by_site
 from lazaretto.report.formats import (
     NOT_AVAILABLE,
     bytes_exact,
@@ -22,10 +22,10 @@ from lazaretto.report.formats import (
     percent,
     words,
 )
-from lazaretto.report.parts import lacking, nothing, picture, untimed
-from lazaretto.report.reading import OURS, Log, step_seconds, system_key, system_name
+from lazaretto.report.parts import lacking, nothing, picture
+from lazaretto.report.reading import OURS, Log, system_key, system_name
 
-__all__ = ["attack", "bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
+__all__ = ["bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
 
 _LINKS = {
     "device-site": "device to site, inside the hospital",
@@ -122,88 +122,6 @@ def _site_figure(sites: list[tuple[str, Line]], without: int, what: str) -> Pict
         caption += f" {without} sites have no {what}: their validation units hold one class only."
     texts = ("Federated split, site by site", caption, finding)
     return picture("sites", texts, lambda wide: learning_by_site(sites, mean, what, wide), STAYS)
-
-
-def attack(log: Log) -> Section:
-    """One attack with the score of every step."""
-    title = "One attack, step by step"
-    blocks: list[Block] = []
-    for place, body in enumerate(log.all("timeline")[:3]):
-        if figure := _timeline(body, place, step_seconds(log)):
-            blocks.append(figure)
-    blocks = blocks or [untimed(log, "No attack was recorded step by step.")]
-    return Section(name="timeline", title=title, nav="Timeline", blocks=tuple(blocks))
-
-
-def _timeline(body: dict[str, Any], place: int, fallback: float | None) -> Picture | None:
-    score = [number(s) for s in items(body.get("score"))]
-    steps = [number(s) for s in items(body.get("steps"))] or [float(i) for i in range(len(score))]
-    truth = [bool(number(t)) for t in items(body.get("truth"))]
-    length = min(len(score), len(steps), len(truth))
-    others = mapping(body.get("others"))
-    scores = {system_name(OURS): score}
-    scores |= {
-        system_name(system_key(name)): [number(s) for s in items(line)] for name, line in others.items()
-    }
-    scores = {name: line[:length] for name, line in list(scores.items())[:2] if len(line) >= length}
-    if length < 2 or None in steps[:length] or any(None in line for line in scores.values()):
-        return None
-    seconds = number(body.get("step_seconds")) or fallback
-    given = mapping(body.get("other_thresholds"))
-    limits = [number(body.get("threshold"))]
-    limits += [number(given.get(name)) for name in others][: len(scores) - 1]
-    onset = number(body.get("onset_step"))
-    read = [
-        _alarm(steps[:length], line, limit, onset, seconds)
-        for line, limit in zip(scores.values(), limits, strict=True)
-    ]
-    story = Story(
-        steps=tuple(steps[:length]),  # type: ignore[arg-type]
-        truth=tuple(truth[:length]),
-        scores=tuple((name, tuple(line)) for name, line in scores.items()),  # type: ignore[arg-type]
-        thresholds=tuple(limits),
-        alarms=tuple(alarm for alarm, _ in read),
-        said=tuple(said for _, said in read),
-    )
-    unit = "step" + (f" (one step is {duration(seconds)})" if seconds else "")
-    family, site = words(body.get("family") or "an attack"), body.get("site")
-    name = f"{family[:1].upper()}{family[1:]}: {body.get('unit', 'one unit')}" + (f", {site}" if site else "")
-    finding = f"Federated split: {read[0][1] or 'no threshold was recorded'}."
-    caption = (
-        "Score of every step. Shaded: under attack. Dashed: the threshold, set on validation units. Triangle:"
-        " first step above it after onset. One case shows how it works; it proves nothing by itself."
-    )
-    return picture(
-        f"timeline{place}", (name, caption, finding), lambda wide: timeline(story, unit, wide), STAYS
-    )
-
-
-def _alarm(
-    steps: Sequence[float | None],
-    scores: Sequence[float | None],
-    threshold: float | None,
-    onset: float | None,
-    seconds: float | None,
-) -> tuple[float | None, str]:
-    """The first alarm after onset, and what is to be said of it."""
-    if threshold is None or onset is None:
-        return None, ""
-    over = [
-        x for x, y in zip(steps, scores, strict=True) if x is not None and y is not None and y >= threshold
-    ]
-    early = [x for x in over if x < onset]
-    false = f"; {len(early)} false before" if early else ""
-    late = [x for x in over if x >= onset]
-    if not late:
-        return None, f"not detected{false}"
-    delay = late[0] - onset
-    time = f" = {duration(delay * seconds)}" if seconds else ""
-    after = (
-        "alarm at onset"
-        if delay == 0
-        else f"alarm {fixed(delay, 0)} {'step' if delay == 1 else 'steps'}{time} after onset"
-    )
-    return late[0], after + false
 
 
 def messages_of(log: Log) -> tuple[str, list[dict[str, Any]], float]:

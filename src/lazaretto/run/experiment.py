@@ -44,7 +44,7 @@ from lazaretto.run.systems import (
     windowed,
     withheld,
 )
-from lazaretto.run.timeline import timeline
+from lazaretto.run.timeline import disagreement, timeline
 from lazaretto.types import TEST
 
 __all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
@@ -100,9 +100,9 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         met = found_again(ours_again(bench), first.vector, prepared[0])
         if met is not None:
             journal.record("found again", met)
-    case = timeline(prepared[0], systems, protocol)
-    if case is not None:
-        journal.record("timeline", case)
+    for case in (found(prepared[0], systems, protocol) for found in (timeline, disagreement)):
+        if case is not None:
+            journal.record("timeline", case)
     write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began, pooled_bytes(prepared[0]))
     close_journal(journal)
 

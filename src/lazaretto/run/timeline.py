@@ -14,7 +14,9 @@ from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.run.prepare import Prepared
 from lazaretto.types import TEST
 
-__all__ = ["timeline"]
+__all__ = ["disagreement", "timeline"]
+
+_PAIRS = (("traffic_only", "record_only"), ("without_record", "without_traffic"))
 
 
 def timeline(
@@ -24,21 +26,66 @@ def timeline(
 
     None where steps have no clock, nothing was detected, or each site has its own threshold.
     """
-    part = select(prepared.data, prepared.data.split == TEST)
-    scores = systems[OURS][0]
-    if scores.validation is None or not protocol.timed or scores.test.threshold_group is not None:
+    late = _latencies(prepared, systems[OURS][0], protocol)
+    cases = sorted((steps, row) for row, steps in late.items() if steps is not None)
+    if not cases:
         return None
-    operating = operating_points(scores.validation, protocol)
-    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
-    cases = []
+    others = [name for name in ("gradient_boosting",) if name in systems]
+    return _case(prepared, systems, protocol, cases[len(cases) // 2][1], others)
+
+
+def disagreement(
+    prepared: Prepared, systems: Mapping[str, Sequence[SeedScores]], protocol: Protocol
+) -> dict[str, Any] | None:
+    """A worked case where traffic and record disagree: one of them alone raises the alarm, the other never.
+
+    Of the first seed's campaigns of which that is so and that ours detects, the one of ours' median latency.
+    Alone is a model of that modality, or where the run has none, ours with the other withheld. None where
+    there is no such case.
+    """
+    pair = next((pair for pair in _PAIRS if set(pair) <= set(systems)), None)
+    if pair is None:
+        return None
+    ours = _latencies(prepared, systems[OURS][0], protocol)
+    first, second = (_latencies(prepared, systems[name][0], protocol) for name in pair)
+    cases = sorted(
+        (steps, row)
+        for row, steps in ours.items()
+        if steps is not None and (first.get(row) is None) != (second.get(row) is None)
+    )
+    if not cases:
+        return None
+    case = _case(prepared, systems, protocol, cases[len(cases) // 2][1], pair)
+    return {**case, "of": len(cases), "campaigns": len(ours)}
+
+
+def _latencies(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> dict[int, int | None]:
+    """Row of each attacked test unit -> steps until the first alarm, None where there was none.
+
+    Empty where steps have no clock or each site has its own threshold.
+    """
+    if scores.validation is None or not protocol.timed or scores.test.threshold_group is not None:
+        return {}
+    part = select(prepared.data, prepared.data.split == TEST)
+    threshold = operating_points(scores.validation, protocol).thresholds[MAIN_POINT][EVERYONE]
+    found: dict[int, int | None] = {}
     for row in map(int, np.flatnonzero(((part.y > 0) & part.judged).any(axis=1))):
         attacked = np.flatnonzero((part.y[row] > 0) & part.judged[row])
         alarms = attacked[scores.test.score[row, attacked] > threshold]
-        if alarms.size:
-            cases.append((int(alarms[0] - attacked[0]), row, attacked))
-    if not cases:
-        return None
-    _, row, attacked = sorted(cases, key=lambda case: case[:2])[len(cases) // 2]
+        found[row] = int(alarms[0] - attacked[0]) if alarms.size else None
+    return found
+
+
+def _case(
+    prepared: Prepared,
+    systems: Mapping[str, Sequence[SeedScores]],
+    protocol: Protocol,
+    row: int,
+    others: Sequence[str],
+) -> dict[str, Any]:
+    """One test unit of the first seed, step by step: ours and `others`."""
+    part = select(prepared.data, prepared.data.split == TEST)
+    attacked = np.flatnonzero((part.y[row] > 0) & part.judged[row])
     steps = np.flatnonzero(part.judged[row])
 
     def chances(system: str) -> list[float]:
@@ -48,7 +95,6 @@ def timeline(
         return [float(p) for p in probability(platt, theirs.test.score[row, steps])]
 
     site = int(part.site[row])
-    others = [name for name in ("gradient_boosting",) if name in systems]
     return {
         "unit": f"unit {int(part.unit[row])}",
         "site": prepared.site_names[site],
@@ -59,7 +105,7 @@ def timeline(
         "steps": [int(step) for step in steps],
         "truth": [int(part.y[row, step] > 0) for step in steps],
         "score": chances(OURS),
-        "threshold": _alarm_chance(scores, protocol),
+        "threshold": _alarm_chance(systems[OURS][0], protocol),
         "others": {name: chances(name) for name in others},
         "other_thresholds": {name: _alarm_chance(systems[name][0], protocol) for name in others},
     }
