@@ -6,9 +6,10 @@
 Printed: AUROC over steps, recall and latency in steps at the threshold that lets the plan's share of normal
 validation steps through (mean over seeds), and with --left-out the same for families left out of training
 (first seeds, --left-out-seeds of them; their steps against all normal ones), with recall as the mean over
-bins of intensity beside it. Where the model has a self-supervised score, the supervised one alone is judged
-as well. The threshold is set on the very steps it is judged on, so recall is a little flattering; it serves
-to choose between settings, not to be quoted.
+bins of intensity beside it. A system is one of a plan's baselines, traffic_only and record_only included.
+Where the model has a self-supervised score, the supervised one alone is judged as well; where there are
+several modalities, ours with one of them withheld. The threshold is set on the very steps it is judged on, so recall
+is a little flattering; it serves to choose between settings, not to be quoted.
 """
 
 # ruff: noqa: T201
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lazaretto.evaluate.metrics import auroc, campaigns, latencies
-from lazaretto.evaluate.scored import OURS, SUPERVISED, Scored, SeedScores
+from lazaretto.evaluate.scored import ONLY, OURS, SUPERVISED, Scored, SeedScores
 from lazaretto.plan import load_plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
@@ -59,10 +60,15 @@ def figures(
 
 
 def _train(bench: Bench, system: str, jobs: Sequence[Job]) -> dict[str, list[SeedScores]]:
-    if system in (OURS, "unsplit"):
+    if system in (OURS, "unsplit", *ONLY):
         trained = [systems.federated(bench, system, job) for job in jobs]
         alone = [one.supervised for one in trained if one.supervised is not None]
         found = {system: [one.scores for one in trained]}
+        for job, one in (
+            zip(jobs, trained, strict=True) if system == OURS and bench.prepared[0].data.names else ()
+        ):
+            for name, scores in systems.withheld(bench, job, one.vector).items():
+                found.setdefault(name, []).append(scores)
         return found | {SUPERVISED: alone} if alone else found
     if system in systems.WINDOWED:
         return {system: [systems.windowed(bench, job, [system])[system] for job in jobs]}

@@ -269,9 +269,15 @@ def test_options_out_of_bounds_are_refused(options: dict[str, Any]) -> None:
     assert caught.value.way_out
 
 
-def test_a_path_is_refused() -> None:
+def test_a_path_is_not_read_and_the_table_says_so() -> None:
+    source = consortium(sites=1, units_per_site=12)
+    plain, given = source.load(None, 0), source.load("somewhere", 0)
+    np.testing.assert_array_equal(given.x["traffic"], plain.x["traffic"])
+    assert given.notes[1:] == plain.notes
+    assert "nothing in it was read" in given.notes[0]
+    assert source.raw is not None
     with pytest.raises(PlanError, match="reads no files"):
-        consortium(sites=1).load("somewhere", 0)
+        source.raw("somewhere")
 
 
 def test_simple_detectors_stay_under_their_ceilings(table: Table) -> None:
