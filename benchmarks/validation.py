@@ -8,8 +8,8 @@ validation steps through (mean over seeds), and with --left-out the same for fam
 (first seeds, --left-out-seeds of them; their steps against all normal ones), with recall as the mean over
 bins of intensity beside it. A system is one of a plan's baselines, traffic_only and record_only included.
 Where the model has a self-supervised score, the supervised one alone is judged as well; where there are
-several modalities, ours with one of them withheld. The threshold is set on the very steps it is judged on, so recall
-is a little flattering; it serves to choose between settings, not to be quoted.
+several modalities, ours with one of them withheld. The threshold is set on the very steps it is judged on,
+so recall is a little flattering; it serves to choose between settings, not to be quoted.
 """
 
 # ruff: noqa: T201

@@ -39,7 +39,7 @@ from lazaretto.types import Array, Part
 LAYOUT = (Part(0, 3, 3), Part(3, 5, 9))  # three plain features; two irregular, with masks and gaps
 F, K, T, B = 11, 2, 4, 2  # and two columns that say what is there
 EXACT = Cut(bits=32)
-SIZES = {"channels": 6, "cut_channels": 4, "hidden": 7, "sent_channels": 5, "shared": 3, "bins": 2}
+SIZES = {"channels": 6, "cut_channels": 4, "hidden": 7, "sent_channels": 5, "bins": 2}
 BOTH = catalog.build("models", "fusion", {**SIZES, "layout": [list(part) for part in LAYOUT]})
 ONE = catalog.build("models", "fusion", SIZES)
 

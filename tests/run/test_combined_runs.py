@@ -36,7 +36,6 @@ channels = 6
 cut_channels = 4
 hidden = 6
 sent_channels = 4
-shared = 3
 bins = 1
 repeat_steps = 2
 [federate]

@@ -28,16 +28,16 @@ from lazaretto.types import Array, Middle, Model, Outputs, Pair, Part
 __all__ = ["fusion"]
 
 _WIDTH = 5  # steps that the convolution sees
+_SHARED = 16  # numbers in which the views of two modalities are compared
 _SPREAD = 2.5  # brings scaled readings to a standard deviation of about 1
 _LOUD = 1000.0  # clipped to the largest code of a cut, whatever its bits, range and noise
 
 
-def fusion(  # noqa: PLR0913  each is a setting of the plan
+def fusion(
     channels: Size = 32,
     cut_channels: Size = 24,
     hidden: Size = 48,
     sent_channels: Size = 32,
-    shared: Size = 16,
     past_steps: Annotated[float, Ge(1)] = 16.0,
     bins: Annotated[int, Ge(0), Le(64)] = 4,
     repeat_steps: Annotated[int, Ge(0), Le(64)] = 12,
@@ -52,8 +52,8 @@ def fusion(  # noqa: PLR0913  each is a setting of the plan
     learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside its mask
     and the time since. At the site: a GRU(hidden) per modality; where it is not there, a learned
     stand-in takes the place of its state; a gate weighs the modalities; sent_channels go back over the cut to
-    the heads, which are beside the labels. Views of `shared` numbers of either modality, at the cut and of
-    the GRUs, are what `train.alignment_...` brings together.
+    the heads, which are beside the labels. Views of 16 numbers of either modality, at the cut and of the
+    GRUs, are what `train.alignment_...` brings together.
 
     layout: (begin, end of values, end) of each modality's columns, as `types.Part`; filled in from the data.
     () takes all columns as one plain modality. Raises PlanError for a layout that is none.
@@ -91,8 +91,8 @@ def fusion(  # noqa: PLR0913  each is a setting of the plan
             top[f"absent{at}"] = 0.1 * jax.random.normal(keys[4], (hidden,))
             top[f"gate{at}"] = dense_init(keys[5], hidden, hidden, gain=0.5)
             if len(here) > 1:
-                top[f"view{at}"] = dense_init(keys[6], cut_channels, shared)
-                top[f"late_view{at}"] = dense_init(keys[7], hidden, shared)
+                top[f"view{at}"] = dense_init(keys[6], cut_channels, _SHARED)
+                top[f"late_view{at}"] = dense_init(keys[7], hidden, _SHARED)
         keys = jax.random.split(jax.random.fold_in(key, len(here)), 4)
         seen = hidden + len(here) * (hidden + cut_channels)
         top["mix"] = dense_init(keys[0], seen, sent_channels)
