@@ -5,15 +5,18 @@ from __future__ import annotations
 import gzip
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lazaretto.data import _gateway_streams as streams
 from lazaretto.data import _packet_steps as packet_steps
-from lazaretto.data._x_iomt_files import read_packets
+from lazaretto.data._x_iomt_files import FAMILIES, families_of, read_packets
+from lazaretto.data._x_iomt_telemetry import extremes
+from lazaretto.data.streams import streams as streams_of
 from lazaretto.data.x_iomt import pools, split_packets, x_iomt
 from lazaretto.errors import DataError, PlanError
 from lazaretto.types import TEST, TRAIN, VALIDATION, Table
@@ -353,10 +356,12 @@ def test_the_full_view_adds_application_shares_only(folder: Path) -> None:
     assert len(names) == full.x["traffic"].shape[2] == known + 7
 
 
-def assert_disjoint(packets: streams.Packets, seed: int, stream_packets: int) -> None:
+def assert_disjoint(
+    packets: streams.Packets, seed: int, stream_packets: int, families: Mapping[str, str] = FAMILIES
+) -> None:
     """No packet, nor an equal of it, may be drawn in two splits; blocks of time do not interleave."""
-    split, block = split_packets(packets, seed, stream_packets)
-    drawable = pools(packets, split, block)
+    split, block = split_packets(packets, seed, stream_packets, families)
+    drawable = pools(packets, split, block, families)
     held: dict[int, set[int]] = {}
     for code, pool in drawable.items():
         parts = [*pool.base, *pool.exchanges, *(b for blocks in pool.attacks.values() for b in blocks)]
@@ -550,6 +555,175 @@ def test_options_out_of_range_are_refused(option: str, value: object) -> None:
         x_iomt(**{option: value})  # type: ignore[arg-type]
 
 
+# --- telemetry ----------------------------------------------------------------------------------------------
+
+VALUES = ("Temperature", "Memory", "In_Temperature", "CPU", "RSSI", "HR", "PULSE", "RESP", "SpO2")
+WIDE = HEADER.replace(",anomaly.name", "," + ",".join(VALUES) + ",anomaly.name")
+# fault -> column that it alters, and the value put in
+PUT_IN = {
+    "Overheating": ("In_Temperature", "90.0"),
+    "CPUSpike": ("CPU", "220.0"),
+    "Weak_Signal": ("RSSI", "-95.0"),
+    "Clinical": ("Temperature", "40.0"),
+}
+USUAL = {"Temperature": "36.5", "Memory": "94.9", "In_Temperature": "51.1", "CPU": "160.0", "RSSI": "-50.0"}
+
+
+def widen(line: str, name: str | None = None, **values: str) -> str:
+    """A row with telemetry columns before the name, empty but for `values`."""
+    rest, own = line.rsplit(",", 1)
+    return ",".join([rest, *(values.get(column, "") for column in VALUES), name or own])
+
+
+@pytest.fixture
+def wide(folder: Path) -> Path:
+    """The same parts with telemetry: faults are copies of MQTT packets, an hour earlier, a value put in."""
+    for path in sorted(folder.iterdir()):
+        data = path.read_bytes()
+        lines = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode().split("\n")[1:-1]
+        mqtt = path.name == MQTT
+        inside = USUAL if mqtt else {}
+        write(folder, path.name, [widen(line, **inside) for line in lines], WIDE)
+        if not mqtt:
+            continue
+        for place, (name, (column, value)) in enumerate(PUT_IN.items()):
+            mine = [line for at, line in enumerate(lines) if at // 60 % len(PUT_IN) == place]
+            earlier = [f"{int(t) - 3_600_000_000},{rest}" for t, rest in (x.split(",", 1) for x in mine)]
+            copies = [widen(line, name, **{**USUAL, column: value}) for line in earlier]
+            beside = [widen(line, "Normal") for line in earlier[:3]]
+            part = "Application" if name == "Clinical" else "Physical"
+            write(folder, f"{part}Anomalies{name}.csv.gz", copies + beside, WIDE)
+    return folder
+
+
+def test_without_the_option_the_faults_files_change_nothing(wide: Path, tmp_path_factory: Any) -> None:
+    plain = tmp_path_factory.mktemp("plain")
+    for path in wide.iterdir():
+        if not path.name.startswith(("Physical", "Application")):
+            (plain / path.name).write_bytes(path.read_bytes())
+    one, two = x_iomt(**SMALL).load(plain, 0), x_iomt(**SMALL, telemetry=False).load(wide, 0)
+    assert digest(one) == digest(two)
+    assert (one.counts, one.notes, one.schema) == (two.counts, two.notes, two.schema)
+    assert list(one.x) == ["traffic"]
+    assert not one.schema.irregular
+
+
+def test_with_the_option_normal_and_network_packets_stay_what_they_were(wide: Path) -> None:
+    packets, counts = read_packets(wide, telemetry=True)
+    plain, _ = read_packets(wide)
+    known = packets.kind <= 3
+    for name in ("time", "length", "identity", "kind", "device"):
+        np.testing.assert_array_equal(getattr(packets, name)[known], getattr(plain, name))
+    families = families_of(True)
+    np.testing.assert_array_equal(
+        split_packets(packets, 0, 240, families)[0][known], split_packets(plain, 0, 240)[0]
+    )
+    assert counts["rows_normal_beside_faults"] == 12
+    assert counts["duplicates_removed"] == counts["telemetry_not_numeric"] == 0
+    assert np.bincount(packets.kind[~known])[4:].tolist() == [1800] * 4
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_copy_stands_in_the_split_of_its_original(wide: Path, seed: int) -> None:
+    packets, _ = read_packets(wide, telemetry=True)
+    assert_disjoint(packets, seed, 240, families_of(True))
+    split, _ = split_packets(packets, seed, 240, families_of(True))
+    original = {
+        int(i): int(s) for i, s, k in zip(packets.identity, split, packets.kind, strict=True) if k < 4
+    }
+    copies = np.flatnonzero(packets.kind > 3)
+    assert [int(split[c]) for c in copies] == [original[int(packets.identity[c])] for c in copies]
+
+
+def test_telemetry_is_a_second_modality_and_faults_are_families(wide: Path) -> None:
+    options = {**SMALL, "streams_per_site": 60, "lowest_intensity": 0.4, "view": "full"}
+    table = x_iomt(**options, telemetry=True).load(wide, 0)
+    assert table.schema.classes[4:] == ("overheating", "cpu_spike", "weak_signal", "clinical")
+    assert set(np.unique(table.y_step)) == set(range(8))
+    assert table.schema.irregular == {"record"}
+    assert table.present.shape == (240, 2)
+    names, record = table.schema.features["record"], table.x["record"]
+    assert record.shape == (240, 6, 18)
+    assert record.dtype == np.float32
+    shown = 0
+    for kind, (column, value) in enumerate(PUT_IN.values(), start=4):
+        seen = (record[..., VALUES.index(column) :: 9] == float(value)).any(axis=-1)
+        assert set(table.y_step[seen]) <= {kind}  # no step of another kind has what the fault puts in
+        shown += int(seen.sum())
+    assert 0 < shown <= (table.y_step > 3).sum()
+    assert np.isnan(record[..., names.index("spo2_percent_least")]).all()  # no packet here has one
+    assert sum("without claims" in note for note in table.notes) == 1
+    assert len(streams_of(table, "combined").features) == 18 + table.x["traffic"].shape[2]
+
+
+def test_least_and_largest_of_a_step() -> None:
+    """By hand: two steps of three packets, one of them without any value of the second column."""
+    nan = np.nan
+    telemetry = np.array([[1, nan], [2, 7], [nan, nan], [4, nan], [nan, nan]], np.float32)
+    got = extremes(telemetry, np.array([0, 1, 2, 1, 3, 4]), 3)
+    np.testing.assert_array_equal(got, np.array([[1, 7, 2, 7], [2, 7, 4, 7]], np.float32))
+    got = extremes(telemetry, np.array([0, 0, 2, 4, 2, 4]), 3)
+    np.testing.assert_array_equal(got, np.array([[1, nan, 1, nan], [nan, nan, nan, nan]], np.float32))
+
+
+def test_cells_without_a_number_are_counted_and_nothing_is_clipped(wide: Path) -> None:
+    lines = gzip.decompress((wide / MQTT).read_bytes()).decode().split("\n")[1:-1]
+    for at, text in enumerate(("hot", "nan", "inf", " ", "-400.0")):
+        lines[at] = lines[at].replace(",36.5,", f",{text},")
+    write(wide, MQTT, lines, WIDE)
+    packets, counts = read_packets(wide, telemetry=True)
+    assert counts["telemetry_not_numeric"] == 3  # a blank is empty, and what no patient can have is a number
+    first = packets.telemetry[packets.kind == 0][:6, 0]
+    np.testing.assert_array_equal(first, np.array([np.nan] * 4 + [-400.0, 36.5], np.float32))
+
+
+def test_a_fault_that_is_not_there_or_too_small_is_refused(wide: Path) -> None:
+    load = x_iomt(**SMALL, telemetry=True).load
+    clinical = wide / "ApplicationAnomaliesClinical.csv.gz"
+    lines = gzip.decompress(clinical.read_bytes()).decode().split("\n")[1:-1]
+    write(wide, clinical.name, lines[:20], WIDE)
+    with pytest.raises(DataError, match=r"clinical.* for disjoint"):
+        load(wide, 0)
+    clinical.unlink()
+    with pytest.raises(DataError, match="no packets of Clinical"):
+        load(wide, 0)
+
+
+def test_parts_without_telemetry_columns_are_refused_with_the_option_only(folder: Path) -> None:
+    with pytest.raises(DataError, match="columns are missing: Temperature, Memory"):
+        x_iomt(**SMALL, telemetry=True).load(folder, 0)
+    x_iomt(**SMALL).load(folder, 0)
+
+
+def test_the_leak_check_sees_telemetry_where_it_is_read(wide: Path) -> None:
+    source = x_iomt(telemetry=True)
+    assert not set(VALUES) & set(source.leaks)
+    assert set(VALUES) <= set(x_iomt().leaks)
+    assert source.raw is not None
+    raw = source.raw(wide)
+    assert raw.classes[4:] == ("overheating", "cpu_spike", "weak_signal", "clinical")
+    assert np.bincount(raw.label)[4:].tolist() == [1800] * 4
+    assert (raw.columns["CPU"][raw.label == 5] == 220).all()
+
+
+def test_the_sample_with_telemetry_holds_all_families_and_both_modalities() -> None:
+    one, two = x_iomt(telemetry=True).sample(), x_iomt(telemetry=True).sample()
+    assert digest(one) == digest(two)
+    assert set(np.unique(one.y_step)) == set(range(8))
+    record = one.x["record"]
+    assert np.isnan(record).any()
+    assert not np.isnan(record).all(axis=(0, 1)).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"view": "flows", "telemetry": True}, "flows has no telemetry"), ({"telemetry": 1}, "no truth value")],
+)
+def test_telemetry_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        x_iomt(**options)
+
+
 # --- the real thing -----------------------------------------------------------------------------------------
 
 
@@ -569,3 +743,16 @@ def test_the_published_files_load(data_folder: Callable[[str], Path]) -> None:
     table = source.load(folder, 0)
     assert np.isfinite(table.x["traffic"]).all()
     assert 10 < table.schema.step_seconds < 120
+
+
+@pytest.mark.slow
+def test_the_published_faults_load(data_folder: Callable[[str], Path]) -> None:
+    table = x_iomt(sites=3, streams_per_site=14, telemetry=True).load(data_folder("x-iomt"), 0)
+    assert table.counts["rows_normal_beside_faults"] > 6_000
+    assert table.counts["telemetry_not_numeric"] == 0
+    assert set(np.unique(table.y_step)) == set(range(8))
+    packets, _ = read_packets(data_folder("x-iomt"), telemetry=True)
+    assert (packets.telemetry[packets.kind == 5, 3] >= 200).all()  # column CPU
+    assert np.nanmax(packets.telemetry[packets.kind != 5, 3]) == 160
+    assert np.isnan(packets.telemetry[np.isin(packets.kind, (1, 2, 3))]).all()
+    assert_disjoint(packets, 0, 3200, families_of(True))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import DataError
-from lazaretto.types import TEST, TRAIN, VALIDATION, Int
+from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int
 
 __all__ = [
     "Campaign",
@@ -39,12 +39,13 @@ _Bursts: TypeAlias = tuple[Int, NDArray[np.float64], NDArray[np.float64], Int, I
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packets:
-    """Packets by time, P of them. All arrays are [P].
+    """Packets by time, P of them. Arrays are [P] but for the last.
 
     time: float64 seconds. length, payload: float32 bytes. flags: uint8 bits of `_packet_steps`.
     towards_server: bool. device: int64 which client takes part. connection: int64.
     identity: uint64, equal for rows that are equal but for their time. kind: int64 of the source.
     application: uint8 code of the message inside (0 none), for the full view.
+    telemetry: float32 [P, V] values inside, NaN where a packet has none; V is 0 where they are not read.
     """
 
     time: NDArray[np.float64]
@@ -57,6 +58,7 @@ class Packets:
     identity: NDArray[np.uint64]
     kind: Int
     application: NDArray[np.uint8]
+    telemetry: Float
 
     def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Packets:
         """The packets at `index`, in that order."""

@@ -4,6 +4,7 @@ The published parts are packets of an IoMT testbed, nearly every file of one cla
 traffic, with a share of HTTP that differs by site, goes on through a whole stream, and campaigns of SYN
 flood, FIN flood or Slowloris are mixed in. Labels are per step: the family from a campaign's onset to its
 end, also in the pauses of an on-off campaign and in steps that by chance got no attack packet.
+With `telemetry` the values inside the packets are a second modality, and device faults are laid in as well.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from lazaretto.data._x_iomt_files import (
     HTTP_REQUEST,
     HTTP_RESPONSE,
     LEAKS,
+    families_of,
     first_of_identity,
     raw_rows,
     read_packets,
 )
+from lazaretto.data._x_iomt_sample import synthetic_packets
+from lazaretto.data._x_iomt_telemetry import FIELDS, NOTES, ORIGINS, RECORD, extremes
 from lazaretto.errors import DataError, PlanError
-from lazaretto.types import NORMAL, TEST, TRAIN, UNASSIGNED, VALIDATION, Int, Schema, Source, Table
+from lazaretto.types import NORMAL, TEST, TRAIN, UNASSIGNED, VALIDATION, Int, RawRows, Schema, Source, Table
 
 __all__ = ["pools", "split_packets", "x_iomt"]
-
-CLASSES = (NORMAL, *FAMILIES.values())
 
 # The full view reads these as numbers, so that it does not matter how a zero is written.
 _FULL_VIEW_READS = ("mqtt.msgtype", "http.request.method", "http.response")
@@ -60,18 +62,21 @@ _APPLICATION: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "share_http_response": (HTTP_RESPONSE,),
     }
 )
+_THREE_KINDS = (
+    "All attacks came from one host to one gateway. Kinds other than the three are not in the headers."
+)
 _NOTES = (
     "A stream is a construction: normal packets go on while packets of one attack are laid in.",
     "Sites may share devices: each draws two to four of the MQTT devices and a share of HTTP.",
     "Streams of one split may overlap in packets; no packet of one split is in another.",
     "Steps carry their campaign's label from onset to end, also where it pauses or sent nothing.",
-    "All attacks came from one host to one gateway. Kinds other than the three are not in the headers.",
+    _THREE_KINDS,
     "Gaps below 0.1 ms count as 0.1 ms: captures of attacks and of normal traffic stamp time differently.",
     "Left out: exchanges with a packet equal to an earlier one but for its time (replays, reused ports).",
 )
 
 
-def x_iomt(
+def x_iomt(  # noqa: PLR0913  each is a setting of the plan
     sites: int = 20,
     streams_per_site: int = 40,
     windows: int = 4,
@@ -80,6 +85,7 @@ def x_iomt(
     attacked_share: float = 0.6,
     lowest_intensity: float = 0.01,
     view: str = "headers",
+    telemetry: bool = False,
 ) -> Source:
     """X-IoMT packets (MQTT, HTTP, SYN flood, FIN flood, Slowloris) as gateway streams.
 
@@ -88,6 +94,10 @@ def x_iomt(
     `lowest_intensity` to .5 of the packets). Train, validation and test streams (55, 15, 30 %) draw from
     disjoint blocks of time. view: "headers"; "full", with shares of MQTT and HTTP messages as well; or
     "flows", with the features that `flows_csv` gives, so that a model can be judged on flow tables.
+
+    telemetry: with a second modality "record", least and largest of nine telemetry columns in a step
+    (irregular: NaN where none has one), and four device faults as further families. To look at, not to judge
+    by: telemetry alone gives the published faults away. Not with view "flows".
 
     `load` and `raw` read a folder of the published parts (.csv or .csv.gz) and raise DataError where it
     cannot be used. Raises PlanError for options out of range.
@@ -111,49 +121,68 @@ def x_iomt(
         raise PlanError("x_iomt: lowest_intensity is out of range", found=lowest_intensity, way_out="0 to .5")
     if view not in ("headers", "full", "flows"):
         raise PlanError("x_iomt: unknown view", found=view, way_out='known: "headers", "full", "flows"')
+    if not isinstance(telemetry, bool):
+        raise PlanError("x_iomt: telemetry is no truth value", found=telemetry, way_out="true or false")
+    if telemetry and view == "flows":
+        raise PlanError(
+            "x_iomt: a table of flows has no telemetry",
+            found='telemetry with view "flows"',
+            way_out='set view to "headers" or "full", or telemetry to false',
+        )
 
     def make(
         packets: Packets, counts: dict[str, int], seed: int, size: tuple[int, int, int, int, int]
     ) -> Table:
-        return _table(packets, counts, seed, size, (attacked_share, lowest_intensity), view)
+        return _table(packets, counts, seed, size, (attacked_share, lowest_intensity), view, telemetry)
 
     def load(path: Any, seed: int) -> Table:
-        packets, counts = read_packets(path)
+        packets, counts = read_packets(path, telemetry)
         return make(packets, counts, seed, (sites, streams_per_site, windows, window_steps, step_packets))
 
     def sample() -> Table:
-        return make(_synthetic_packets(0), {}, 0, (3, 7, 2, 8, 50))
+        # More streams with telemetry, so that each of seven families is in one of them.
+        return make(synthetic_packets(0, telemetry), {}, 0, (3, 14 if telemetry else 7, 2, 8, 50))
 
-    read = _FULL_VIEW_READS if view == "full" else ()
+    def raw(path: Any) -> RawRows:
+        return raw_rows(path, telemetry)
+
+    read = (*(_FULL_VIEW_READS if view == "full" else ()), *(FIELDS if telemetry else ()))
     leaks = {name: reason for name, reason in LEAKS.items() if name not in read}
-    return Source(name="x_iomt", load=load, sample=sample, raw=raw_rows, leaks=leaks, needs_path=True)
+    return Source(name="x_iomt", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True)
 
 
-def split_packets(packets: Packets, seed: int, stream_packets: int) -> tuple[Int, Int]:
+def split_packets(
+    packets: Packets, seed: int, stream_packets: int, families: Mapping[str, str] = FAMILIES
+) -> tuple[Int, Int]:
     """Split and block, both [P], of each packet: blocks of time, each kind of packet on its own.
 
     A packet equal to one in a block of another split (a retransmission across the border) is not
-    used: its split is UNASSIGNED. Raises DataError where a kind has too few blocks.
+    used: its split is UNASSIGNED. A device fault's packet is a copy, and goes where its original is, or where
+    an earlier fault's copy is; without one where its block goes. families: published name -> class of the
+    kinds 1, 2, .. Raises DataError where a kind has too few blocks.
     """
     split = np.full(len(packets.time), UNASSIGNED, dtype=np.int64)
     block = np.full(len(packets.time), -1, dtype=np.int64)
-    for kind in (BASE, BACKGROUND, *range(1, len(CLASSES))):
+    classes = (NORMAL, *families.values())
+    for kind in (BASE, BACKGROUND, *range(1, len(classes))):
         where = np.flatnonzero(packets.kind == kind)
         if not len(where):
             continue
         silence = _SILENCE_SECONDS
         if kind == BASE:
             target = min(max(4 * stream_packets, len(where) // 28), len(where) // 7)
-        elif kind == BACKGROUND or CLASSES[kind] not in _WAITS:
+        elif kind == BACKGROUND or classes[kind] not in _WAITS:
             target = min(_ATTACK_BLOCK_PACKETS, len(where) // 14)
         else:
-            target, silence = len(where), _WAITS[CLASSES[kind]]
+            target, silence = len(where), _WAITS[classes[kind]]
         mine = streams.cut_blocks(packets.time[where], target, silence)
-        name = {BASE: "normal MQTT", BACKGROUND: "normal HTTP"}.get(kind, CLASSES[kind])
+        name = {BASE: "normal MQTT", BACKGROUND: "normal HTTP"}.get(kind, classes[kind])
         rng = keys.generator(seed, "x_iomt", "blocks", name)
         split[where] = streams.assign_splits(np.bincount(mine), f"x_iomt, {name}", rng)[mine]
         block[where] = mine + block.max() + 1
-    return np.where(split == split[first_of_identity(packets)], split, UNASSIGNED), block
+    original = split[first_of_identity(packets)]
+    copied = packets.kind > len(FAMILIES)
+    return np.where(copied | (split == original), original, UNASSIGNED), block
 
 
 def _groups(index: Int, number: Int) -> tuple[Int, ...]:
@@ -161,18 +190,21 @@ def _groups(index: Int, number: Int) -> tuple[Int, ...]:
     return tuple(np.split(index, np.flatnonzero(np.diff(number)) + 1)) if len(index) else ()
 
 
-def pools(packets: Packets, split: Int, block: Int) -> dict[int, Pool]:
+def pools(
+    packets: Packets, split: Int, block: Int, families: Mapping[str, str] = FAMILIES
+) -> dict[int, Pool]:
     """What the streams of each split may draw from. Raises DataError where a split lacks a family."""
+    classes = (NORMAL, *families.values())
     made = {}
     for code in (TRAIN, VALIDATION, TEST):
         of_kind = {
             kind: np.flatnonzero((split == code) & (packets.kind == kind))
-            for kind in (BASE, BACKGROUND, *range(1, len(CLASSES)))
+            for kind in (BASE, BACKGROUND, *range(1, len(classes)))
         }
-        for kind in range(1, len(CLASSES)):
+        for kind in range(1, len(classes)):
             if not len(of_kind[kind]):
                 raise DataError(
-                    f"x_iomt: too few packets of {CLASSES[kind]} for disjoint splits",
+                    f"x_iomt: too few packets of {classes[kind]} for disjoint splits",
                     found="none in one split",
                     way_out="add the published parts of that kind",
                 )
@@ -185,7 +217,7 @@ def pools(packets: Packets, split: Int, block: Int) -> dict[int, Pool]:
             base=_groups(of_kind[BASE], block[of_kind[BASE]]),
             # Shorter ones are single packets of an exchange whose other packets were left out.
             exchanges=tuple(e for e in exchanges if 3 <= len(e) <= 50),
-            attacks={k: _groups(of_kind[k], block[of_kind[k]]) for k in range(1, len(CLASSES))},
+            attacks={k: _groups(of_kind[k], block[of_kind[k]]) for k in range(1, len(classes))},
         )
     return made
 
@@ -197,11 +229,13 @@ def _table(
     size: tuple[int, int, int, int, int],
     attacked: tuple[float, float],
     view: str,
+    telemetry: bool,
 ) -> Table:
+    families = families_of(telemetry)
     sites, units, windows, window_steps, step_packets = size
     steps = windows * window_steps
-    split, block = split_packets(packets, seed, steps * step_packets)
-    pool = pools(packets, split, block)
+    split, block = split_packets(packets, seed, steps * step_packets, families)
+    pool = pools(packets, split, block, families)
     devices = np.unique(packets.device[packets.kind == BASE])
     drawn, labels, splits, intensity = [], [], [], []
     for site in range(sites):
@@ -212,7 +246,7 @@ def _table(
         seen = np.isin(packets.device, mine)
         usable = {code: tuple(b[seen[b]] for b in pool[code].base) for code in pool}
         background = float(rng.uniform(0.0, _MOST_BACKGROUND))
-        unit_split, family = _units(units, site, attacked[0], rng)
+        unit_split, family = _units(units, site, attacked[0], len(families), rng)
         for unit in range(units):
             rng = keys.generator(seed, "x_iomt", "stream", site, unit)
             code = int(unit_split[unit])
@@ -251,9 +285,13 @@ def _table(
     y_step = np.concatenate(labels).reshape(rows, window_steps)
     per_step = time.reshape(-1, steps, step_packets)
     repeat = np.repeat(np.arange(sites * units), windows)
+    shown, features = {"traffic": x}, {"traffic": names}
+    if telemetry:
+        shown["record"] = extremes(packets.telemetry, index, step_packets)
+        features["record"] = RECORD
     return Table(
-        x={"traffic": x.reshape(rows, window_steps, -1)},
-        present=np.ones((rows, 1), dtype=np.bool_),
+        x={name: values.reshape(rows, window_steps, -1) for name, values in shown.items()},
+        present=np.ones((rows, len(shown)), dtype=np.bool_),
         y=y_step.max(axis=1),
         y_step=y_step,
         valid=np.ones((rows, window_steps), dtype=np.bool_),
@@ -264,15 +302,17 @@ def _table(
         site_names=tuple(f"site {s + 1:02d}" for s in range(sites)),
         split=np.concatenate(splits)[repeat],
         schema=Schema(
-            features={"traffic": names},
-            classes=CLASSES,
+            features=features,
+            classes=(NORMAL, *families.values()),
             step=f"{step_packets} packets",
             step_seconds=float((per_step[:, -1, 0] - per_step[:, 0, 0]).mean() / (steps - 1)),
             rate_feature=packet_steps.RATE_FEATURE,
             intensity="share of packets",
             intensity_edges=_INTENSITY_EDGES,
+            irregular=frozenset({"record"} if telemetry else ()),
+            origins=ORIGINS if telemetry else {},
         ),
-        notes=_NOTES,
+        notes=(*(note for note in _NOTES if note != _THREE_KINDS), *NOTES) if telemetry else _NOTES,
         counts={
             **counts,
             "rows_at_split_borders": int((split == UNASSIGNED).sum()),
@@ -283,7 +323,9 @@ def _table(
     )
 
 
-def _units(units: int, site: int, attacked_share: float, rng: np.random.Generator) -> tuple[Int, Int]:
+def _units(
+    units: int, site: int, attacked_share: float, families: int, rng: np.random.Generator
+) -> tuple[Int, Int]:
     """Split [units] and family [units] (0 none) of a site's streams; families in turn within each split."""
     validation, test = max(1, round(0.15 * units)), max(1, round(0.3 * units))
     split = np.repeat([TRAIN, VALIDATION, TEST], [units - validation - test, validation, test])
@@ -291,7 +333,7 @@ def _units(units: int, site: int, attacked_share: float, rng: np.random.Generato
     for code in (TRAIN, VALIDATION, TEST):
         mine = rng.permutation(np.flatnonzero(split == code))
         attacked = mine[: max(1, round(attacked_share * len(mine)))]
-        family[attacked] = 1 + (site + np.arange(len(attacked))) % len(FAMILIES)
+        family[attacked] = 1 + (site + np.arange(len(attacked))) % families
     return split, family
 
 
@@ -312,68 +354,3 @@ def _features(
     code = packets.application[index].reshape(-1, step_packets)
     shares = [np.isin(code, members).mean(axis=1) for members in _APPLICATION.values()]
     return np.concatenate([x, np.stack(shares, axis=1).astype(np.float32)], axis=1)
-
-
-# --- a sample without files ---------------------------------------------------------------------------------
-
-
-def _synthetic_packets(seed: int) -> Packets:
-    """Packets made up in the likeness of the testbed's, so that the whole path runs where no data are."""
-    rng = keys.generator(seed, "x_iomt", "synthetic")
-    syn, ack, fin, rst, psh = (1 << bit for bit in range(5))
-    # (length, payload, flags, towards the server) of one publication, one request, one attempt at each attack
-    mqtt = [(58, 0, syn, 1), (58, 0, syn | ack, 0), (54, 0, ack, 1), (83, 29, psh | ack, 1), (54, 0, ack, 0)]
-    mqtt += [(58, 4, psh | ack, 0), (239, 185, psh | ack, 1), (54, 0, ack, 0), (54, 0, fin | ack, 1)]
-    http = [
-        (58, 0, syn, 1),
-        (58, 0, syn | ack, 0),
-        (54, 0, ack, 1),
-        (350, 296, psh | ack, 1),
-        (167, 113, ack, 0),
-    ]
-    attempts = (
-        [(54, 0, syn, 1), (54, 0, rst, 1)],
-        [(54, 0, fin, 1)],
-        [(74, 0, syn, 1), (222, 156, psh | ack, 1)],
-    )
-    parts = [_repeat(mqtt, BASE, 3000, 3.0, 0.01, rng), _repeat(http, BACKGROUND, 300, 20.0, 0.01, rng)]
-    parts += [_repeat(a, k, 1200, 0.002, 0.0005, rng) for k, a in enumerate(attempts, start=1)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(columns["time"], kind="stable")
-    number = np.arange(len(order))
-    return Packets(
-        **{name: values[order] for name, values in columns.items()}, identity=number.astype(np.uint64)
-    )
-
-
-def _repeat(
-    pattern: list[tuple[int, int, int, int]],
-    kind: int,
-    times: int,
-    pause_seconds: float,
-    gap_seconds: float,
-    rng: np.random.Generator,
-) -> dict[str, NDArray[Any]]:
-    """`times` exchanges like `pattern` by one of two devices, with gaps and pauses of those mean lengths."""
-    shape = (times, len(pattern))
-    gaps = rng.exponential(gap_seconds, shape)
-    gaps[:, 0] = rng.exponential(pause_seconds, times)
-    if kind > BASE:
-        gaps[::150, 0] += 30.0  # attacks come in attempts
-    length, payload, flags, towards = (
-        np.tile(np.array(column), times) for column in zip(*pattern, strict=True)
-    )
-    more = np.where(payload > 0, rng.integers(0, 40, len(length)), 0)
-    # Kinds have numbers of their own, so that no two connections are the same.
-    connection = np.repeat(np.arange(times), len(pattern)) + 10_000 * (kind + 1)
-    return {
-        "time": 1e9 + 1e7 * (kind + 1) + np.cumsum(gaps),
-        "length": (length + more).astype(np.float32),
-        "payload": (payload + more).astype(np.float32),
-        "flags": flags.astype(np.uint8),
-        "towards_server": towards.astype(bool),
-        "device": np.repeat(rng.integers(0, 2, times), len(pattern)),
-        "connection": connection,
-        "kind": np.full(len(length), kind, dtype=np.int64),
-        "application": np.where(payload > 0, 3 if kind == BASE else 0, 0).astype(np.uint8),
-    }
