@@ -118,6 +118,23 @@ def test_claims_are_differences_of_the_tables_and_say_whether_they_hold(judged: 
         assert row["holds"] or not row["certain"]
 
 
+def test_records_are_held_to_goals_of_their_own(
+    systems: dict[str, list[SeedScores]], protocol: Protocol, judged: dict[str, object]
+) -> None:
+    of_records = dataclasses.replace(protocol, setting="record")
+    verdict = judge({name: systems[name] for name in systems}, of_records)
+    found = rows(verdict, "auroc")
+    goals = {name: row["target"] for name, row in found.items() if not name.startswith("not too easy")}
+    assert goals == {
+        "pooled": ">= -0.01", "local": ">= 0.01", "gru": ">= 0", "gradient_boosting": ">= 0"
+    }  # fmt: skip
+    ours, local = verdict["test"]["record"], verdict["baselines"]["local"]["record"]
+    assert found["local"]["value"] == pytest.approx(ours["auroc"]["value"] - local["auroc"]["value"])
+    untimed = rows(judge(systems, dataclasses.replace(of_records, timed=False)), "auroc")
+    assert untimed["local"]["target"] == ">= 0"
+    assert "local" not in rows(judged, "auroc")
+
+
 def test_a_claim_is_certain_only_if_the_whole_interval_is_on_its_side(
     system: Make, protocol: Protocol
 ) -> None:
