@@ -29,7 +29,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),
     "messages": ("seed", "system"),
-    "timeline": (),
+    "timeline": ("case",),
     "curves": ("system",),
     "latency": ("system",),
     "reliability": ("system",),

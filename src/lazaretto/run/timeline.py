@@ -56,7 +56,7 @@ def disagreement(
     if not cases:
         return None
     case = _case(prepared, systems, protocol, cases[len(cases) // 2][1], pair)
-    return {**case, "of": len(cases), "campaigns": len(ours)}
+    return {**case, "case": "disagreement", "of": len(cases), "campaigns": len(ours)}
 
 
 def _latencies(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> dict[int, int | None]:
@@ -96,6 +96,7 @@ def _case(
 
     site = int(part.site[row])
     return {
+        "case": "detected",
         "unit": f"unit {int(part.unit[row])}",
         "site": prepared.site_names[site],
         "family": prepared.schema.classes[int(part.y[row, attacked[0]])],
