@@ -61,6 +61,12 @@ def streams(table: Table, modality: str) -> Streams:
     several = modality == COMBINED and len(table.x) > 1
     if modality not in table.x and not several:
         more = f", or '{COMBINED}' for all of them" if len(table.x) > 1 else ""
+        if modality == COMBINED:
+            raise DataError(
+                f"'{COMBINED}' lays several modalities side by side, and this source has one",
+                found=", ".join(table.x),
+                way_out=f"a source with several, or a model of one of: {', '.join(table.x)}",
+            )
         raise DataError(
             "the table has no such modality", found=modality, way_out=f"one of: {', '.join(table.x)}{more}"
         )
