@@ -190,6 +190,12 @@ def test_copies_out_of_range(copies: Any) -> None:
         checked_plan("x", "tampering", 1, 24, 0.5, list(KINDS), copies)
 
 
+@pytest.mark.parametrize("task", ["mortality", "records"])
+def test_copies_of_what_is_not_forged_are_refused(task: str) -> None:
+    with pytest.raises(PlanError, match="forges nothing"):
+        checked_plan("x", task, 1, 24, 0.5, list(KINDS), 2)
+
+
 def test_small_sites_are_dealt_together() -> None:
     clean = record_table("x", made_up_stays("x"), PLAN)
     alone = replace(clean, site=np.arange(60), site_names=tuple(f"h{i}" for i in range(60)))

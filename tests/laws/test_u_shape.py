@@ -221,6 +221,33 @@ def test_repeats_by_hand() -> None:
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
 
 
+def test_copies_are_looked_for_where_something_was_measured() -> None:
+    """A series that is never measured again is no copy of itself; one measured again with its value is."""
+    layout = (Part(0, 2, 6),)
+    model = catalog.build("models", "fusion", {**SIZES, "repeat_steps": 2, "layout": layout})
+    params = model.init(jax.random.key(0), 6, K)
+    first = params["bottom"]["encoder0"]["first"]
+    plain = catalog.build("models", "fusion", {**SIZES, "repeat_steps": 2})
+    regular = plain.init(jax.random.key(0), 6, K)["bottom"]["encoder0"]["first"]
+    assert first["w"].shape[0] == 2 * 2 * (1 + SIZES["bins"]) + 2 * 2 + 2 * 2
+    assert regular["w"].shape[0] == 2 * 6 * (1 + SIZES["bins"]), "no copies in a regular series"
+    value, gaps = np.full((1, 4, 2), 0.5, np.float32), np.zeros((1, 4, 2), np.float32)
+    once = np.concatenate([value, gaps, gaps], axis=-1)
+    again = np.concatenate([value, gaps + 1, gaps], axis=-1)
+    begin = 2 * 2 * (1 + SIZES["bins"])  # where the copies' inputs stand
+    rows = first["w"][begin : begin + 4]
+    blind = {**params["bottom"]}
+    blind["encoder0"] = {
+        **blind["encoder0"],
+        "first": {**first, "w": first["w"].at[begin : begin + 4].set(0)},
+    }
+    assert np.abs(rows).min() > 0
+    for x, differs in ((once, False), (again, True)):
+        state = model.start(6, 1)[0]
+        seen, without = (model.bottom(given, x, state)[0] for given in (params["bottom"], blind))
+        assert bool(np.abs(np.asarray(seen) - np.asarray(without)).max() > 1e-4) == differs
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
 def test_repeats_window_by_window(seed: int, lags: int, cut: int) -> None:

@@ -30,7 +30,8 @@ _FORGED = (
 )
 _COPIES = (
     "Each of the {} training stays is there {} times, with forgeries drawn anew each time: counts of "
-    "training units and steps are of these. Stays of validation and test are there once."
+    "training units and steps, and bytes of pooling, are of these. Stays of validation and test are there "
+    "once."
 )
 _NONE = ("None of these series could be forged: vital signs or laboratory values are needed.",)
 _DEATH = (
@@ -39,11 +40,20 @@ _DEATH = (
 )
 
 
-def check_copies(source: str, copies: object) -> None:
-    """Raises PlanError, naming the source, unless `copies` of each training stay can be made: 1 to 16."""
+def check_copies(source: str, copies: object, task: str) -> None:
+    """Raises PlanError, naming the source, unless `copies` of each training stay can be made: 1 to 16.
+
+    Only where records are forged: copies of what is as it was would be the same again.
+    """
     if isinstance(copies, bool) or not isinstance(copies, int) or not 1 <= copies <= _MOST_COPIES:
         raise PlanError(
             f"{source}: training_copies is out of range", found=copies, way_out=f"1 to {_MOST_COPIES}"
+        )
+    if copies > 1 and task != "tampering":
+        raise PlanError(
+            f"{source}: training_copies are forged anew, and task '{task}' forges nothing",
+            found=copies,
+            way_out='leave it out, or set task = "tampering"',
         )
 
 

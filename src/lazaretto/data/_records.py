@@ -116,7 +116,7 @@ def checked_plan(
         raise PlanError(
             f"{source}: kinds of tampering are wrong", found=list(kinds), way_out=f"of {', '.join(KINDS)}"
         )
-    check_copies(source, copies)
+    check_copies(source, copies, task)
     return RecordPlan(
         task=task,
         step_hours=float(step_hours),

@@ -97,7 +97,7 @@ def physionet2012(
             "physionet2012: kinds of tampering are wrong", found=list(kinds), way_out=f"of {', '.join(KINDS)}"
         )
 
-    check_copies("physionet2012", training_copies)
+    check_copies("physionet2012", training_copies, task)
 
     def table(records: Records, outcomes: NDArray[np.float64] | None, seed: int) -> Table:
         if outcomes is None:

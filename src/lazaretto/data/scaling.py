@@ -94,7 +94,7 @@ def scaling_from_counts(counts: Int, origins: Sequence[float] = ()) -> Scaling:
     """Centre and scale from summed counts [F, BUCKETS], made with the same origins.
 
     A feature whose 5-95 % range is empty falls back to 1-99 %, then to the whole range, then to 1. One that
-    nobody measured has centre 0 and scale 1.
+    nobody measured has its origin as centre and scale 1.
     """
     values = _bucket_value()
     cumulative = np.cumsum(counts, axis=1) / np.maximum(counts.sum(axis=1, keepdims=True), 1)

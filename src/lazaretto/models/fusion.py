@@ -46,14 +46,14 @@ def fusion(
     """Whichever modalities are there, each through its own encoder and GRU, fused at every step; U-shaped.
 
     On the device, for each modality: readings, their deviation from the unit's own past (time constant
-    `past_steps`), `bins` learned steps of either, and how far the step is a copy of one of the
-    `repeat_steps` before it → dense(channels) → GELU → causal conv(5, cut_channels) → the cut. In an
-    irregular modality a reading that was not made stands as its last value, fading towards the mean by a
-    learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside its mask
-    and the time since. At the site: a GRU(hidden) per modality; where it is not there, a learned
-    stand-in takes the place of its state; a gate weighs the modalities; sent_channels go back over the cut to
-    the heads, which are beside the labels. Views of 16 numbers of either modality, at the cut and of the
-    GRUs, are what `train.alignment_...` brings together.
+    `past_steps`) and `bins` learned steps of either → dense(channels) → GELU → causal conv(5, cut_channels) →
+    the cut. In an irregular modality a reading that was not made stands as its last value, fading towards the
+    mean by a learned rate per variable (Che et al. 2018, https://doi.org/10.1038/s41598-018-24271-9), beside
+    its mask, the time since, and how far what was measured is a copy of one of the `repeat_steps` before
+    (noise on single steps, `train.step_noise`, hides that). At the site: a GRU(hidden) per modality; where it
+    is not there, a learned stand-in takes the place of its state; a gate weighs the modalities; sent_channels
+    go back over the cut to the heads, which are beside the labels. Views of 16 numbers of either modality, at
+    the cut and of the GRUs, are what `train.alignment_...` brings together.
 
     layout: (begin, end of values, end) of each modality's columns, as `types.Part`; filled in from the data.
     () takes all columns as one plain modality. Raises PlanError for a layout that is none.
@@ -69,6 +69,10 @@ def fusion(
                 way_out="leave it out: it is filled in from the data",
             )
 
+    def lags(part: Part) -> int:
+        # elsewhere a value may be carried on, hidden or padding, and would count as a copy
+        return repeat_steps if part.end > part.values else 0
+
     def of(features: int) -> tuple[Part, ...]:
         return parts or (Part(0, features, features),)
 
@@ -79,7 +83,7 @@ def fusion(
         for at, part in enumerate(here):
             keys = jax.random.split(jax.random.fold_in(key, at), 8)
             width = part.values - part.begin
-            inputs = 2 * width * (1 + bins) + 2 * width * (part.end > part.values) + 2 * repeat_steps
+            inputs = 2 * width * (1 + bins) + 2 * width * (part.end > part.values) + 2 * lags(part)
             bottom[f"encoder{at}"] = {
                 "bins": soft_bins_init(keys[0], 2 * width, bins),
                 "first": dense_init(keys[1], inputs, channels, gain=2.0**0.5),
@@ -108,7 +112,7 @@ def fusion(
         own = [
             (
                 (jnp.zeros((batch, part.values - part.begin)),) * 2,
-                repeats_start(part.values - part.begin, batch, repeat_steps),
+                repeats_start(part.values - part.begin, batch, lags(part)),
                 jnp.zeros((batch, _WIDTH - 1, channels)),
             )
             for part in here

@@ -49,7 +49,7 @@ def _timeline(body: dict[str, Any], place: int, fallback: float | None) -> Pictu
     limits += [number(given.get(name)) for name in others][: len(scores) - 1]
     onset = number(body.get("onset_step"))
     read = [
-        _alarm(steps[:length], line, limit, onset, seconds)
+        _alarm(steps[:length], line, limit, (onset, truth[:length]), seconds)
         for line, limit in zip(scores.values(), limits, strict=True)
     ]
     story = Story(
@@ -80,18 +80,21 @@ def _alarm(
     steps: Sequence[float | None],
     scores: Sequence[float | None],
     threshold: float | None,
-    onset: float | None,
+    attack: tuple[float | None, Sequence[bool]],
     seconds: float | None,
 ) -> tuple[float | None, str]:
-    """The first alarm after onset, and what is to be said of it."""
+    """The first alarm under attack, and what is to be said of it. attack: onset, and whether each step is."""
+    onset, truth = attack
     if threshold is None or onset is None:
         return None, ""
     over = [
-        x for x, y in zip(steps, scores, strict=True) if x is not None and y is not None and y >= threshold
+        (x, under_attack)
+        for x, y, under_attack in zip(steps, scores, truth, strict=True)
+        if x is not None and y is not None and y >= threshold
     ]
-    early = [x for x in over if x < onset]
+    early = [x for x, _ in over if x < onset]
     false = f"; {len(early)} false before" if early else ""
-    late = [x for x in over if x >= onset]
+    late = [x for x, under_attack in over if under_attack and x >= onset]
     if not late:
         return None, f"not detected{false}"
     delay = late[0] - onset

@@ -82,6 +82,12 @@ def evaluate_run(
     made = catalog.build("sources", source, options)
     table = made.load(path, meta.seed)
     relation = _relation(trained.data, plan.data)
+    if relation != "same" and options.get("training_copies", 1) != 1:
+        raise PlanError(
+            "training_copies: what is judged must be there once",
+            found=options["training_copies"],
+            way_out="leave it out",
+        )
     if relation == "same":
         table = assign_splits(
             table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
