@@ -112,7 +112,7 @@ def fusion(
         own = [
             (
                 (jnp.zeros((batch, part.values - part.begin)),) * 2,
-                repeats_start(part.values - part.begin, batch, lags(part)),
+                repeats_start(part.values - part.begin, batch, lags(part)) if lags(part) else (),
                 jnp.zeros((batch, _WIDTH - 1, channels)),
             )
             for part in here
@@ -130,10 +130,12 @@ def fusion(
             if part.end > part.values:
                 measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
                 read = measured
-            copied, before = repeats(values, read, before)
+            more = list[Array]()
+            if lags(part):
+                copied, before = repeats(values, read, before)
+                more = [copied]
             values = _SPREAD * values
             own, past = present_deviation(values, read, past, past_steps)
-            more = [copied]
             own = own * there
             if part.end > part.values:
                 fading = jnp.exp(-jax.nn.softplus(encoder["fade"]) * since)
