@@ -254,6 +254,16 @@ def test_a_missing_kind_leaves_a_sentence(entries: Entries, chain: Chain, kind: 
     assert "did not finish" not in text
 
 
+def test_an_alarm_after_the_attack_does_not_count(entries: Entries, chain: Chain) -> None:
+    body = next(body for kind, body in entries if kind == "timeline")
+    onset, end = body["onset_step"], body["end_step"]
+    before = [onset - 2]
+    body["score"] = [float(step in before or step >= end) for step in body["steps"]]
+    assert "Federated split: not detected; 1 false before." in render(chain(entries))
+    body["score"] = [float(step == end - 1) for step in body["steps"]]
+    assert f"Federated split: alarm {end - 1 - onset} steps" in render(chain(entries))
+
+
 def test_no_baselines_and_one_class(entries: Entries, chain: Chain) -> None:
     rest = [entry for entry in entries if entry[0] not in ("curves", "latency", "timeline")]
     metrics = next(body for kind, body in rest if kind == "metrics")

@@ -146,6 +146,16 @@ def test_a_trained_model_judges_what_it_kept_and_what_is_new(ran: Path, stays: P
     assert "A step was 6 hours in training, and is 3 hours here." in sheet_of(other)["notes"]  # type: ignore[operator]
 
 
+def test_what_is_judged_is_there_once(ran: Path, stays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(ran), "--source", "physionet2012", "--data", str(stays)]
+    out = ran.parent / "copied"
+    assert main([*words, "--set", "training_copies=2", "--out", str(out), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "training_copies: what is judged must be there once" in said
+    assert "(found: 2)" in said
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("task", ["tampering", "mortality"])
 def test_what_a_model_reads(task: str, tmp_path: Path, stays: Path) -> None:
     """No NaN; values scaled by what was measured in training; masks and times as they are."""

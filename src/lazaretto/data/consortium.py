@@ -122,13 +122,6 @@ def _real(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def _no_path(path: Any) -> None:
-    if path is not None:
-        raise PlanError(
-            "consortium is simulated and reads no files", found=path, way_out="leave out data.path and --data"
-        )
-
-
 # plans of one setting are run with the same --data, also those of the simulator
 _UNREAD = "A path was given, and nothing in it was read: all of this is simulated."
 
@@ -226,7 +219,8 @@ def _load(world: World, path: Any, seed: int) -> Table:
 
 def _raw(world: World, path: Any) -> RawRows:
     """Per-step rows of seed 0 for the leak check, with the columns that the table leaves out."""
-    _no_path(path)
+    if path is not None:
+        raise PlanError("consortium is simulated and reads no files", found=path, way_out="leave it out")
     parts = [_site(world, 0, index) for index in range(world.sites)]
     steps = world.steps
     columns: dict[str, list[np.ndarray[Any, Any]]] = {}

@@ -112,7 +112,7 @@ def fusion(
         own = [
             (
                 (jnp.zeros((batch, part.values - part.begin)),) * 2,
-                repeats_start(part.values - part.begin, batch, lags(part)) if lags(part) else (),
+                repeats_start(part.values - part.begin, batch, lags(part)),
                 jnp.zeros((batch, _WIDTH - 1, channels)),
             )
             for part in here
@@ -130,10 +130,8 @@ def fusion(
             if part.end > part.values:
                 measured, since = jnp.split(x[..., part.values : part.end], 2, axis=-1)
                 read = measured
-            more = list[Array]()
-            if lags(part):
-                copied, before = repeats(values, read, before)
-                more = [copied]
+            copied, before = repeats(values, read, before)
+            more = [copied]
             values = _SPREAD * values
             own, past = present_deviation(values, read, past, past_steps)
             own = own * there

@@ -66,7 +66,7 @@ def _timeline(body: dict[str, Any], place: int, fallback: float | None) -> Pictu
     finding = f"Federated split: {read[0][1] or 'no threshold was recorded'}."
     caption = (
         "Score of every step. Shaded: under attack. Dashed: the threshold, set on validation units. Triangle:"
-        " first step above it after onset. One case shows how it works; it proves nothing by itself."
+        " first step above it while under attack. One case shows how it works; it proves nothing by itself."
     )
     if found := number(body.get("of")):
         attacks = round(number(body.get("campaigns")) or 0)

@@ -79,8 +79,6 @@ def evaluate_run(
     trained = load_plan(directory / "plan.toml", check_parts=False)
     plan = _plan(trained, meta, source, path, options)
     model = _model(file, meta, len(arrays["vector"]))
-    made = catalog.build("sources", source, options)
-    table = made.load(path, meta.seed)
     relation = _relation(trained.data, plan.data)
     if relation != "same" and options.get("training_copies", 1) != 1:
         raise PlanError(
@@ -88,6 +86,8 @@ def evaluate_run(
             found=options["training_copies"],
             way_out="leave it out",
         )
+    made = catalog.build("sources", source, options)
+    table = made.load(path, meta.seed)
     if relation == "same":
         table = assign_splits(
             table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
