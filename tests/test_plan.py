@@ -172,6 +172,8 @@ WRONG = {
     "sites without a count": ('[sites]\nby = "dirichlet"\n', ["sites.count", "needed", "sites.count = 20"]),
     "a share of nobody": ("[federate]\nparticipation = 0\n", ["federate.participation", "more than 0"]),
     "stragglers without work": ("[federate]\nstraggler_work = 0.2\n", ["federate.straggler_work", "0.2"]),
+    "half a pass too many": ("[train]\nlocal_epochs = 1.5\n", ["train.local_epochs", "1.5", "below 1"]),
+    "no pass": ("[train]\nlocal_epochs = 0\n", ["train.local_epochs", "at least 0.001"]),
     "a skew that is not used": ("[sites]\nalpha = 0.1\n", ["sites.alpha", "0.1", "'dirichlet'"]),
     "the other skew": ('[sites]\nby = "unit"\ncount = 2\nquantity_alpha = 2.0\n', ["sites.quantity_alpha"]),
     "a cut that is off, clipped": (

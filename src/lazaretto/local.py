@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ __all__ = [
     "LocalState",
     "LocalTraining",
     "SiteData",
+    "batches_in_round",
     "class_balance",
     "detection_loss",
     "local_start",
@@ -56,12 +58,13 @@ class LocalTraining:
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
     [0, 1). All three are noise against learning devices and families by heart (see `jitter`).
     clip_norm: largest norm of a gradient, > 0; infinity clips nothing. momentum: of "sgd", in [0, 1).
+    local_epochs: passes over a site's data in a round: whole, or below 1 that part of its batches.
     shuffle: draw the order of units anew in each epoch, else take them as they stand.
     """
 
     window: int
     batch_units: int = 8
-    local_epochs: int = 1
+    local_epochs: float = 1.0
     optimiser: Literal["adam", "sgd"] = "adam"
     momentum: float = 0.9
     temporal_consistency: float = 0.1
@@ -205,6 +208,16 @@ def local_start(
     return LocalState(vector, many, optimiser.init(params["top"]), kept, kept)
 
 
+def batches_in_round(local_epochs: float, batches: Any) -> Any:
+    """Batches of a site's round, of so many of a pass: exact, on integers of NumPy and of JAX alike.
+
+    local_epochs: at least .001, taken to a thousandth; batches >= 0, below two million. At least one where
+    there is one.
+    """
+    part = Fraction(local_epochs).limit_denominator(1000)
+    return -(-batches * part.numerator // part.denominator)
+
+
 def _taken(values: Array, rows: Array) -> Array:
     """values [D, U, ...], rows [D, b] -> [D, b, ...]: each device's own units."""
     return jax.vmap(jnp.take, in_axes=(0, 0, None))(values, rows, 0)
@@ -225,7 +238,7 @@ def make_site_round(
     algorithm: what corrects the gradients, if anything does. work: int32 [], most batches that the site does
     over all epochs (0: it does nothing, and its state stays); all of them where it is not given.
     """
-    window, batch = training.window, training.batch_units
+    window, batch, passes = training.window, training.batch_units, math.ceil(training.local_epochs)
 
     def inverted(x: Array, h: Array) -> Array:
         """Of rows in which anything was read; what says which modalities there are is no activation."""
@@ -258,7 +271,8 @@ def make_site_round(
             running.start(features, devices * wide)[1],
         )
         pieces: Any = jax.vmap(pieces_of)(data.x, data.y, data.weight) if novel else None
-        batches = -(-data.units // size)
+        batches = -(-data.units // size)  # of one pass
+        whole = batches_in_round(training.local_epochs, batches)
         # with labels at the devices, how common each class is stays there as well
         balance = jax.vmap(partial(class_balance, training.class_balance, data.class_weight.shape[0]))(
             data.y, data.weight
@@ -372,19 +386,18 @@ def make_site_round(
                 order = jnp.broadcast_to(jnp.arange(padded_units), (devices, padded_units))
             pad = -padded_units % size
             order = jnp.concatenate([order, order[:, :pad]], axis=1) if pad else order
-            todo = batches if work is None else jnp.clip(work - epoch * batches, 0, batches)
+            todo = jnp.clip((whole if work is None else work) - epoch * batches, 0, batches)
             carry = jax.lax.fori_loop(0, todo, one_batch, (*carry, key, order))
             return carry[:-2], None
 
         path = None if conclude is None else jax.tree.map(jnp.zeros_like, params)
         carry = (bottoms, params["top"], state.bottom_optimiser, state.top_optimiser, jnp.zeros(()), path)
-        epochs = (jnp.arange(training.local_epochs), jax.random.split(key, training.local_epochs))
+        epochs = (jnp.arange(passes), jax.random.split(key, passes))
         carry, _ = jax.lax.scan(one_epoch, carry, epochs)
         bottoms, top, bottom_opt, top_opt, total, path = carry
         bottom = jax.tree.map(lambda p: p.mean(axis=0), bottoms)
         vector = ravel_pytree({"bottom": bottom, "top": top})[0]
-        done = batches * training.local_epochs
-        done = done if work is None else jnp.minimum(work, done)
+        done = whole if work is None else jnp.minimum(work, whole)
         kept = state.own
         if conclude is not None:
             usual = ravel_pytree(path)[0] / jnp.maximum(done * (length // window), 1)

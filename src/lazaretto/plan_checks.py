@@ -59,6 +59,12 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
                 found=shown(value),
                 way_out="leave it out, or set cut.enabled = true",
             )
+    if plan.train.local_epochs > 1 and not plan.train.local_epochs.is_integer():
+        yield PlanError(
+            "train.local_epochs: a part of a pass has no meaning beside whole ones",
+            found=plan.train.local_epochs,
+            way_out="a whole number, or one below 1",
+        )
     if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
         yield PlanError(
             "federate.straggler_work: has no meaning with federate.stragglers=0",

@@ -18,9 +18,13 @@ class TrainPlan(Section):
     rounds: Count = Field(default=40, description="Rounds of training.")
     pooled_rounds: Count | None = Field(
         default=None,
-        description="Passes where one model trains on the data of all sites; as many as `rounds` if absent.",
+        description="Passes where one model trains on the data of all sites; as many as sites do if absent.",
     )
-    local_epochs: Count = Field(default=1, description="Passes over a site's data in each round.")
+    local_epochs: Annotated[float, Ge(0.001)] = Field(
+        default=1.0,
+        description="Passes over a site's data in each round: a whole number, or below 1 that part of its"
+        " batches, drawn anew each round.",
+    )
     batch_units: Count = Field(default=4, description="Units (sequences) in a batch.")
     pooled_batch_units: Count = Field(
         default=16, description="Units in a batch where one model trains on the data of all sites."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.errors import Interrupted
 from lazaretto.keys import generator, jax_key
-from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
 from lazaretto.run.federation import _Group, _Some, train_federation
@@ -211,6 +215,32 @@ def test_a_late_site_has_done_the_first_part_of_its_work(algorithm: Algorithm) -
     assert np.abs(found[0][0] - VECTOR).max() > 0.01
     for left, right in zip(*found, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_half_a_pass_is_the_first_half_of_the_batches(units: int) -> None:
+    """Of one unit in a batch and one round: half of two is one, half of one is one."""
+    one = replace(STEP, batch_units=1, shuffle=False)
+    site = data(1)._replace(units=np.full(1, units, np.int32))
+    found = []
+    for training, work in ((replace(one, local_epochs=0.5), None), (one, np.ones(1, np.int32))):
+        made = program(None, training)
+        assert made.batches(site).tolist() == [1 if work is None else units]
+        state = made.start(VECTOR[None], DEVICES)
+        keys = jax.random.split(jax_key(0), 1)
+        state, loss = made.round(state, *made.place((site, keys)), 0.05, work)
+        found.append([np.asarray(leaf) for leaf in jax.tree.leaves((state, loss))])
+    for left, right in zip(*found, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@given(st.one_of(st.integers(1, 50), st.integers(1, 1000).map(lambda n: n / 1000)), st.integers(0, 1_000_000))
+def test_batches_of_a_round_are_counted_alike_everywhere(passes: float, batches: int) -> None:
+    exact = math.ceil(Fraction(str(passes)) * batches)
+    assert batches_in_round(passes, batches) == exact
+    assert batches_in_round(passes, np.int64(batches)) == exact
+    if exact < 2**31 and batches * 1000 < 2**31:
+        assert int(batches_in_round(passes, jnp.int32(batches))) == exact
 
 
 def test_who_does_not_take_part_keeps_what_it_has(algorithm: Algorithm) -> None:

@@ -82,7 +82,7 @@ def test_loops_are_multiplied_out() -> None:
 def test_a_site_s_training_grows_with_its_batches_rounds_and_window() -> None:
     model = catalog.build("models", "gru", {})
 
-    def flops(units: list[int], rounds: int = 1, length: int = 16) -> list[float]:
+    def flops(units: list[int], rounds: int = 1, length: int = 16, local_epochs: float = 1.0) -> list[float]:
         sites = len(units)
         data = SiteData(
             np.zeros((sites, 1, 8, length, 5), np.float32),
@@ -91,7 +91,7 @@ def test_a_site_s_training_grows_with_its_batches_rounds_and_window() -> None:
             np.array(units, np.int32),
             np.ones((sites, 4), np.float32),
         )
-        training = LocalTraining(window=8, batch_units=4)
+        training = LocalTraining(window=8, batch_units=4, local_epochs=local_epochs)
         rows = cost_of_training(model, Cut(32), training, 2, data, rounds)
         return [row["flops"] for row in rows]
 
@@ -101,6 +101,8 @@ def test_a_site_s_training_grows_with_its_batches_rounds_and_window() -> None:
     assert flops([4], rounds=3) == [3 * one]
     assert 1.8 < flops([4], length=32)[0] / one < 2.01
     assert flops([0, 4]) == [one]  # a place without units trains nothing
+    assert flops([4, 8], local_epochs=0.5) == [one, one]
+    assert 2.9 < flops([4], local_epochs=3)[0] / one < 3.0
 
     # by hand: a GRU of h hidden and its input products, forward once and backward twice
     hidden = model.start(5, 1)[1].shape[-1]

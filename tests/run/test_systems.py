@@ -177,6 +177,9 @@ def test_pooled_models_have_their_own_rounds_and_rate(bench: Bench) -> None:
     assert schedule_of(plan).rounds == schedule_of(bench.plan, pooled=True).rounds == train.rounds
     pooled = schedule_of(plan, pooled=True)
     assert (pooled.rounds, pooled.learning_rate) == (7, train.pooled_learning_rate)
+    train = train.model_copy(update={"pooled_rounds": None, "rounds": 9, "local_epochs": 0.4})
+    plan = bench.plan.model_copy(update={"train": train})
+    assert (schedule_of(plan).rounds, schedule_of(plan, pooled=True).rounds) == (9, 4)
 
 
 def test_programs_are_told_apart_by_the_options_of_the_algorithm(bench: Bench) -> None:

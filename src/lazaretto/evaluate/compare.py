@@ -162,8 +162,8 @@ def _claims(judged: _Judgements, protocol: Protocol, ours: str) -> list[dict[str
         bound = -0.01 if of_records else -0.005
         rows.append(_row("as good as pooling the data", "auroc", "pooled", triple, ">=", bound))
     if of_records:
-        # the best of the deep baselines on the test units, to our disadvantage; a clinical task, untimed, has no
-        # stated margin over single sites
+        # the best of the deep baselines on the test units, to our disadvantage; a clinical task, untimed,
+        # has no stated margin over single sites
         best = _extreme({name: judged[name].values["auroc"] for name in DEEP if name in judged}, max)
         for title, other, bound in (
             ("better than each site alone", "local", 0.01 if protocol.timed else 0.0),

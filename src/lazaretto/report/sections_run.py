@@ -48,7 +48,7 @@ def learned(log: Log) -> Section:
     if panels:
         first, seeds = panels[0], len(rounds)
         finding = (
-            f"{first[0]} goes from {fixed(first[2][1][0], 3)} in the first round to "
+            f"{first[0]} goes from {fixed(first[2][1][0], 3)} in round {count(first[2][0][0])} to "
             f"{fixed(first[2][1][-1], 3)} in round {count(first[2][0][-1])}."
         )
         caption = f"Thick: mean of {seeds} seeds; thin: each seed." if seeds > 1 else "One seed."

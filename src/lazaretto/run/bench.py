@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from lazaretto import catalog
@@ -133,8 +135,9 @@ def program_of(
 
 def schedule_of(plan: Plan, pooled: bool = False) -> Schedule:
     """Rounds and step sizes, of sites or where one model trains on pooled data."""
+    passes = math.ceil(plan.train.rounds * Fraction(plan.train.local_epochs).limit_denominator(1000))
     return Schedule(
-        rounds=(plan.train.pooled_rounds if pooled else None) or plan.train.rounds,
+        rounds=(plan.train.pooled_rounds or passes) if pooled else plan.train.rounds,
         learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
         cosine=plan.train.schedule == "cosine",
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from lazaretto.cut import Cut
 from lazaretto.evaluate.scored import OURS
-from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.prepare import Prepared, members
 from lazaretto.types import Model
@@ -107,7 +107,9 @@ def cost_of_training(
     """
     still, batch, parameters = _of_a_round(model, cut, training, kinds, data.x.shape[1:])
     size = min(training.batch_units, data.x.shape[2])
-    batches = [-(-int(real) // size) for real in np.asarray(data.units) if real]
+    whole = [-(-int(real) // size) for real in np.asarray(data.units) if real]
+    # `batch` holds one of every pass of a round
+    batches = [batches_in_round(training.local_epochs, b) / math.ceil(training.local_epochs) for b in whole]
     return [
         {"flops": rounds * (still + (batch - still) * number), "parameters": parameters} for number in batches
     ]

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from lazaretto.cut import Cut, through
 from lazaretto.data.streams import Streams
 from lazaretto.keys import jax_key
-from lazaretto.local import LocalState, LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.local import (
+    LocalState,
+    LocalTraining,
+    SiteData,
+    batches_in_round,
+    local_start,
+    make_site_round,
+)
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.run.backend import compiler_options
 from lazaretto.split import forward
@@ -140,7 +147,8 @@ def compile_program(
 
     def batches(data: SiteData) -> Int:
         size = min(training.batch_units, data.x.shape[2])
-        whole: Int = -(-np.asarray(data.units, np.int64) // size) * training.local_epochs
+        batches = -(-np.asarray(data.units, np.int64) // size)
+        whole: Int = batches_in_round(training.local_epochs, batches)
         return whole
 
     pairs = model.head is not None and len(training.layout) == 2

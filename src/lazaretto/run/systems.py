@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,8 +109,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             units=-(-bench.units // devices),
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
+        rounds, a_pass = plan.train.rounds, max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
-            Watch(bench.journal, program, prepared, post, label, plan.train.rounds, detailed=job.whole)
+            Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
         )
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
@@ -227,6 +229,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
 
     def make(unfinished: Path) -> Stage:
         training = training_of(bench, name, plan.train.pooled_batch_units, ours=pooled)
+        training = replace(training, local_epochs=1.0)  # its rounds are passes
         program, model = program_of(bench, name, _EXACT, training)
         packs = []
         width = max(sum(len(rows) for rows in members(one)) for one in bench.prepared)

@@ -78,7 +78,10 @@ class Timed:
 
 
 class Watch:
-    """After each round: every site judges the model on its own validation units and reports three numbers."""
+    """After each round: every site judges the model on its own validation units and reports three numbers.
+
+    every: only in the last round and in those that it divides, at least 1; the others are logged without.
+    """
 
     def __init__(
         self,
@@ -89,9 +92,10 @@ class Watch:
         label: str,
         rounds: int,
         detailed: bool,
+        every: int = 1,
     ) -> None:
         self._journal, self._program, self._prepared, self._post = journal, program, prepared, post
-        self._label, self._rounds, self._detailed = label, rounds, detailed
+        self._label, self._rounds, self._detailed, self._every = label, rounds, detailed, every
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
 
     def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float) -> None:
@@ -102,7 +106,7 @@ class Watch:
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
-        if self._detailed:
+        if self._detailed and (round_number % self._every == 0 or round_number == self._rounds):
             score = score_by_site(self._program, vector, self._part)
             for site, name in enumerate(names):
                 if np.isnan(losses[site]):
