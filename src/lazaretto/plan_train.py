@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
 from lazaretto.plan_values import Count, Section
@@ -57,6 +57,10 @@ class TrainPlan(Section):
     )
     kind_weight: Annotated[float, Ge(0)] = Field(
         default=1.0, description="Weight of the term of the loss that names the attack family."
+    )
+    target_replication: Annotated[float, Ge(0), Le(1)] = Field(
+        default=0.0,
+        description="Weight of steps that are read, not judged, where one outcome is asked for at the end.",
     )
     novelty_weight: Annotated[float, Gt(0)] = Field(
         default=1.0,

@@ -101,7 +101,8 @@ class Table:
     intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
              attacked, 0 where normal; None where the source does not know it. Never a feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, the others being read only (as where
-             one outcome is asked for at the end of a stay); None where all valid steps are.
+             one outcome is asked for at the end of a stay, which is the class of all its steps); None where
+             all valid steps are.
     """
 
     x: Mapping[str, Float]

@@ -211,6 +211,12 @@ def test_training_weighs_judged_steps_only(tmp_path: Path, stays: Path) -> None:
         weight = np.asarray(pack.weight)[site, 0, : len(own)]
         assert weight[:, -1].all()
         assert not weight[:, :-1].any()
+    again, same = pack_sites(one.data, rows, 1, 0.99, 1, 1, replication=0.25)
+    assert same.tolist() == steps.tolist()
+    whole = np.asarray(again.weight)[0, 0]
+    np.testing.assert_array_equal(whole[: len(rows[0]), :-1], np.float32(0.25))
+    assert whole[: len(rows[0]), -1].all()
+    assert not whole[len(rows[0]) :].any(), "padding never weighs"
     part = select(one.data, rows[0])
     assert part.valid.all()
     assert np.abs(np.asarray(pack.x)[0, 0, : len(rows[0]), :-1]).sum() > 0, "earlier steps are read"

@@ -207,11 +207,14 @@ def pack_sites(
     kinds: int,
     multiple: int,
     units: int = 1,
+    replication: float = 0.0,
 ) -> tuple[SiteData, Int]:
     """Lay the training streams of each site (`members`: indices of streams) on its devices.
 
     Units go to devices in turn; each device has room for at least `units`, so that one program serves
-    several seeds. Returns SiteData with leading axis S (padded by empty sites to a
+    several seeds. replication: weight, in [0, 1], of steps that are read and not judged; where one outcome is
+    asked for at the end, learning it at every step helps (target replication, Lipton et al. 2016,
+    arXiv:1511.03677). Returns SiteData with leading axis S (padded by empty sites to a
     multiple of `multiple`) and the number of training steps of each real site.
     """
     sites = -(-len(members) // multiple) * multiple
@@ -228,7 +231,7 @@ def pack_sites(
             own = rows[device::devices]
             x[site, device, : len(own)] = data.x[own]
             y[site, device, : len(own)] = data.y[own]
-            weight[site, device, : len(own)] = data.judged[own]
+            weight[site, device, : len(own)] = np.where(data.judged[own], 1.0, replication * data.valid[own])
         longest[site] = -(-len(rows) // devices)
         balance[site] = class_weights(data.y[rows], data.judged[rows], kinds, beta)
         steps[site] = int(data.judged[rows].sum())

@@ -107,6 +107,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             prepared.kinds,
             program.cores,
             units=-(-bench.units // devices),
+            replication=plan.train.target_replication,
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
         rounds, a_pass = plan.train.rounds, max(1, round(1 / plan.train.local_epochs))
@@ -197,6 +198,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             prepared.kinds,
             program.cores,
             units=-(-bench.units // devices),
+            replication=plan.train.target_replication,
         )
         first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
         done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
@@ -237,7 +239,14 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
             prepared = prepared_for(bench, job)
             rows = np.concatenate(members(prepared, job.without))
             pack, _ = pack_sites(
-                prepared.data, [rows], 1, plan.train.class_balance, prepared.kinds, 1, units=width
+                prepared.data,
+                [rows],
+                1,
+                plan.train.class_balance,
+                prepared.kinds,
+                1,
+                units=width,
+                replication=plan.train.target_replication,
             )
             packs.append(pack)
         spare = -len(jobs) % program.cores
