@@ -37,6 +37,7 @@ LAYERS = {
     "local": 3,
     "split": 3,
     "alignment": 2,
+    "losses": 2,
     "augment": 3,
     "personal": 2,
     "round": 3,

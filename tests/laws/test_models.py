@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.keys import generator, jax_key
-from lazaretto.local import detection_loss
+from lazaretto.losses import detection_loss
 from lazaretto.split import forward
 from lazaretto.types import Array, Model, Outputs
 

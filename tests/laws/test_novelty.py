@@ -9,7 +9,8 @@ from jax.flatten_util import ravel_pytree
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
-from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round, novelty_loss
+from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
+from lazaretto.losses import novelty_loss
 from lazaretto.parameters import unravel_of
 from lazaretto.types import Model
 

@@ -13,10 +13,10 @@ from lazaretto.cut import Cut, payload_bytes, through
 from lazaretto.local import (
     LocalTraining,
     SiteData,
-    detection_loss,
     local_start,
     make_site_round,
 )
+from lazaretto.losses import detection_loss
 from lazaretto.parameters import unravel_of
 from lazaretto.split import split_gradients
 

@@ -19,11 +19,10 @@ from lazaretto.cut import Cut, through
 from lazaretto.local import (
     LocalTraining,
     SiteData,
-    class_balance,
-    detection_loss,
     local_start,
     make_site_round,
 )
+from lazaretto.losses import class_balance, detection_loss
 from lazaretto.models._layers import (
     deviation,
     deviation_start,

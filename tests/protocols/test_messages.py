@@ -12,7 +12,7 @@ from lazaretto import catalog, wire
 from lazaretto.cut import Cut, through
 from lazaretto.evaluate.scored import OURS
 from lazaretto.federate.fedper import fedper
-from lazaretto.local import detection_loss
+from lazaretto.losses import detection_loss
 from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
