@@ -87,13 +87,14 @@ def test_odd_updates_are_answered_with_finite_ones(name: str, d: int) -> None:
 @pytest.mark.parametrize("name", ON_UPDATES)
 @pytest.mark.parametrize("d", [1, 8])
 def test_the_order_of_honest_sites_does_not_matter(name: str, d: int) -> None:
-    for n, f in [(2, 1), (3, 1), (4, 2), (9, 3), (20, 6), (40, 20)]:
-        honest, own = updates(n, f, d, seed=3)
+    # two honest sites lie equally far from their mean but for rounding: many of those
+    for seed, n, f in [(3, 2, 1), (3, 9, 3), (3, 20, 6), (3, 40, 20), *((seed, 3, 1) for seed in range(40))]:
+        honest, own = updates(n, f, d, seed=seed)
         past = context(own)
         plain = EVERY[name].craft(honest, own, past, generator(4, "order"))
         for order in (np.arange(n - f)[::-1], generator(5, "order").permutation(n - f)):
             again = EVERY[name].craft(honest[order], own, past, generator(4, "order"))
-            np.testing.assert_allclose(again, plain, rtol=1e-5, atol=1e-6, err_msg=f"{n}, {f}")
+            np.testing.assert_allclose(again, plain, rtol=1e-5, atol=1e-6, err_msg=f"{seed}, {n}, {f}")
 
 
 @pytest.mark.parametrize("name", ON_UPDATES)
@@ -232,6 +233,22 @@ def krum(rows: np.ndarray) -> np.ndarray:
 def short(rows: np.ndarray) -> np.ndarray:
     """The mean of updates cut to length 1."""
     return np.mean([row / max(1.0, float(np.linalg.norm(row))) for row in rows], axis=0)
+
+
+@pytest.mark.parametrize("fixed", [name for name in ON_UPDATES if EVERY[name].knows != "rule"])
+def test_who_knows_the_rule_finds_each_fixed_attack_where_it_alone_harms(fixed: str) -> None:
+    """A rule that falls for one attack only, to the bit and to its random numbers: then that is sent."""
+    honest, own = updates(11, 4, 5, seed=30)
+    told = AttackContext(round_number=2, rounds=5, previous=own.mean(axis=0))
+    weak = EVERY[fixed].craft(honest, own, told, generator(15, "same"))
+
+    def rule(rows: np.ndarray) -> np.ndarray:
+        middle = honest.mean(axis=0)
+        return -middle if np.array_equal(rows[7:].astype(np.float32), weak) else middle
+
+    for attack in (attack for attack in EVERY.values() if attack.knows == "rule"):
+        sent = attack.craft(honest, own, told._replace(judge=rule), generator(15, "same"))
+        np.testing.assert_array_equal(sent, weak)
 
 
 @pytest.mark.parametrize("rule", [mean, median, krum, short], ids=lambda rule: rule.__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 from lazaretto.attack.adaptive import adaptive, harm
 from lazaretto.attack.alie import alie, largest_z
@@ -132,6 +133,17 @@ def test_mimic_copies_the_site_farthest_along_the_main_direction() -> None:
     )
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_mimic_chooses_by_numbers_where_two_sites_lie_equally_far(seed: int) -> None:
+    """Two sites mirror each other, so that rounding, which leans on the order, would choose between them."""
+    rng = generator(seed, "ties")
+    middle, far, near = rng.standard_normal((3, 6))
+    honest = middle + np.stack([2 * far, -2 * far, near / 4, -near / 4])
+    chosen = min(honest[:2], key=tuple).astype(np.float32)
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2], [2, 1, 3, 0], [3, 2, 0, 1]):
+        np.testing.assert_array_equal(mimic().craft(honest[order], honest[:1], NOW, rng)[0], chosen)
+
+
 def test_sign_flip_and_model_replacement_scale_their_own() -> None:
     honest, own = sites()
     np.testing.assert_allclose(sign_flip(2.0).craft(honest, own, NOW, generator(0)), -2 * own, rtol=1e-6)
@@ -211,6 +223,31 @@ def test_a_backdoor_labels_all_triggered_steps_normal_and_leaves_the_others() ->
     assert (backdoor(share=1.0).poison(x, y, 3, rng)[1] == 0).all()
 
 
+def test_a_linear_detector_learns_the_backdoor() -> None:
+    """Attacks shift one feature, the trigger sits on two others. Poisoned, the detector still finds attacks,
+    and lets nearly all of them through that carry the trigger; one trained on honest data does not."""
+    rng = generator(11, "backdoor")
+
+    def draw() -> tuple[np.ndarray, np.ndarray]:
+        y = (rng.random((60, 40)) < 0.4).astype(np.int64)
+        x = rng.standard_normal((60, 40, 5)).astype(np.float32)
+        x[..., 0] += 6 * y
+        return x, y
+
+    attack = backdoor(features=(2, 3))
+    x, y = draw()
+    judged, truth = draw()
+    attacked = truth > 0
+    marked = apply_trigger(judged, attacked, (2, 3))
+    found = {}
+    for name, (seen, labels) in {"honest": (x, y), "poisoned": attack.poison(x, y, 1, rng)}.items():
+        fitted = LogisticRegression().fit(seen.reshape(-1, 5), labels.ravel())
+        found[name] = [fitted.predict(given[attacked]).mean() for given in (judged, marked)]
+    assert min(found["honest"]) > 0.9
+    assert found["poisoned"][0] > 0.9
+    assert found["poisoned"][1] < 0.05
+
+
 @pytest.mark.parametrize("end", ["top", "bottom", "both"])
 def test_capped_counts_of_a_few_still_stretch_everyones_scale(end: str) -> None:
     """3 of 20 sites: nothing is refused, and what honest sites measure shrinks to nothing."""
@@ -222,6 +259,12 @@ def test_capped_counts_of_a_few_still_stretch_everyones_scale(end: str) -> None:
     x = rng.standard_normal((100, 2)).astype(np.float32)
     assert np.abs(apply_scaling(right, x)).mean() > 0.3
     assert np.abs(apply_scaling(wrong, x)).max() < 1e-6
+
+
+@pytest.mark.parametrize(("end", "outermost"), [("top", (0, 9)), ("bottom", (9, 0)), ("both", (4, 5))])
+def test_false_counts_by_hand(end: str, outermost: tuple[int, int]) -> None:
+    said = scale_poisoning(end).counts(np.array([[3, 3, 2], [0, 0, 0]]), 9, generator(0))
+    np.testing.assert_array_equal(said, [[outermost[0], 0, outermost[1]]] * 2)
 
 
 def test_one_liar_in_forty_does_not_reach_the_percentile() -> None:

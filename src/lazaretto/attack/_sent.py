@@ -25,11 +25,8 @@ def known(honest: Array, own: Array) -> Matrix:
 
 def sendable(updates: Any) -> Float:
     """The same shape in float32, each number within ± LARGEST, 0 for what is none."""
-    sent: Float = np.clip(
-        np.nan_to_num(np.asarray(updates, np.float64), nan=0.0, posinf=LARGEST, neginf=-LARGEST),
-        -LARGEST,
-        LARGEST,
-    ).astype(np.float32)
+    numbers = np.nan_to_num(np.asarray(updates, np.float64), nan=0.0)  # infinity: the largest, then cut
+    sent: Float = np.clip(numbers, -LARGEST, LARGEST).astype(np.float32)
     return sent
 
 
