@@ -6,7 +6,7 @@ simulated are never made hostile: nothing else calls these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,31 @@ from lazaretto.data.scaling import TOTAL
 from lazaretto.data.streams import Streams
 from lazaretto.errors import InputError, PlanError
 from lazaretto.keys import generator
+from lazaretto.plan import Plan
 from lazaretto.types import TRAIN, Array, Attack, AttackContext, Int
 
-__all__ = ["craft_updates", "draw_hostile", "poison_counts", "poison_site"]
+__all__ = [
+    "attacks_in",
+    "craft_updates",
+    "draw_hostile",
+    "hostile_sites",
+    "poison_counts",
+    "poison_site",
+]
+
+
+def hostile_sites(plan: Plan, names: Sequence[str], seed: int) -> Int:
+    """Indices, in order, of the hostile ones among the sites of a simulation, as `draw_hostile` draws them.
+
+    All sites that a plan runs are simulated in one process today. This is the only place that makes sites
+    hostile, and so the place to refuse it once there are others. None where the plan names no attack.
+    """
+    return draw_hostile(plan.attack.share if plan.attack.name else 0.0, len(names), seed)
+
+
+def attacks_in(plan: Plan, round_number: int) -> bool:
+    """Whether hostile sites send false updates in a round, counted from 1."""
+    return bool(plan.attack.name) and round_number >= plan.attack.first_round
 
 
 def draw_hostile(share: float, sites: int, seed: int) -> Int:
