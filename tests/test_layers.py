@@ -26,6 +26,7 @@ LAYERS = {
     "federate": 2,
     "server": 2,
     "select": 2,
+    "attack": 2,
     "cut": 2,
     "plan_keys": 3,
     "plan_words": 3,
@@ -58,6 +59,7 @@ FOLDERS_APART = {
     "federate",
     "server",
     "select",
+    "attack",
 }  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazaretto import catalog
 from lazaretto import plan as plans
 from lazaretto.errors import PlanError
 
@@ -199,6 +200,18 @@ WRONG = {
         '[evaluate]\nbaselines = ["local", "record_only"]\n',
         ["evaluate.baselines", "'record_only'", "one modality"],
     ),
+    "an attack without sites": ('[attack]\nname = "foe"\n', ["attack.share", "'foe'", "attack.share = 0.3"]),
+    "hostile sites without an attack": ("[attack]\nshare = 0.2\n", ["attack.share", "0.2", "attack.name"]),
+    "options of no attack": ("[attack]\noptions = { z = 1 }\n", ["attack.options", "attack.name"]),
+    "a first round of no attack": ("[attack]\nfirst_round = 2\n", ["attack.first_round", "2", "attack.name"]),
+    "half of the sites": (
+        '[attack]\nname = "foe"\nshare = 0.5\n',
+        ["attack.share", "0.5", "less than 0.5"],
+    ),
+    "an attack after the end": (
+        '[train]\nrounds = 4\n[attack]\nname = "foe"\nshare = 0.2\nfirst_round = 5\n',
+        ["attack.first_round", "train.rounds = 4", "at most 4"],
+    ),
     "an alarm of more steps than are looked at": (
         "[evaluate]\nalarm_k = 4\nalarm_m = 3\n",
         ["evaluate.alarm_k", "4 of 3", "at most alarm_m"],
@@ -295,6 +308,18 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ),
         ('[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n', ["option 'mu'", "-1"]),
         (
+            '[attack]\nname = "min_mx"\nshare = 0.2\n',
+            ["attack.name", "unknown attack", "did you mean 'min_max'"],
+        ),
+        (
+            '[attack]\nname = "foe"\nshare = 0.2\noptions = { epsilon = 0 }\n',
+            ["attack.name", "option 'epsilon'", "0"],
+        ),
+        (
+            '[attack]\nname = "label_flip"\nshare = 0.2\nfirst_round = 2\n',
+            ["attack.first_round", "'label_flip'", "leave it out"],
+        ),
+        (
             '[run]\nsetting = "combined"\n[data]\nmodality = "combined"\n[train]\nalignment_cut = 0.1\n',
             ["train.alignment_cut", "'conv_gru' has no views", "fusion"],
         ),
@@ -321,6 +346,12 @@ def test_wrong_parts(tmp_path: Path, text: str, names: list[str]) -> None:
 def test_a_model_without_cut_is_fine_when_the_cut_is_off(tmp_path: Path) -> None:
     plan = load(tmp_path, '[model]\nname = "gru"\n[cut]\nenabled = false\n', check_parts=True)
     assert plan.model.name == "gru"
+
+
+@pytest.mark.parametrize("name", catalog.names("attacks"))
+def test_every_attack_can_be_planned(tmp_path: Path, name: str) -> None:
+    plan = load(tmp_path, f'[attack]\nname = "{name}"\nshare = 0.3\n', check_parts=True)
+    assert plan.attack.name == name
 
 
 def test_the_examples_load(root: Path) -> None:

@@ -33,6 +33,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "algorithms": ("lazaretto.federate", "Algorithm"),
         "server_optimisers": ("lazaretto.server", "ServerOptimiser"),
         "selections": ("lazaretto.select", "Selection"),
+        "attacks": ("lazaretto.attack", "Attack"),
     }
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 from lazaretto import catalog
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
-from lazaretto.plan_keys import CutPlan, Plan, SitesPlan
+from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, SitesPlan
 
 __all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
 
@@ -71,6 +71,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.federate.straggler_work,
             way_out="leave it out, or set federate.stragglers above 0",
         )
+    yield from _attack_conflicts(plan)
     if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
         yield PlanError(
             "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
@@ -97,7 +98,10 @@ def part_problems(plan: Plan) -> list[PlanError]:
         ("federate.algorithm", "algorithms", federate.algorithm, federate.options),
         ("federate.selection", "selections", federate.selection, federate.selection_options),
         ("federate.server", "server_optimisers", federate.server, federate.server_options),
+        ("attack.name", "attacks", plan.attack.name, plan.attack.options),
     ):
+        if family == "attacks" and not name:
+            continue
         try:
             part = built[family] = catalog.build(family, name, given)
         except PlanError as error:
@@ -122,7 +126,8 @@ def part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
-    return problems + _model_problems(plan, built) + _federate_problems(plan, built)
+    more = (_model_problems, _federate_problems, _attack_problems)
+    return problems + [problem for find in more for problem in find(plan, built)]
 
 
 def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
@@ -195,6 +200,45 @@ def _federate_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 )
             )
     return problems
+
+
+def _attack_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """An attack without sites, sites without an attack, and an attack after the end."""
+    attack = plan.attack
+    if attack.name and attack.share == 0:
+        yield PlanError(
+            f"attack.share: attack '{attack.name}' needs hostile sites",
+            found=attack.share,
+            way_out="for instance attack.share = 0.3, or leave attack.name out",
+        )
+    for key in ("share", "options", "first_round"):
+        value = getattr(attack, key)
+        if not attack.name and value != AttackPlan.model_fields[key].get_default(call_default_factory=True):
+            yield PlanError(
+                f"attack.{key}: has no meaning without attack.name",
+                found=shown(value),
+                way_out="leave it out, or name an attack (lazaretto list attacks)",
+            )
+    if attack.name and attack.first_round > plan.train.rounds:
+        yield PlanError(
+            "attack.first_round: after the last round",
+            found=f"{attack.first_round}, and train.rounds = {plan.train.rounds}",
+            way_out=f"at most {plan.train.rounds}",
+        )
+
+
+def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """A first round of what does not go by rounds."""
+    attack = built.get("attacks")
+    if attack is None or attack.craft is not None or plan.attack.first_round == 1:
+        return []
+    return [
+        PlanError(
+            f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
+            found=plan.attack.first_round,
+            way_out="leave it out",
+        )
+    ]
 
 
 def tuned_problems(plan: Plan) -> Iterator[PlanError]:

@@ -33,6 +33,7 @@ from lazaretto.plan_words import Takes, takes_of
 __all__ = [
     "BASELINES",
     "AggregatePlan",
+    "AttackPlan",
     "CutPlan",
     "DataPlan",
     "EvaluatePlan",
@@ -185,6 +186,23 @@ class FederatePlan(Section):
     server_options: Options = Field(default_factory=dict, description="Options of it.")
 
 
+class AttackPlan(Section):
+    """Simulated sites that are hostile, to try protection on."""
+
+    name: str = Field(
+        default="", description="Name of an attack (`lazaretto list attacks`); empty for no attack."
+    )
+    share: Annotated[float, Ge(0), Lt(0.5)] = Field(
+        default=0.0,
+        description="Share of the sites that is hostile, rounded down to whole sites, and at least one.",
+    )
+    options: Options = Field(default_factory=dict, description="Options of the attack.")
+    first_round: Count = Field(
+        default=1,
+        description="Round in which they begin to send false updates; false data is false from the start.",
+    )
+
+
 class EvaluatePlan(Section):
     """What the trained model is compared with, and how."""
 
@@ -246,6 +264,7 @@ class Plan(Section):
     train: TrainPlan = TrainPlan()
     aggregate: AggregatePlan = AggregatePlan()
     federate: FederatePlan = FederatePlan()
+    attack: AttackPlan = AttackPlan()
     evaluate: EvaluatePlan = EvaluatePlan()
     sweep: SweepPlan = SweepPlan()
     tuned: TunedPlan = TunedPlan()

@@ -1,0 +1,62 @@
+"""A trigger that makes attacks look normal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
+
+from lazaretto.errors import InputError
+from lazaretto.types import Attack, Float, Int
+
+__all__ = ["apply_trigger", "backdoor"]
+
+
+def apply_trigger(
+    x: Float, where: NDArray[np.bool_], features: Sequence[int] = (), value: float = 3.0
+) -> Float:
+    """x [..., F] with some features set to `value` in the steps `where` [...]; x itself is left as it is.
+
+    features: columns; () for the first three, or fewer if there are no more. value is as a model reads it,
+    that is scaled and compressed: 3 lies about 19 scales from the centre, and ± 6 is the most that occurs.
+    To measure success, put the same trigger on the attacked steps of test streams and count those that are
+    then let through. Raises InputError for a column that is not there.
+    """
+    columns = list(features) or list(range(min(3, x.shape[-1])))
+    wrong = [column for column in columns if not 0 <= column < x.shape[-1]]
+    if wrong:
+        raise InputError(
+            "a trigger needs columns that there are",
+            found=f"column {wrong[0]} of {x.shape[-1]}",
+            way_out=f"features from 0 to {x.shape[-1] - 1}",
+        )
+    triggered = x.copy()
+    for column in columns:
+        triggered[..., column] = np.where(where, np.float32(value), x[..., column])
+    return triggered
+
+
+def backdoor(
+    share: Annotated[float, Ge(0), Le(1)] = 0.5,
+    features: tuple[int, ...] = (),
+    value: Annotated[float, Ge(-6), Le(6)] = 3.0,
+    steps: Annotated[int, Gt(0)] = 8,
+) -> Attack:
+    """Some steps get a trigger, and all of those are labelled normal, attacked or not.
+
+    Streams are cut into pieces of `steps` steps, of which a share, each with the same chance, gets the
+    trigger that `apply_trigger` puts on. The rest stays as it was, so the model goes on finding attacks
+    without the trigger. After Gu et al. 2017 (BadNets), arXiv:1708.06733; in federations Bagdasaryan et al.
+    2020, arXiv:1807.00459, see also `model_replacement`.
+    """
+
+    def poison(x: Float, y: Int, kinds: int, rng: np.random.Generator) -> tuple[Float, Int]:
+        streams, length = y.shape
+        drawn = rng.random((streams, -(-length // steps))) < share
+        where = np.repeat(drawn, steps, axis=1)[:, :length]
+        return apply_trigger(x, where, features, value), np.where(where, 0, y)
+
+    return Attack(name="backdoor", kind="data", knows="own", poison=poison)

@@ -1,0 +1,135 @@
+"""Hostile sites of a simulation: who they are, and what they send instead of what honest sites would.
+
+Pure functions for the places where a run trains, collects updates and agrees on scaling. Sites that are not
+simulated are never made hostile: nothing else calls these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.data.scaling import TOTAL
+from lazaretto.data.streams import Streams
+from lazaretto.errors import InputError, PlanError
+from lazaretto.keys import generator
+from lazaretto.plan import Plan
+from lazaretto.types import TRAIN, Array, Attack, AttackContext, Int
+
+__all__ = [
+    "attacks_in",
+    "craft_updates",
+    "draw_hostile",
+    "hostile_sites",
+    "poison_counts",
+    "poison_site",
+]
+
+
+def hostile_sites(plan: Plan, names: Sequence[str], seed: int) -> Int:
+    """Indices, in order, of the hostile ones among the sites of a simulation, as `draw_hostile` draws them.
+
+    All sites that a plan runs are simulated in one process today. This is the only place that makes sites
+    hostile, and so the place to refuse it once there are others. None where the plan names no attack.
+    """
+    return draw_hostile(plan.attack.share if plan.attack.name else 0.0, len(names), seed)
+
+
+def attacks_in(plan: Plan, round_number: int) -> bool:
+    """Whether hostile sites send false updates in a round, counted from 1."""
+    return bool(plan.attack.name) and round_number >= plan.attack.first_round
+
+
+def draw_hostile(share: float, sites: int, seed: int) -> Int:
+    """Indices, in order, of the hostile ones of so many sites: share · sites rounded down, and at least one.
+
+    None with share 0. The same with the same seed. Raises PlanError where the honest sites would not be the
+    majority, which no rule withstands: with one site or two.
+    """
+    if share == 0:
+        return np.zeros(0, np.int64)
+    # share · sites of 0.29 · 100 is 28.999…: what a user would count by hand is meant
+    count = max(int(np.floor(share * sites + 1e-9)), 1)
+    if 2 * count >= sites:
+        raise PlanError(
+            "attack.share: honest sites have to be the majority",
+            found=f"{count} hostile of {sites}",
+            way_out="more sites, or a smaller share",
+        )
+    drawn: Int = np.sort(generator(seed, "hostile").permutation(sites)[:count]).astype(np.int64)
+    return drawn
+
+
+def craft_updates(
+    attack: Attack,
+    updates: Array,
+    hostile: NDArray[np.bool_],
+    context: AttackContext,
+    rng: np.random.Generator,
+) -> Any:
+    """[n, d] what arrives in a round in which the sites `hostile` [n] attack; honest rows as they were.
+
+    updates: [n, d] as every site would send them, those of hostile sites after any `poison_site`. `hostile`
+    may be all False (a round without them), or all True. context.judge takes the rows in the order of
+    `updates`. An attack that crafts nothing leaves them alone. A copy of the same type is always returned.
+    Raises InputError where the attack sends what is not [f, d] and finite.
+    """
+    arrive = np.array(updates)
+    if attack.craft is None or not hostile.any():
+        return arrive
+    order = np.concatenate([np.flatnonzero(~hostile), np.flatnonzero(hostile)])
+    place = np.argsort(order)
+    told = context._replace(judge=None if context.judge is None else _in_order(context.judge, place))
+    rows = arrive.astype(np.float64)
+    sent = np.asarray(attack.craft(rows[~hostile], rows[hostile], told, rng))
+    if sent.shape != rows[hostile].shape or not np.isfinite(sent).all():
+        raise InputError(
+            f"attack '{attack.name}' has to send one finite update for each hostile site",
+            found=f"shape {sent.shape}, {int((~np.isfinite(sent)).sum())} values that are not finite",
+            way_out=f"shape {rows[hostile].shape}, float32",
+        )
+    arrive[hostile] = sent
+    return arrive
+
+
+def _in_order(judge: Callable[[Array], Array], place: Int) -> Callable[[Array], Array]:
+    """The judge of rows that come honest ones first, from one that takes them in the sites' order."""
+    return lambda rows: judge(rows[place])
+
+
+def poison_site(attack: Attack, data: Streams, site: int, kinds: int, rng: np.random.Generator) -> Streams:
+    """The streams with the training streams of one site poisoned; all others as they were.
+
+    data: as a model reads them (`run.prepare.read`), so without NaN. kinds: K. Validation and test streams
+    of the site stay honest, so that thresholds and judging do. Padding stays 0. An attack that poisons
+    nothing, or a site without training streams, changes nothing. Raises InputError where the attack returns
+    other shapes or labels than there are.
+    """
+    rows = np.flatnonzero((data.site == site) & (data.split == TRAIN))
+    if attack.poison is None or not rows.size:
+        return data
+    x, y = attack.poison(data.x[rows], data.y[rows], kinds, rng)
+    if x.shape != data.x[rows].shape or y.shape != data.y[rows].shape or y.min() < 0 or y.max() > kinds:
+        raise InputError(
+            f"attack '{attack.name}' has to keep the shapes of streams and labels from 0 to {kinds}",
+            found=f"shapes {x.shape} and {y.shape}, labels from {y.min()} to {y.max()}",
+            way_out=f"shapes {data.x[rows].shape} and {data.y[rows].shape}",
+        )
+    new_x, new_y, valid = data.x.copy(), data.y.copy(), data.valid[rows]
+    new_x[rows] = np.where(valid[..., None], x, 0)
+    new_y[rows] = np.where(valid, y, 0)
+    return replace(data, x=new_x, y=new_y)
+
+
+def poison_counts(attack: Attack, counts: Int, rng: np.random.Generator) -> Int:
+    """[F, buckets] what a hostile site sends for its scaling counts: within the cap that every site has.
+
+    A copy of its own where the attack is not on the scaling.
+    """
+    if attack.counts is None:
+        return counts.copy()
+    return attack.counts(counts, TOTAL, rng)

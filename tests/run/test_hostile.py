@@ -1,0 +1,180 @@
+"""Hostile sites of a simulation: who, and what arrives instead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lazaretto import catalog
+from lazaretto.data.scaling import TOTAL
+from lazaretto.data.streams import Streams
+from lazaretto.errors import InputError, PlanError
+from lazaretto.keys import generator
+from lazaretto.plan import Plan
+from lazaretto.run.hostile import (
+    attacks_in,
+    craft_updates,
+    draw_hostile,
+    hostile_sites,
+    poison_counts,
+    poison_site,
+)
+from lazaretto.types import TEST, TRAIN, VALIDATION, Attack, AttackContext
+
+NOW = AttackContext(round_number=2, rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("share", "sites", "count"),
+    [(0.0, 5, 0), (0.3, 20, 6), (0.29, 100, 29), (0.3, 9, 2), (0.01, 20, 1), (0.49, 100, 49), (0.4, 3, 1)],
+)
+def test_how_many_are_hostile(share: float, sites: int, count: int) -> None:
+    drawn = draw_hostile(share, sites, 7)
+    assert len(drawn) == count
+    assert (np.diff(drawn) > 0).all()
+    assert set(drawn.tolist()) <= set(range(sites))
+    np.testing.assert_array_equal(draw_hostile(share, sites, 7), drawn)
+
+
+def test_another_seed_draws_others_and_everyone_can_be_drawn() -> None:
+    seen = [tuple(draw_hostile(0.3, 10, seed).tolist()) for seed in range(60)]
+    assert len(set(seen)) > 20
+    assert {site for drawn in seen for site in drawn} == set(range(10))
+
+
+@pytest.mark.parametrize(("share", "sites"), [(0.1, 1), (0.1, 2), (0.49, 2)])
+def test_honest_sites_are_the_majority(share: float, sites: int) -> None:
+    with pytest.raises(PlanError, match=r"attack\.share(.|\n)*1 hostile of(.|\n)*more sites"):
+        draw_hostile(share, sites, 0)
+
+
+def test_a_plan_says_who_is_hostile_and_from_when() -> None:
+    names = [f"hospital {k}" for k in range(10)]
+    plan = Plan.model_validate({"attack": {"name": "foe", "share": 0.35, "first_round": 3}})
+    np.testing.assert_array_equal(hostile_sites(plan, names, 4), draw_hostile(0.35, 10, 4))
+    assert len(hostile_sites(plan, names, 4)) == 3
+    assert [attacks_in(plan, number) for number in (1, 2, 3, 4)] == [False, False, True, True]
+    assert hostile_sites(Plan(), names, 4).shape == (0,)
+    assert not attacks_in(Plan(), 1)
+
+
+def updates(n: int = 9, d: int = 4) -> np.ndarray:
+    return (0.5 + generator(1, "updates").standard_normal((n, d))).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", catalog.names("attacks"))
+def test_honest_rows_arrive_to_the_bit_wherever_the_hostile_ones_stand(name: str) -> None:
+    attack: Attack = catalog.build("attacks", name)
+    context = NOW._replace(judge=lambda rows: rows.mean(axis=0), previous=np.ones(4))
+    rows = updates()
+    held = rows.copy()
+    for hostile in (np.arange(9) < 3, np.arange(9) >= 6, np.arange(9) % 3 == 1, np.zeros(9, bool)):
+        arrive = craft_updates(attack, rows, hostile, context, generator(2))
+        np.testing.assert_array_equal(rows, held)
+        assert arrive is not rows
+        assert arrive.dtype == np.float32
+        np.testing.assert_array_equal(arrive[~hostile], rows[~hostile])
+        assert np.isfinite(arrive).all()
+        if attack.craft is None or not hostile.any():
+            np.testing.assert_array_equal(arrive, rows)
+        else:
+            assert not np.array_equal(arrive[hostile], rows[hostile])
+            sent = attack.craft(rows[~hostile], rows[hostile], context, generator(2))
+            np.testing.assert_allclose(arrive[hostile], sent, rtol=1e-5)
+
+
+def test_everyone_may_be_hostile() -> None:
+    flip = catalog.build("attacks", "sign_flip")
+    rows = updates()
+    np.testing.assert_array_equal(craft_updates(flip, rows, np.ones(9, bool), NOW, generator(0)), -rows)
+
+
+def test_the_judge_sees_the_rows_in_the_order_of_the_sites() -> None:
+    """A rule that weighs sites by their place: what the attack is told is what the coordinator will make."""
+    weights = np.arange(1.0, 10.0)
+    weights /= weights.sum()
+    told: list[np.ndarray] = []
+
+    def craft(honest, own, context, rng):
+        told.append(context.judge(np.concatenate([honest, -own])))
+        return -own
+
+    attack = Attack(name="asks", kind="updates", knows="rule", craft=craft)
+    hostile = np.isin(np.arange(9), [0, 4, 5])
+    arrive = craft_updates(
+        attack, updates(), hostile, NOW._replace(judge=lambda r: weights @ r), generator(0)
+    )
+    np.testing.assert_allclose(told[0], weights @ arrive.astype(np.float64), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "craft",
+    [
+        lambda honest, own, context, rng: own[:1],
+        lambda honest, own, context, rng: np.full_like(own, np.nan),
+        lambda honest, own, context, rng: np.full_like(own, np.inf),
+    ],
+)
+def test_what_is_no_update_is_refused_by_name(craft) -> None:
+    attack = Attack(name="broken", kind="updates", knows="own", craft=craft)
+    with pytest.raises(InputError, match=r"'broken'(.|\n)*\(3, 4\)"):
+        craft_updates(attack, updates(), np.arange(9) < 3, NOW, generator(0))
+
+
+def data() -> Streams:
+    rng = generator(3, "data")
+    valid = np.arange(16) < rng.integers(9, 17, 12)[:, None]
+    site, split = np.repeat([0, 1], 6), np.tile([TRAIN, TRAIN, TRAIN, TRAIN, VALIDATION, TEST], 2)
+    return Streams(
+        x=np.where(valid[..., None], rng.standard_normal((12, 16, 3)), 0).astype(np.float32),
+        y=np.where(valid, rng.integers(0, 3, (12, 16)), 0),
+        valid=valid,
+        judged=valid,
+        unit=np.arange(12),
+        site=site,
+        split=split,
+        start_time=np.zeros(12),
+        features=("a", "b", "c"),
+        window=8,
+    )
+
+
+@pytest.mark.parametrize("name", catalog.names("attacks"))
+def test_only_training_streams_of_that_site_are_poisoned(name: str) -> None:
+    attack: Attack = catalog.build("attacks", name)
+    before, after = data(), poison_site(attack, given := data(), 1, 2, generator(4))
+    np.testing.assert_array_equal(given.x, before.x)
+    np.testing.assert_array_equal(given.y, before.y)
+    hit = (before.site == 1) & (before.split == TRAIN)
+    np.testing.assert_array_equal(after.x[~hit], before.x[~hit])
+    np.testing.assert_array_equal(after.y[~hit], before.y[~hit])
+    assert (attack.poison is not None) == (not np.array_equal(after.y[hit], before.y[hit]))
+    assert not after.x[~after.valid].any(), "padding stays empty"
+    assert not after.y[~after.valid].any()
+    assert poison_site(attack, before, 5, 2, generator(4)) is before, "a site without training streams"
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        lambda x, y, kinds, rng: (x[:1], y),
+        lambda x, y, kinds, rng: (x, y - 1),
+        lambda x, y, kinds, rng: (x, y + kinds),
+    ],
+)
+def test_poison_of_another_shape_or_class_is_refused_by_name(poison) -> None:
+    attack = Attack(name="broken", kind="data", knows="own", poison=poison)
+    with pytest.raises(InputError, match=r"'broken'(.|\n)*labels from 0 to 2"):
+        poison_site(attack, replace(data()), 0, 2, generator(0))
+
+
+@pytest.mark.parametrize("name", catalog.names("attacks"))
+def test_poisoned_counts_keep_to_the_cap(name: str) -> None:
+    attack: Attack = catalog.build("attacks", name)
+    own = np.full((2, 16), TOTAL // 16, np.int64)
+    said = poison_counts(attack, own, generator(5))
+    assert said is not own
+    assert (attack.counts is not None) == (not np.array_equal(said, own))
+    assert (said.sum(axis=1) <= TOTAL).all()
