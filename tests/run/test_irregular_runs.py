@@ -24,7 +24,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members, prepare, read
 from lazaretto.run.saved import ModelMeta
 from lazaretto.run.simulate import pack_sites
-from lazaretto.types import TRAIN
+from lazaretto.types import TEST, TRAIN, VALIDATION
 
 PLAN = """
 [run]
@@ -220,6 +220,32 @@ def test_training_weighs_judged_steps_only(tmp_path: Path, stays: Path) -> None:
     part = select(one.data, rows[0])
     assert part.valid.all()
     assert np.abs(np.asarray(pack.x)[0, 0, : len(rows[0]), :-1]).sum() > 0, "earlier steps are read"
+
+
+def test_only_training_stays_are_there_several_times(tmp_path: Path, stays: Path) -> None:
+    plan = plan_of(tmp_path, "tampering", stays)
+    options = {**plan.data.options, "training_copies": 3}
+    more = plan.model_copy(update={"data": plan.data.model_copy(update={"options": options})})
+    one, three = prepare(plan, 0, Post()), prepare(more, 0, Post())
+    for split, times in ((TRAIN, 3), (VALIDATION, 1), (TEST, 1)):
+        few, many = (select(found.data, found.data.split == split) for found in (one, three))
+        assert len(many.y) == times * len(few.y)
+        if times == 1:
+            np.testing.assert_array_equal(few.y, many.y)
+            np.testing.assert_array_equal(few.unit, many.unit)
+    units = three.data.unit[three.data.split == TRAIN]
+    assert len(np.unique(units)) == len(units), "a copy is a unit of its own"
+
+
+def test_scaling_counts_from_usual_values(tmp_path: Path, stays: Path) -> None:
+    """Temperatures of 37 and a spread of 2 would fall into one bucket, counted from 0."""
+    one = prepared(tmp_path, "tampering", stays)
+    assert one.raw is not None
+    place = one.measured.index("temperature_celsius")
+    training = one.data.split == TRAIN
+    measured = one.raw.x[training][..., place]
+    half = (np.nanquantile(measured, 0.95) - np.nanquantile(measured, 0.05)) / 2
+    assert one.scaling.scale[place] == pytest.approx(half, rel=0.1)
 
 
 def test_models_with_and_without_gaps_on_data_with_and_without(tmp_path: Path, stays: Path) -> None:
