@@ -229,19 +229,22 @@ def _collect(
             sent = post.send("control change", name, "coordinator", round_number, change)
             changes.append(np.asarray(sent["change"]))
         if group.personal is not None:
-            group.personal[site] = found.vectors[place][group.mask]
+            own = found.vectors[place][group.mask]
+            if np.isfinite(own).all():  # else the site goes on with what it had
+                group.personal[site] = own
         group.losses[site] = found.losses[place]
     suspicion = np.full(len(names), np.nan, np.float32)
     if not here.size:
         return suspicion
     result = _aggregate(federation, group, np.stack(updates), part, rng)
-    suspicion[part.chosen[here]] = result.suspicion
+    fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
+    suspicion[part.chosen[here]] = np.where(fine, result.suspicion, 1.0)
     if result.update is None:  # nobody who has data
         return suspicion
     moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    kept = [change for change, bad in zip(changes, result.dropped, strict=False) if not bad]
+    kept = [changes[k] for k in np.flatnonzero(fine & ~result.dropped)] if changes else []
     if kept and federation.algorithm.fold is not None:
         group.control = federation.algorithm.fold(group.control, np.stack(kept), len(names))
     return suspicion
