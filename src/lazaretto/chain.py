@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
+from lazaretto.aggregate._choice import beyond
 from lazaretto.errors import PlanError
-from lazaretto.gram import combine, inner_products
+from lazaretto.gram import combine, distances_to, inner_products
 from lazaretto.keys import generator
 from lazaretto.types import Array, Gram, Judged, Rule, Weighed
 
@@ -48,10 +49,13 @@ def chain(*rules: Rule) -> Rule:
 
     It sees what the neediest part does; public rows and history are those of all parts; it claims only what
     all claim. It withstands as many sites as the last rule does of the mixed updates, and no more than each
-    pre-aggregator. Suspicion of a mixed update falls on the sites in it by their shares; a site has the
-    larger of what the parts hold against it. `most_on_one` is an upper bound.
-    A rule of rows at the end gets the mixed updates; pre-aggregators before it can have no public rows.
-    Raises PlanError for a rule before the end that does not mix, and for that.
+    pre-aggregator. Suspicion of a mixed update falls on the sites in it by their shares, no more of it than
+    the distance of a site's own update to the aggregate, beyond the median one, allows: mixed updates lie
+    so close together that a small difference would count as a large one. (A verdict by history or by
+    trusted data is not one of distance, and stays.) A site has the larger of what the parts hold against
+    it. `most_on_one` is an upper bound. A rule of rows at the end gets the mixed updates; pre-aggregators
+    before it can have no public rows. Raises PlanError for a rule before the end that does not mix, and for
+    that.
     """
     *first, last = rules
     if not first:
@@ -73,19 +77,20 @@ def chain(*rules: Rule) -> Rule:
     def gram(seen: Gram, state: Mapping[str, Array], rng: np.random.Generator) -> Weighed:
         mixed = _mix(first, seen, state, rng)
         said = _last(last, mixed.seen, _part(state, len(first)), rng)
-        suspicion = np.maximum(mixed.suspicion, _back(mixed.weights, len(seen.sizes), said.suspicion))
-        return Weighed(
-            said.weights @ _with_public(mixed.weights, len(seen.public)),
-            suspicion,
-            {**mixed.state, **_named(said.state, len(first))},
-        )
+        weights = said.weights @ _with_public(mixed.weights, len(seen.public))
+        found = _back(mixed.weights, len(seen.sizes), said.suspicion)
+        if not (last.mixes or last.history or "root" in last.public):
+            found = _at_most_by_distance(found, _distances(seen, weights[0]))
+        kept = {**mixed.state, **_named(said.state, len(first))}
+        return Weighed(weights, np.maximum(mixed.suspicion, found), kept)
 
     def rows(X: Array, sizes: Array, state: Mapping[str, Array], rng: np.random.Generator) -> Judged:
         assert last.rows is not None  # noqa: S101  it says that it sees rows
         mixed = _mix(first, Gram(inner_products(X), sizes, np.arange(len(X))), state, rng)
         given = combine(mixed.weights, X), mixed.seen.sizes
         aggregate, suspicion, kept = last.rows(*given, _part(state, len(first)), rng)
-        suspicion = np.maximum(mixed.suspicion, _back(mixed.weights, len(X), suspicion))
+        found = _at_most_by_distance(_back(mixed.weights, len(X), suspicion), distances_to(X, aggregate))
+        suspicion = np.maximum(mixed.suspicion, found)
         return aggregate, suspicion, {**mixed.state, **_named(kept, len(first))}
 
     def start(sites: int) -> dict[str, Array]:
@@ -180,6 +185,18 @@ def _back(weights: Array, n: int, suspicion: Array) -> NDArray[np.float64]:
     total = share.sum(axis=0)
     found: NDArray[np.float64] = np.clip(suspicion @ share / np.where(total > 0, total, 1.0), 0.0, 1.0)
     return found
+
+
+def _distances(seen: Gram, weights: Array) -> NDArray[np.float64]:
+    """[n] from each site's own update to the aggregate with weights [n + p]."""
+    across = seen.inner @ weights
+    square = np.diagonal(seen.inner) - 2.0 * across + weights @ across
+    return np.asarray(np.sqrt(np.maximum(square[: len(seen.sizes)], 0.0)))
+
+
+def _at_most_by_distance(suspicion: Array, distances: Array) -> NDArray[np.float64]:
+    """[n] suspicion, not more than the distances [n] beyond their median allow."""
+    return np.minimum(suspicion, beyond(distances, float(np.median(distances))))
 
 
 def _counts(first: Sequence[Rule], n: int) -> list[int]:

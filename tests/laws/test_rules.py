@@ -252,6 +252,21 @@ def test_it_withstands_as_many_as_it_says(whole: Rule, how: str, where: str) -> 
             assert away <= reach(whole, X[honest], n), f"n = {n}, f = {f}"
 
 
+@pytest.mark.parametrize("how", ["together", "against"])
+def test_a_hostile_group_is_suspected_and_honest_sites_less(whole: Rule, how: str) -> None:
+    """Of hostile updates far apart from each other a rule may limit the harm without telling whose it is."""
+    n = 20
+    f = whole.tolerates(n)
+    assert play(whole, updates(n)).suspicion.mean() < 0.6, "nobody is hostile"
+    if f == 0:
+        return
+    X, honest = attacked(n, f, how, "shuffled")
+    found = play(whole, X).suspicion
+    hostile = np.setdiff1d(np.arange(n), honest)
+    assert found[hostile].min() > 0.2
+    assert found[hostile].mean() > found[honest].mean() + 0.2
+
+
 def test_a_rule_that_claims_nothing_of_sums_is_moved_by_one(rule: Rule) -> None:
     """So the law above can fail: a plain mean goes wherever one site wants."""
     X, honest = attacked(20, 1, "together", "last")

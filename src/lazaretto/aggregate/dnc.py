@@ -9,8 +9,8 @@ import numpy as np
 from annotated_types import Ge
 from scipy.linalg import eigh
 
-from lazaretto.aggregate._choice import Hostile, assumed, smallest
-from lazaretto.gram import combine, inner_products
+from lazaretto.aggregate._choice import Hostile, assumed, beyond, smallest
+from lazaretto.gram import combine, distances_to, inner_products
 from lazaretto.types import Array, Judged, Rule
 
 __all__ = ["dnc"]
@@ -27,7 +27,8 @@ def dnc(
     there, the f with the largest ⟨xᵢ - μ, v⟩² go, f = ⌊hostile · n⌋, under half of the sites. Those never
     gone are averaged; if none is left, those that went least. It finds up to f that lie together. Of hostile
     updates far out in several directions one pass sees one, so it claims to withstand one alone (`spectral`
-    looks again after each). Sees the updates. Suspicion: share of the iterations in which a site went.
+    looks again after each). Sees the updates. Suspicion: share of the iterations in which a site went, at
+    most how far it lies beyond the median distance to the answer.
     Shejwalkar & Houmansadr 2021, https://doi.org/10.14722/ndss.2021.24498.
 
     >>> from lazaretto.round import aggregate_once
@@ -45,7 +46,11 @@ def dnc(
             drawn = np.sort(rng.choice(d, min(coordinates, d), replace=False))
             gone += 1.0 - smallest(_outlying(X[:, drawn]), n - fear(n)) * (n - fear(n))
         kept = gone <= gone.min() + 1e-9
-        return combine(kept[None] / kept.sum(), X)[0], np.clip(gone / iterations, 0.0, 1.0), {}
+        aggregate = combine(kept[None] / kept.sum(), X)[0]
+        distances = distances_to(X, aggregate)
+        # f go from honest sites, too: how far off they are tells whether that means anything
+        suspicion = np.minimum(gone / iterations, beyond(distances, float(np.median(distances))))
+        return aggregate, np.clip(suspicion, 0.0, 1.0), {}
 
     return Rule(
         name="dnc",
