@@ -11,6 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from lazaretto import catalog
+from lazaretto.aggregate._coordinates import middle
 from lazaretto.keys import generator
 from lazaretto.round import Arrived, aggregate_once, aggregate_round
 from lazaretto.types import Gram, Rule
@@ -66,6 +67,16 @@ def test_median_and_trimmed_mean(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(aggregate_once(built("coordinate_median"), X), median, rtol=1e-12)
     found = aggregate_once(built("trimmed_mean", hostile=0.2), X)
     np.testing.assert_allclose(found, trimmed, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [*range(1, 18), 31, 32, 33, 100])
+def test_a_sorting_network_finds_the_middle(n: int) -> None:
+    """On zeros and ones, each number of ones in many orders: a network that sorts those sorts all (Knuth)."""
+    rng = generator(6, "network", n)
+    bits = np.array([rng.permutation(n) < ones for ones in range(n + 1) for _ in range(40)], np.float32).T
+    for cut in sorted({0, n // 10, n // 3, (n - 1) // 2}):
+        ordered = np.sort(bits, axis=0)[cut : n - cut].mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(middle(bits, cut), ordered, atol=1e-12)
 
 
 def test_coordinates_in_several_blocks_are_those_of_one() -> None:
