@@ -17,6 +17,7 @@ LAYERS = {
     "": 0,  # the package itself: its version
     "catalog": 1,
     "keys": 1,
+    "gram": 1,
     "wire": 1,
     "parameters": 1,
     "runlog": 1,
@@ -27,6 +28,7 @@ LAYERS = {
     "server": 2,
     "select": 2,
     "attack": 2,
+    "chain": 2,
     "cut": 2,
     "plan_keys": 3,
     "plan_words": 3,

@@ -294,6 +294,17 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ('[aggregate]\nrule = "maen"\n', ["aggregate.rule", "unknown rule", "did you mean 'mean'"]),
         ("[model]\noptions = { sise = 3 }\n", ["model 'conv_gru' has no option", "sise", "options:"]),
         ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
+        ('[aggregate]\nrule = "nnm"\n', ["aggregate.rule", "'nnm' only mixes", "nnm | multi_krum"]),
+        ('[aggregate]\nrule = "fltrust"\n', ["aggregate.rule", "'fltrust' needs a public row", "root"]),
+        ('[aggregate]\nrule = "krum | mean"\n', ["'krum' makes one of all updates", "put it last"]),
+        (
+            '[aggregate]\nrule = "nnm | krum"\noptions = { hostile = 0.2 }\n',
+            ["aggregate.rule", "table of options for each part", "aggregate.options.nnm"],
+        ),
+        (
+            '[aggregate]\nrule = "nnm | krum"\noptions = { krum = { hostile = 0.5 } }\n',
+            ["rule 'krum', option 'hostile'", "less than 0.5"],
+        ),
         ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
         ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
         ('[federate]\nalgorithm = "fedprocks"\n', ["federate.algorithm", "did you mean 'fedprox'"]),

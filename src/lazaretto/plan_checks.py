@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lazaretto import catalog
+from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, SitesPlan
@@ -103,13 +104,14 @@ def part_problems(plan: Plan) -> list[PlanError]:
         if family == "attacks" and not name:
             continue
         try:
-            part = built[family] = catalog.build(family, name, given)
+            part: Any = rule_of(name, given) if family == "rules" else catalog.build(family, name, given)
+            built[family] = part
         except PlanError as error:
             problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
             continue
         except (TypeError, ValueError) as error:
             section = key.partition(".")[0]
-            way_out = f"options of '{name}': {', '.join(catalog.options(family, name)) or 'none'}"
+            way_out = f"options of '{name}': {_takes(family, name)}"
             problems.append(PlanError(f"{section}.options: {error}", found=shown(given), way_out=way_out))
             continue
         if family == "sources" and part.needs_path and plan.data.path is None:
@@ -126,8 +128,34 @@ def part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
-    more = (_model_problems, _federate_problems, _attack_problems)
+    more = (_rule_problems, _model_problems, _federate_problems, _attack_problems)
     return problems + [problem for find in more for problem in find(plan, built)]
+
+
+def _takes(family: str, name: str) -> str:
+    """Options of a part, or of the parts of a chain of rules."""
+    parts = [part.strip() for part in name.split("|")] if family == "rules" else [name]
+    return ", ".join(dict.fromkeys(key for part in parts for key in catalog.options(family, part))) or "none"
+
+
+def _rule_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError]:
+    """A rule that a run cannot give what it needs, or that makes nothing of the updates alone."""
+    rule = built.get("rules")
+    if rule is None:
+        return
+    if rule.mixes:
+        yield PlanError(
+            f"aggregate.rule: '{rule.name}' only mixes updates",
+            found=plan.aggregate.rule,
+            way_out=f'put a rule behind it: "{rule.name} | multi_krum"',
+        )
+    unknown = [name for name in rule.public if name not in ("zero", "previous")]
+    if unknown:
+        yield PlanError(
+            f"aggregate.rule: '{rule.name}' needs a public row that a run does not have",
+            found=", ".join(unknown),
+            way_out='a rule without it, such as "nnm | multi_krum"; call lazaretto.round with a row of yours',
+        )
 
 
 def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:

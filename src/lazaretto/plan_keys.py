@@ -154,8 +154,19 @@ class CutPlan(Section):
 class AggregatePlan(Section):
     """How the sites' updates become one."""
 
-    rule: str = Field(default="mean", description="Name of a rule (`lazaretto list rules`).")
-    options: Options = Field(default_factory=dict, description="Options of the rule.")
+    rule: str = Field(
+        default="mean",
+        description="Name of a rule (`lazaretto list rules`), or several in a chain, pre-aggregators first: "
+        '"clip \\| nnm \\| multi_krum".',
+    )
+    options: Options = Field(
+        default_factory=dict,
+        description="Options of the rule; of a chain a table for each part: `{ nnm = { hostile = 0.2 } }`.",
+    )
+    client_momentum: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.0,
+        description="Share of what a site sent last in what it sends; the rest is its new update.",
+    )
 
 
 class FederatePlan(Section):

@@ -24,7 +24,9 @@ __all__ = [
     "Attack",
     "AttackContext",
     "Float",
+    "Gram",
     "Int",
+    "Judged",
     "Message",
     "Middle",
     "Model",
@@ -40,11 +42,14 @@ __all__ = [
     "ServerOptimiser",
     "Source",
     "Table",
+    "Weighed",
 ]
 
 Array: TypeAlias = Any  # a NumPy or JAX array; its shape stands in the docstring
 Float: TypeAlias = NDArray[np.float32]
 Int: TypeAlias = NDArray[np.int64]
+# what a rule that sees the updates answers: aggregate [d], suspicion [n] in [0, 1], state
+Judged: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], Mapping[str, Any]]
 
 NORMAL = "normal"  # always class 0
 UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
@@ -249,18 +254,74 @@ class Model:
     head: Callable[[Any, Array], Outputs] | None = None
 
 
+class Gram(NamedTuple):
+    """What a gram rule sees of n updates and p public rows: lengths and angles, never an update itself.
+
+    inner:   [n + p, n + p] float64 inner products, of the updates in order, then of the public rows.
+    sizes:   [n] > 0, what the updates weigh by where a rule weighs by size.
+    sites:   [n] int64, numbers of the sites in the federation, each once: what a rule draws by chance, or
+             keeps in its state, follows these and not the order of the rows.
+    public:  names of the p public rows in order: "zero" (the zero update), "previous" (the last aggregate,
+             zero before the first), "root" (an update made on a root data set).
+    history: [n, n] inner products of each site's running sum of updates, this one included; or None.
+    """
+
+    inner: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    sites: Int
+    public: tuple[str, ...] = ()
+    history: NDArray[np.float64] | None = None
+
+
+class Weighed(NamedTuple):
+    """What a gram rule answers.
+
+    weights:   [m, n + p]; the rows of weights · [updates; public rows] are the aggregate (m = 1), or the
+               mixed updates of a pre-aggregator. A row need not sum to 1: the rest lies on the zero update.
+    suspicion: [n] in [0, 1]: 0 where nothing speaks against a site, 1 where it is taken for hostile.
+    state:     what the rule keeps for the next round.
+    """
+
+    weights: NDArray[np.float64]
+    suspicion: NDArray[np.float64]
+    state: Mapping[str, Array]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """How site updates become one. `sees` decides under which protection the rule can run.
 
-    weigh: (sizes [n]) -> weights [n], for rules that see only the sum.
-    tolerates: n -> number of hostile sites it withstands.
+    sees:  "sum": the updates' weighted sum alone; "gram": their inner products; "rows": the updates.
+    weigh: (sizes [n]) -> weights [n] summing to 1, for a rule that sees the sum; else None.
+    gram:  (Gram, state, generator) -> Weighed, for a rule that sees inner products; else None.
+    rows:  (X [n, d], sizes [n], state, generator) -> Judged, for a rule that sees the updates; else None.
+    tolerates: n -> number of hostile sites it withstands: wherever their updates lie, the aggregate stays
+        near the honest ones; below max(n, 1).
+    public:  names of the public rows that it needs, in the order in which it gets them.
+    history: whether it needs the running sums of each site's updates.
+    start:   number of the federation's sites -> state: name -> array, before the first round.
+    equivariance: of {"translation", "scale"}: moving, or stretching, all that the rule sees (public rows and
+        history too) does the same to the aggregate.
+    agrees:  whether equal updates give that update, whatever the public rows are.
+    mixes:   whether it is a pre-aggregator (`lazaretto.chain`). Its number of rows, m, depends on n alone.
+    most_on_one: n -> the largest weight that one site's update can get; of a pre-aggregator, in all of its
+        rows together. For plans that keep single updates secret.
+    All leave their arguments as they are.
     """
 
     name: str
     sees: Literal["sum", "gram", "rows"]
-    weigh: Callable[[Array], Array]
     tolerates: Callable[[int], int]
+    weigh: Callable[[Array], Array] | None = None
+    gram: Callable[[Gram, Mapping[str, Array], np.random.Generator], Weighed] | None = None
+    rows: Callable[[Array, Array, Mapping[str, Array], np.random.Generator], Judged] | None = None
+    public: tuple[str, ...] = ()
+    history: bool = False
+    start: Callable[[int], dict[str, Array]] = lambda sites: {}
+    equivariance: frozenset[str] = frozenset()
+    agrees: bool = False
+    mixes: bool = False
+    most_on_one: Callable[[int], float] = lambda n: 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

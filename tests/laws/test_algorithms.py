@@ -117,7 +117,7 @@ def trained(
     """Each site's vector at the end, [S, d], and losses by round; by default everyone takes part."""
     losses: list[Any] = []
 
-    def done(number: int, loss: Any, vector: Any, worked: Any) -> None:
+    def done(number: int, loss: Any, vector: Any, worked: Any, suspicion: Any) -> None:
         losses.append(loss)
         if number == stop_after:
             signal.raise_signal(signal.SIGINT)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from lazaretto.keys import generator
 from lazaretto.local import LocalState, SiteData
-from lazaretto.round import mean_update
+from lazaretto.round import Aggregated, Arrived, aggregate_round
 from lazaretto.run.post import Post
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
@@ -19,15 +20,18 @@ from lazaretto.types import Array, Float, Int
 
 __all__ = ["RoundDone", "train_federation"]
 
-# round from 1, losses [S] (NaN: nothing came), vector [d] or each site's own [S, d], batches done [S]
-RoundDone: TypeAlias = Callable[[int, Float, Float, Int], None]
+# round from 1, losses [S] (NaN: nothing came), vector [d] or each site's own [S, d], batches done [S],
+# suspicion [S] (NaN: nothing came; 1 with an update that was dropped as not finite)
+RoundDone: TypeAlias = Callable[[int, Float, Float, Int, Float], None]
 
 
 class _Group:
     """What the coordinator keeps from round to round, and beside it the sites' personal parameters.
 
     vector [d]; control [d] or None; server: its optimiser's state; losses [sites], the last that each
-    said; personal [padded, p] or None.
+    said; personal [padded, p] or None. Of the shared part, s of d: rule: the rule's state; previous [s], the
+    last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them;
+    momentum [sites, s], what each site sent last, NaN before it did, where sites send momentum.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -40,6 +44,11 @@ class _Group:
         self.server = federation.server.start(vector[self.shared].size)
         self.losses: Float = np.full(sites, np.nan, np.float32)
         self.personal = None if mask is None else np.repeat(vector[None, mask], padded, axis=0)
+        size, rule = vector[self.shared].size, federation.rule
+        self.rule = rule.start(sites)
+        self.previous = np.zeros(size) if "previous" in rule.public else None
+        self.history = np.zeros((sites, size)) if rule.history else None
+        self.momentum = np.full((sites, size), np.nan, np.float32) if federation.client_momentum else None
 
     def vectors(self) -> Float:
         """[padded, d]: the model as each site has it."""
@@ -54,8 +63,10 @@ class _Group:
 
     def arrays(self) -> dict[str, Any]:
         """For a checkpoint."""
-        held = {"vector": self.vector, "losses": self.losses, "control": self.control}
+        held: dict[str, Any] = {"vector": self.vector, "losses": self.losses, "control": self.control}
         held |= {"personal": self.personal} | {f"server.{name}": v for name, v in self.server.items()}
+        held |= {f"rule.{name}": v for name, v in self.rule.items()}
+        held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
         return {name: value for name, value in held.items() if value is not None}
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
@@ -63,6 +74,9 @@ class _Group:
         self.vector, self.losses = arrays["vector"], arrays["losses"]
         self.control, self.personal = arrays.get("control"), arrays.get("personal")
         self.server = {name: arrays[f"server.{name}"] for name in self.server}
+        self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
+        self.previous, self.history = arrays.get("previous"), arrays.get("history")
+        self.momentum = arrays.get("momentum")
 
 
 class _Done(NamedTuple):
@@ -135,12 +149,12 @@ def train_federation(
 ) -> Float:
     """Train a common vector: broadcast, train at the sites chosen, send updates, aggregate, again and again.
 
-    data: SiteData with leading axis S (padded beyond `names`). sizes: [sites] training steps.
-    first: initial vector [d] and the seed. environment: where messages pass, where unfinished state
-    is kept (or None), and what is called after each round. Where not all take part, those whose update
-    arrived get the new model at once, to report on it; at the end everyone gets it. A round in which no
-    update arrives changes nothing.
-    Returns the final vector [d], or each site's own [sites, d] where something is personal.
+    data: SiteData with leading axis S (padded beyond `names`). sizes: [sites] training steps. first:
+    initial vector [d] and the seed. environment: where messages pass, where unfinished state is kept (or
+    None), and what is called after each round. Where not all take part, those whose update arrived get the
+    new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
+    changes nothing. An update with NaN or infinity is dropped, and its site suspected; InputError where all
+    of a round are. Returns the final vector [d], or each site's own [sites, d] where something is personal.
     Raises Interrupted after saving when asked to stop.
     """
     vector, seed = first
@@ -162,14 +176,15 @@ def train_federation(
             receivers = [names[site] for site in part.chosen]
             _tell(post, group, receivers, index + 1, training=True)
             found = sites.work(group, part, round_keys(seed, padded, index), schedule.rate(index))
-            _collect(post, federation, group, names, part, found, index + 1)
+            rng = generator(seed, "rule", index)
+            suspicion = _collect(post, federation, group, names, part, found, (index + 1, rng))
             if partial:
                 arrived = [names[site] for site in part.chosen[part.arrives]]
                 _tell(post, group, arrived, index + 1, training=False)
             losses, worked = np.full(len(names), np.nan, np.float32), np.zeros(len(names), np.int64)
             losses[part.chosen[part.arrives]] = found.losses[part.arrives]
             worked[part.chosen] = part.work
-            done(index + 1, losses, group.result(), worked)
+            done(index + 1, losses, group.result(), worked, suspicion)
             extra = {"messages": post.rows()}
             checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=group.arrays())
             if stop.asked:
@@ -194,13 +209,19 @@ def _collect(
     names: Sequence[str],
     part: TakingPart,
     found: _Done,
-    round_number: int,
-) -> None:
-    """Updates come in and make the group's next state."""
+    this: tuple[int, np.random.Generator],
+) -> Float:
+    """Updates come in and make the group's next state; [S] suspicion of each site, NaN where nothing came.
+
+    this: the round's number from 1, and the generator of what the rule draws.
+    """
+    round_number, rng = this
     updates, changes = [], []
-    for place in np.flatnonzero(part.arrives):
+    here = np.flatnonzero(part.arrives)
+    for place in here:
         site, name = part.chosen[place], names[part.chosen[place]]
-        update = {"update": (found.vectors[place] - group.vector)[group.shared]}
+        made = (found.vectors[place] - group.vector)[group.shared]
+        update = {"update": _with_momentum(group, federation.client_momentum, site, made)}
         sent = post.send("update", name, "coordinator", round_number, update)
         updates.append(np.asarray(sent["update"]))
         if found.changes is not None:
@@ -208,14 +229,55 @@ def _collect(
             sent = post.send("control change", name, "coordinator", round_number, change)
             changes.append(np.asarray(sent["change"]))
         if group.personal is not None:
-            group.personal[site] = found.vectors[place][group.mask]
+            own = found.vectors[place][group.mask]
+            if np.isfinite(own).all():  # else the site goes on with what it had
+                group.personal[site] = own
         group.losses[site] = found.losses[place]
-    sizes = part.sizes[part.arrives]
-    if sizes.sum() == 0:  # nobody is there, or nobody who has data
-        return
-    mean = mean_update(np.stack(updates), np.asarray(federation.rule.weigh(sizes)))
-    moved, group.server = federation.server.step(group.vector[group.shared], mean, group.server)
+    suspicion = np.full(len(names), np.nan, np.float32)
+    if not here.size:
+        return suspicion
+    result = _aggregate(federation, group, np.stack(updates), part, rng)
+    fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
+    suspicion[part.chosen[here]] = np.where(fine, result.suspicion, 1.0)
+    if result.update is None:  # nobody who has data
+        return suspicion
+    moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    if changes and federation.algorithm.fold is not None:
-        group.control = federation.algorithm.fold(group.control, np.stack(changes), len(names))
+    kept = [changes[k] for k in np.flatnonzero(fine & ~result.dropped)] if changes else []
+    if kept and federation.algorithm.fold is not None:
+        group.control = federation.algorithm.fold(group.control, np.stack(kept), len(names))
+    return suspicion
+
+
+def _with_momentum(group: _Group, keep: float, site: int, update: Float) -> Float:
+    """What a site sends for its update [s]: (1 - keep) of it and `keep` of what it sent last.
+
+    The first time it sends the update as it is. One that is not finite is sent, and not remembered.
+    """
+    if group.momentum is None:
+        return update
+    last = group.momentum[site]
+    if np.isfinite(last).all():
+        update = ((1.0 - keep) * update + keep * last).astype(np.float32)
+    if np.isfinite(update).all():
+        group.momentum[site] = update
+    return update
+
+
+def _aggregate(
+    federation: Federation, group: _Group, updates: Float, part: TakingPart, rng: np.random.Generator
+) -> Aggregated:
+    """The round's updates made one; the rule's state, and what it asks to be kept, go on."""
+    sites = part.chosen[part.arrives]
+    if group.history is not None:
+        good = np.isfinite(updates).all(axis=1)  # a sum that once took in a NaN would keep it
+        group.history[sites[good]] += updates[good]
+    past = None if group.history is None else group.history[sites]
+    arrived = Arrived(updates, part.sizes[part.arrives], sites, past)
+    public = {} if group.previous is None else {"previous": group.previous}
+    result = aggregate_round(federation.rule, arrived, public, group.rule, rng)
+    group.rule = dict(result.state)
+    if group.previous is not None and result.update is not None:
+        group.previous = result.update
+    return result

@@ -116,10 +116,10 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         )
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
-        def done(round_number: int, losses: Float, vector: Float, worked: Int) -> None:
+        def done(round_number: int, losses: Float, vector: Float, worked: Int, suspicion: Float) -> None:
             if split:
                 exchanges(worked)
-            watch(round_number, losses, vector)
+            watch(round_number, losses, vector, suspicion)
 
         vector = train_federation(
             program,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
+from lazaretto.chain import rule_of
 from lazaretto.keys import generator
 from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan
@@ -24,6 +25,7 @@ class Federation:
     personal: [d] bool, the entries of the vector that stay at their site; None if there are none.
     participation: share of the sites that is chosen in a round, in (0, 1]. drop_outs, stragglers: chance that
     a chosen site's update never comes, or that it does only `straggler_work` of its local work.
+    client_momentum: share of what a site sent last in what it sends, in [0, 1).
     """
 
     algorithm: Algorithm
@@ -35,6 +37,7 @@ class Federation:
     drop_outs: float = 0.0
     stragglers: float = 0.0
     straggler_work: float = 0.5
+    client_momentum: float = 0.0
 
 
 class TakingPart(NamedTuple):
@@ -58,12 +61,13 @@ def federation_of(plan: Plan, model: Model, features: int, kinds: int) -> Federa
         algorithm=algorithm,
         server=catalog.build("server_optimisers", asked.server, asked.server_options),
         selection=catalog.build("selections", asked.selection, asked.selection_options),
-        rule=catalog.build("rules", plan.aggregate.rule, plan.aggregate.options),
+        rule=rule_of(plan.aggregate.rule, plan.aggregate.options),
         personal=personal_mask(algorithm, model, features, kinds),
         participation=asked.participation,
         drop_outs=asked.drop_outs,
         stragglers=asked.stragglers,
         straggler_work=asked.straggler_work,
+        client_momentum=plan.aggregate.client_momentum,
     )
 
 

@@ -59,7 +59,7 @@ def exchange_counter(
 class Timed:
     """Passes each finished round on with the seconds that it took, what is done between rounds left out."""
 
-    def __init__(self, done: Callable[[int, Float, Float, float], None]) -> None:
+    def __init__(self, done: Callable[..., None]) -> None:
         self._done = done
         self._began, self._seconds = time.perf_counter(), list[float]()
 
@@ -70,10 +70,10 @@ class Timed:
             return None
         return max(0.0, self._seconds[0] - float(np.median(self._seconds[1:])))
 
-    def __call__(self, round_number: int, losses: Float, vectors: Float) -> None:
-        """Note the round and pass it on."""
+    def __call__(self, round_number: int, losses: Float, vectors: Float, *more: Float) -> None:
+        """Note the round and pass it on, the seconds after the vectors."""
         self._seconds.append(time.perf_counter() - self._began)
-        self._done(round_number, losses, vectors, self._seconds[-1])
+        self._done(round_number, losses, vectors, self._seconds[-1], *more)
         self._began = time.perf_counter()
 
 
@@ -98,11 +98,13 @@ class Watch:
         self._label, self._rounds, self._detailed, self._every = label, rounds, detailed, every
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
 
-    def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float) -> None:
+    def __call__(
+        self, round_number: int, losses: Float, vector: Float, seconds: float, suspicion: Float
+    ) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
 
         losses: NaN for a site from which nothing came; it does not report. vector: [d], or each site's own
-        [S, d].
+        [S, d]. suspicion [S]: of the rule, NaN where nothing came; sites that have any are named.
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
@@ -131,6 +133,11 @@ class Watch:
             "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,
             "sites": sites,
+            "suspected": [
+                {"name": name, "suspicion": float(value)}
+                for name, value in zip(names, suspicion, strict=True)
+                if value > 0
+            ],
             "bytes": {
                 "device_site": self._post.link_bytes("device-site"),
                 "site_coordinator": self._post.link_bytes("site-coordinator"),

@@ -1,0 +1,146 @@
+"""What a coordinator does with a rule from round to round: state, history, momentum, bad updates.
+
+Without any training: what each site comes to in a round is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lazaretto import catalog
+from lazaretto.chain import rule_of
+from lazaretto.errors import InputError
+from lazaretto.keys import generator
+from lazaretto.run.federation import _collect, _Done, _Group
+from lazaretto.run.post import Post
+from lazaretto.run.taking_part import Federation, TakingPart
+
+SITES, D = 7, 12
+NAMES = [f"site {k}" for k in range(SITES)]
+
+
+def federation(rule: str, momentum: float = 0.0, algorithm: str = "fedavg") -> Federation:
+    return Federation(
+        algorithm=catalog.build("algorithms", algorithm),
+        server=catalog.build("server_optimisers", "plain"),
+        selection=catalog.build("selections", "everyone"),
+        rule=rule_of(rule, {}),
+        client_momentum=momentum,
+    )
+
+
+def group_of(made: Federation) -> _Group:
+    return _Group(made, np.zeros(D, np.float32), SITES, SITES)
+
+
+def moves(number: int) -> Any:
+    """[SITES, D] float32: what each site would change in a round."""
+    return generator(number, "moves").standard_normal((SITES, D)).astype(np.float32)
+
+
+def play(
+    made: Federation,
+    group: _Group,
+    number: int,
+    lost: tuple[int, ...] = (),
+    bad: int = -1,
+    bad_change: int = -1,
+) -> Any:
+    """One round; suspicion."""
+    arrives = ~np.isin(np.arange(SITES), lost)
+    change = moves(number)
+    if bad >= 0:
+        change[bad, 0] = np.nan
+    keeps = np.ones((SITES, D), np.float32) if made.algorithm.keeps else None
+    if keeps is not None:
+        keeps[[site for site in (bad, bad_change) if site >= 0]] = np.nan
+    done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32))
+    part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
+    return _collect(Post(), made, group, NAMES, part, done, (number, generator(0, "rule", number)))
+
+
+REMEMBERS = [
+    "clipped_clustering",
+    "centered_clip",
+    "foolsgold",
+    "bucketing | clipped_clustering",
+    "nnm | dnc",
+]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("rule", REMEMBERS)
+def test_what_is_kept_between_rounds_is_in_the_checkpoint(rule: str, momentum: float) -> None:
+    made = federation(rule, momentum)
+    whole, first = group_of(made), group_of(made)
+    for number in range(6):
+        play(made, whole, number, lost=(number,))
+    for number in range(3):
+        play(made, first, number, lost=(number,))
+    resumed = group_of(made)
+    resumed.restore({name: np.array(value) for name, value in first.arrays().items()})
+    for number in range(3, 6):
+        play(made, resumed, number, lost=(number,))
+    assert whole.arrays().keys() == resumed.arrays().keys()
+    for name, value in whole.arrays().items():
+        np.testing.assert_array_equal(value, resumed.arrays()[name], err_msg=name)
+
+
+def test_the_last_aggregate_is_a_public_row() -> None:
+    made = federation("centered_clip")
+    group = group_of(made)
+    play(made, group, 0)
+    once = group.vector.copy()
+    play(made, group, 1)
+    np.testing.assert_allclose(group.previous, group.vector - once, atol=1e-6)
+    before = group.previous
+    play(made, group, 2, lost=tuple(range(SITES)))
+    np.testing.assert_array_equal(group.previous, before)
+
+
+def test_history_is_the_sum_of_what_each_site_sent() -> None:
+    made = federation("foolsgold")
+    group = group_of(made)
+    for number, lost, bad in ((0, (), -1), (1, (2,), -1), (2, (), 4)):
+        play(made, group, number, lost, bad)
+    sent = sum(moves(number).astype(np.float64) for number in range(3))
+    sent[2] -= moves(1)[2]
+    sent[4] -= moves(2)[4]
+    assert group.history is not None
+    np.testing.assert_allclose(group.history, sent, atol=1e-5)
+
+
+def test_momentum_is_what_a_site_sent_last() -> None:
+    made = federation("mean", 0.75)
+    group = group_of(made)
+    play(made, group, 0)
+    np.testing.assert_allclose(group.vector, moves(0).mean(axis=0), atol=1e-6)
+    play(made, group, 1, lost=(3,))
+    play(made, group, 2, bad=5)
+    one = moves(0)
+    two = 0.25 * moves(1) + 0.75 * one
+    two[3] = one[3]
+    three = 0.25 * moves(2) + 0.75 * two
+    three[5] = two[5]  # what was not finite is not remembered
+    np.testing.assert_allclose(group.momentum, three, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["mean", "nnm | multi_krum", "trimmed_mean"])
+def test_one_bad_update_does_not_stop_the_others(rule: str) -> None:
+    made = federation(rule, algorithm="scaffold")
+    group = group_of(made)
+    suspicion = play(made, group, 0, lost=(1,), bad=6)
+    np.testing.assert_array_equal(np.isnan(suspicion), np.arange(SITES) == 1)
+    assert suspicion[6] == 1
+    assert np.isfinite(group.vector).all()
+    assert np.abs(group.vector).max() > 0
+    assert group.control is not None
+    assert np.isfinite(group.control).all()
+    suspicion = play(made, group, 1, bad_change=4)
+    assert suspicion[4] == 1
+    assert np.isfinite(group.control).all()
+    with pytest.raises(InputError, match="no update is finite, that of site 6"):
+        play(made, group, 2, lost=(0, 1, 2, 3, 4, 5), bad=6)
