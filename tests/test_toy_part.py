@@ -1,4 +1,4 @@
-"""A new model and a new source are one new file each: listed, accepted in a plan, examined, and run."""
+"""A new model, source or rule is one new file each: listed, accepted in a plan, examined, and run."""
 
 from __future__ import annotations
 
@@ -94,6 +94,41 @@ def toy_sine(units: int = 48, windows: int = 3, steps: int = 8) -> Source:
     return Source(name="toy_sine", load=load, sample=lambda: load(None, 0), needs_path=False)
 '''
 
+RULE = '''
+"""A toy."""
+from __future__ import annotations
+import numpy as np
+from lazaretto.gram import squared_distances
+from lazaretto.types import Rule, Weighed
+
+def toy_medoid() -> Rule:
+    """The update with the smallest sum of distances to the others; ties share the weight.
+
+    >>> from lazaretto.round import aggregate_once
+    >>> aggregate_once(toy_medoid(), [[0.0], [1.0], [9.0]]).tolist()
+    [1.0]
+    """
+
+    def gram(seen, state, rng):
+        n = len(seen.sizes)
+        away = np.sqrt(squared_distances(seen.inner[:n, :n])).sum(axis=1)
+        best = away <= away.min() * (1 + 1e-9)
+        weights = np.zeros((1, len(seen.inner)))
+        weights[0, :n] = best / best.sum()
+        far = away > np.median(away)
+        suspicion = np.where(far, 1 - np.median(away) / np.where(far, away, 1.0), 0.0)
+        return Weighed(weights, suspicion, {})
+
+    return Rule(
+        name="toy_medoid",
+        sees="gram",
+        gram=gram,
+        tolerates=lambda n: max(n - 1, 0) // 3,
+        equivariance=frozenset({"translation", "scale"}),
+        agrees=True,
+    )
+'''
+
 PLAN = """
 [run]
 name = "toy"
@@ -107,6 +142,8 @@ name = "toy_sums"
 options = { width = 6 }
 [train]
 rounds = 2
+[aggregate]
+rule = "nnm | toy_medoid"
 [evaluate]
 baselines = []
 bootstrap = 100
@@ -117,7 +154,11 @@ leave_one_family_out = false
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("parts")
-    for family, name, text in (("models", "toy_sums", MODEL), ("data", "toy_sine", SOURCE)):
+    for family, name, text in (
+        ("models", "toy_sums", MODEL),
+        ("data", "toy_sine", SOURCE),
+        ("aggregate", "toy_medoid", RULE),
+    ):
         (place / family).mkdir()
         (place / family / f"{name}.py").write_text(text, encoding="utf-8")
     (place / "plan.toml").write_text(PLAN, encoding="utf-8")
@@ -143,6 +184,7 @@ def test_they_are_listed(folder: Path) -> None:
     assert "toy_sums" in done.stdout
     assert "Running means of what the device sends" in done.stdout
     assert "toy_sine" in done.stdout
+    assert "toy_medoid" in done.stdout
 
 
 def test_they_run_from_a_plan(folder: Path) -> None:
@@ -159,7 +201,10 @@ def test_a_plan_refuses_their_unknown_options(folder: Path) -> None:
     assert not (folder / "none").exists()
 
 
-@pytest.mark.parametrize(("exam", "name", "least"), [("models", "toy_sums", 10), ("sources", "toy_sine", 10)])
+@pytest.mark.parametrize(
+    ("exam", "name", "least"),
+    [("models", "toy_sums", 10), ("sources", "toy_sine", 10), ("rules", "toy_medoid", 100)],
+)
 def test_they_sit_the_exam(folder: Path, exam: str, name: str, least: int) -> None:
     test = ROOT / "tests" / "laws" / f"test_{exam}.py"
     words = ["-p", "no:cacheprovider", "-W", "error", "-c", str(ROOT / "pyproject.toml"), "-k", name]
@@ -182,3 +227,15 @@ def test_a_bad_model_fails_the_exam(folder: Path, tmp_path: Path) -> None:
     done = call(tmp_path, "pytest", "-q", *words, str(test))
     assert done.returncode == 1, done.stdout
     assert "3 failed" in done.stdout
+
+
+def test_a_rule_that_claims_too_much_fails_the_exam(tmp_path: Path) -> None:
+    """A mean that says it withstands a third of the sites."""
+    boasting = RULE.replace("toy_medoid", "toy_boast").replace("away.min() * (1 + 1e-9)", "np.inf")
+    (tmp_path / "aggregate").mkdir()
+    (tmp_path / "aggregate" / "toy_boast.py").write_text(boasting, encoding="utf-8")
+    test = ROOT / "tests" / "laws" / "test_rules.py"
+    words = ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "-k", "toy_boast and withstands"]
+    done = call(tmp_path, "pytest", "-q", *words, str(test))
+    assert done.returncode == 1, done.stdout
+    assert "test_it_withstands_as_many_as_it_says[toy_boast-together-first]" in done.stdout

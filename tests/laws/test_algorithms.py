@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from lazaretto import catalog
+from lazaretto.chain import chain
 from lazaretto.cut import Cut
 from lazaretto.errors import Interrupted
 from lazaretto.keys import generator, jax_key
@@ -199,6 +200,25 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     resumed, rest = trained(*given, place=tmp_path / "unfinished")
     np.testing.assert_array_equal(resumed, whole)
     np.testing.assert_array_equal(rest, losses[2:])
+
+
+def test_a_stopped_training_with_rules_that_draw_and_remember_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    """Every rule that keeps something, behind every pre-aggregator; sites send momentum."""
+    plain = next(made for made in FOUND.values() if made.correct is None and made.personal is None)
+    rules = [catalog.build("rules", name) for name in catalog.names("rules")]
+    keeping = [rule for rule in rules if rule.start(3) or rule.history or "previous" in rule.public]
+    assert keeping
+    for rule in (chain(mixer, end) for mixer in rules if mixer.mixes for end in keeping):
+        made = replace(federation_of(plain, "everyone", "plain"), rule=rule, client_momentum=0.5)
+        given = plain, data(3), SEVERAL, made
+        whole, _ = trained(*given)
+        with pytest.raises(Interrupted, match="after round 2"):
+            trained(*given, place=tmp_path / rule.name, stop_after=2)
+        resumed, _ = trained(*given, place=tmp_path / rule.name)
+        np.testing.assert_array_equal(resumed, whole, err_msg=rule.name)
+        assert np.isfinite(whole).all()
 
 
 def test_a_late_site_has_done_the_first_part_of_its_work(algorithm: Algorithm) -> None:
