@@ -27,6 +27,7 @@ LAYERS = {
     "federate": 2,
     "server": 2,
     "select": 2,
+    "attack_types": 1,
     "attack": 2,
     "chain": 2,
     "cut": 2,

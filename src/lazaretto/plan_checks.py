@@ -247,6 +247,12 @@ def _attack_conflicts(plan: Plan) -> Iterator[PlanError]:
                 found=shown(value),
                 way_out="leave it out, or name an attack (lazaretto list attacks)",
             )
+    if attack.name and plan.evaluate.leave_one_site_out:
+        yield PlanError(
+            "evaluate.leave_one_site_out: not together with an attack, which is drawn for all sites",
+            found=plan.evaluate.leave_one_site_out,
+            way_out="leave one of the two out",
+        )
     if attack.name and attack.first_round > plan.train.rounds:
         yield PlanError(
             "attack.first_round: after the last round",

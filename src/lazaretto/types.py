@@ -21,8 +21,6 @@ __all__ = [
     "VALIDATION",
     "Algorithm",
     "Array",
-    "Attack",
-    "AttackContext",
     "Float",
     "Gram",
     "Int",
@@ -259,8 +257,7 @@ class Gram(NamedTuple):
 
     inner:   [n + p, n + p] float64 inner products, of the updates in order, then of the public rows.
     sizes:   [n] > 0, what the updates weigh by where a rule weighs by size.
-    sites:   [n] int64, numbers of the sites in the federation, each once: what a rule draws by chance, or
-             keeps in its state, follows these and not the order of the rows.
+    sites:   [n] int64, numbers of the sites in the federation, each once; draws and state follow these.
     public:  names of the p public rows in order: "zero" (the zero update), "previous" (the last aggregate,
              zero before the first), "root" (an update made on a root data set).
     history: [n, n] inner products of each site's running sum of updates, this one included; or None.
@@ -375,41 +372,6 @@ class Selection:
     name: str
     choose: Callable[[np.random.Generator, Array, Array, int], tuple[Int, Array]]
     partial: bool = True
-
-
-class AttackContext(NamedTuple):
-    """What hostile sites know besides the updates of a round.
-
-    round_number: from 1, of `rounds`. previous: [d] the last aggregate, or None in the first round.
-    judge: (updates [n, d], honest sites first and in the order given, then hostile ones) -> aggregate [d],
-        what the coordinator would make of them; None but for an attacker that knows the rule.
-    """
-
-    round_number: int = 1
-    rounds: int = 1
-    previous: Array | None = None
-    judge: Callable[[Array], Array] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attack:
-    """What hostile sites do. Of the three functions the one of its kind is there.
-
-    kind:   what they falsify: the updates they send, the data they train on, or their scaling counts.
-    knows:  what they have to know: their "own" updates or data; those of "honest" sites, too; the "rule".
-    craft:  (honest [h, d], own [f, d] as hostile sites would honestly send, context, generator) -> [f, d]
-        float32, finite. f or h may be 0.
-    poison: (x [u, L, F] as a model reads it, y [u, L] in 0..K, K, generator) -> (x, y) of one site's training
-        streams. Beside `craft` where the updates that are crafted come from training on such data.
-    counts: (own [F, buckets], total that no feature may pass, generator) -> [F, buckets] whole numbers >= 0.
-    """
-
-    name: str
-    kind: Literal["updates", "data", "scaling"]
-    knows: Literal["own", "honest", "rule"]
-    craft: Callable[[Array, Array, AttackContext, np.random.Generator], Float] | None = None
-    poison: Callable[[Float, Int, int, np.random.Generator], tuple[Float, Int]] | None = None
-    counts: Callable[[Int, int, np.random.Generator], Int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

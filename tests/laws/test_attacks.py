@@ -9,9 +9,9 @@ import pytest
 
 from lazaretto import catalog
 from lazaretto.attack.adaptive import harm
+from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.errors import InputError
 from lazaretto.keys import generator
-from lazaretto.types import Attack, AttackContext
 
 LARGEST = 1e12  # what may be sent: sums of squares of a million such numbers still fit float32
 EVERY = {name: catalog.build("attacks", name) for name in catalog.names("attacks")}
@@ -176,7 +176,7 @@ def test_counts_stay_within_the_cap(name: str) -> None:
 
 TOY = '''
 """A toy."""
-from lazaretto.types import Attack
+from lazaretto.attack_types import Attack
 
 
 def shouting(times: float = 1e6) -> Attack:

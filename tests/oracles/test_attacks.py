@@ -20,10 +20,10 @@ from lazaretto.attack.min_sum import min_sum
 from lazaretto.attack.model_replacement import model_replacement
 from lazaretto.attack.scale_poisoning import scale_poisoning
 from lazaretto.attack.sign_flip import sign_flip
+from lazaretto.attack_types import AttackContext
 from lazaretto.data.scaling import TOTAL, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.errors import InputError
 from lazaretto.keys import generator
-from lazaretto.types import AttackContext
 
 NOW = AttackContext(round_number=2, rounds=5)
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from lazaretto import catalog
+from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.data.scaling import TOTAL
 from lazaretto.data.streams import Streams
 from lazaretto.errors import InputError, PlanError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.hostile import (
-    attacks_in,
     craft_updates,
     draw_hostile,
     hostile_sites,
     poison_counts,
     poison_site,
 )
-from lazaretto.types import TEST, TRAIN, VALIDATION, Attack, AttackContext
+from lazaretto.types import TEST, TRAIN, VALIDATION
 
 NOW = AttackContext(round_number=2, rounds=3)
 
@@ -53,11 +53,11 @@ def test_honest_sites_are_the_majority(share: float, sites: int) -> None:
 def test_a_plan_says_who_is_hostile_and_from_when() -> None:
     names = [f"hospital {k}" for k in range(10)]
     plan = Plan.model_validate({"attack": {"name": "foe", "share": 0.35, "first_round": 3}})
-    np.testing.assert_array_equal(hostile_sites(plan, names, 4), draw_hostile(0.35, 10, 4))
-    assert len(hostile_sites(plan, names, 4)) == 3
-    assert [attacks_in(plan, number) for number in (1, 2, 3, 4)] == [False, False, True, True]
-    assert hostile_sites(Plan(), names, 4).shape == (0,)
-    assert not attacks_in(Plan(), 1)
+    hostile = hostile_sites(plan, names, 4)
+    np.testing.assert_array_equal(np.flatnonzero(hostile), draw_hostile(0.35, 10, 4))
+    assert hostile.shape == (10,)
+    assert hostile.sum() == 3
+    assert hostile_sites(Plan(), names, 4).tolist() == [False] * 10
 
 
 def updates(n: int = 9, d: int = 4) -> np.ndarray:

@@ -12,8 +12,9 @@ from annotated_types import Ge
 from lazaretto import catalog
 from lazaretto.attack._sent import Matrix, alike, known, sendable
 from lazaretto.attack._spread import deviation, squared_distances
+from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.errors import InputError
-from lazaretto.types import Array, Attack, AttackContext, Float
+from lazaretto.types import Array, Float
 
 __all__ = ["adaptive", "harm"]
 

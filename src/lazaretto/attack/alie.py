@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import norm
 
 from lazaretto.attack._sent import alike, known
-from lazaretto.types import Array, Attack, AttackContext, Float
+from lazaretto.attack_types import Attack, AttackContext
+from lazaretto.types import Array, Float
 
 __all__ = ["alie", "largest_z"]
 

@@ -9,8 +9,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from lazaretto.attack_types import Attack
 from lazaretto.errors import InputError
-from lazaretto.types import Attack, Float, Int
+from lazaretto.types import Float, Int
 
 __all__ = ["apply_trigger", "backdoor"]
 
@@ -59,4 +60,7 @@ def backdoor(
         where = np.repeat(drawn, steps, axis=1)[:, :length]
         return apply_trigger(x, where, features, value), np.where(where, 0, y)
 
-    return Attack(name="backdoor", kind="data", knows="own", poison=poison)
+    def trigger(x: Float, where: NDArray[np.bool_]) -> Float:
+        return apply_trigger(x, where, features, value)
+
+    return Attack(name="backdoor", kind="data", knows="own", poison=poison, trigger=trigger)

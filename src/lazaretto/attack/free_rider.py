@@ -8,7 +8,8 @@ import numpy as np
 from annotated_types import Ge
 
 from lazaretto.attack._sent import sendable
-from lazaretto.types import Array, Attack, AttackContext, Float
+from lazaretto.attack_types import Attack, AttackContext
+from lazaretto.types import Array, Float
 
 __all__ = ["free_rider"]
 

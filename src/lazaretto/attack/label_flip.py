@@ -7,7 +7,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from lazaretto.types import Attack, Float, Int
+from lazaretto.attack_types import Attack
+from lazaretto.types import Float, Int
 
 __all__ = ["label_flip"]
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from lazaretto.attack._sent import alike, known
 from lazaretto.attack._spread import Direction, deviation, squared_distances
-from lazaretto.types import Array, Attack, AttackContext, Float
+from lazaretto.attack_types import Attack, AttackContext
+from lazaretto.types import Array, Float
 
 __all__ = ["min_max"]
 

@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Le
 
 from lazaretto.attack._sent import sendable
 from lazaretto.attack.backdoor import backdoor
-from lazaretto.types import Array, Attack, AttackContext, Float
+from lazaretto.attack_types import Attack, AttackContext
+from lazaretto.types import Array, Float
 
 __all__ = ["model_replacement"]
 
@@ -31,5 +32,12 @@ def model_replacement(
         times = (len(honest) + len(own)) / max(len(own), 1) if boost is None else boost
         return sendable(times * np.asarray(own, np.float64))
 
-    poison = backdoor(share=share, features=features, value=value).poison
-    return Attack(name="model_replacement", kind="updates", knows="own", craft=craft, poison=poison)
+    taught = backdoor(share=share, features=features, value=value)
+    return Attack(
+        name="model_replacement",
+        kind="updates",
+        knows="own",
+        craft=craft,
+        poison=taught.poison,
+        trigger=taught.trigger,
+    )

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from lazaretto.types import Attack, Int
+from lazaretto.attack_types import Attack
+from lazaretto.types import Int
 
 __all__ = ["scale_poisoning"]
 

@@ -29,7 +29,7 @@ from lazaretto.evaluate.left_out import (
     sites_table,
     taking_part,
 )
-from lazaretto.evaluate.scored import DEEP, ONLY, OURS, SUPERVISED, WITHHELD, Protocol, SeedScores
+from lazaretto.evaluate.scored import DEEP, ONLY, OURS, SUPERVISED, TRIGGERED, WITHHELD, Protocol, SeedScores
 
 __all__ = ["MARGIN_METRICS", "judge"]
 
@@ -94,6 +94,7 @@ def judge(
         "comparison": [
             *_claims(judged, protocol, ours),
             *_modality_claims(judged, ours),
+            *_backdoor_claims(judged, ours),
             *_family_claims(left, protocol, ours),
             *_site_claims(away, ours),
             *(_latency_claims(judged, ours) if protocol.timed else ()),
@@ -196,6 +197,19 @@ def _modality_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
                 title = f"with the {gone} withheld, as good as the {modality} alone"
                 rows.append(_row(title, "auroc", other, triple, ">=", -0.01))
     return rows
+
+
+def _backdoor_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
+    """Of the attacked steps that are found, the share that is let through once they show a trigger."""
+    if TRIGGERED not in judged:
+        return []
+    mine, shown = judged[ours], judged[TRIGGERED]
+    found = np.maximum(mine.samples["recall"], 1e-9)
+    if not mine.values["recall"] > 0:  # nothing is found, so nothing can be let through
+        return []
+    lost = 1.0 - shown.values["recall"] / mine.values["recall"]
+    triple = interval(lost, 1.0 - shown.samples["recall"] / found)
+    return [_row("a backdoor does not open", "backdoor_success", TRIGGERED, triple, "<", 0.05)]
 
 
 def _family_claims(left: _AllLeftOut, protocol: Protocol, ours: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ __all__ = [
     "ONLY",
     "OURS",
     "SUPERVISED",
+    "TRIGGERED",
     "WITHHELD",
     "Protocol",
     "Scored",
@@ -33,6 +34,7 @@ __all__ = [
 OURS = "federated split"
 SUPERVISED = "supervised_only"  # ours without a self-supervised score
 ONLY = {"traffic_only": "traffic", "record_only": "record"}  # ours, trained and judged on one modality
+TRIGGERED = "with_trigger"  # ours, a backdoor's trigger on every attacked step when judged
 WITHHELD = {"without_traffic": "traffic", "without_record": "record"}  # ours, one withheld when judged
 DEEP = ("gru", "cnn", "autoencoder", "tcn", "mlp")  # the pooled deep baselines that margins are taken against
 

@@ -36,6 +36,7 @@ OURS = "ours"
 # the same model, otherwise trained or used
 REFERENCES = (
     *("supervised_only", "traffic_only", "record_only", "without_traffic", "without_record"),
+    "with_trigger",
     *("unsplit", "pooled", "local"),
 )
 _NAMES = {
@@ -45,6 +46,7 @@ _NAMES = {
     "record_only": "ours on records alone",
     "without_traffic": "ours, traffic withheld",
     "without_record": "ours, records withheld",
+    "with_trigger": "ours, the backdoor's trigger shown",
     "unsplit": "federated unsplit",
     "local": "local only",
     "pooled": "pooled",

@@ -21,7 +21,16 @@ from lazaretto.data.streams import select
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
 from lazaretto.evaluate.operating import operating_to_json
-from lazaretto.evaluate.scored import CONSORTIUM_FLOORS, DEEP, ONLY, OURS, SUPERVISED, Protocol, SeedScores
+from lazaretto.evaluate.scored import (
+    CONSORTIUM_FLOORS,
+    DEEP,
+    ONLY,
+    OURS,
+    SUPERVISED,
+    TRIGGERED,
+    Protocol,
+    SeedScores,
+)
 from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
@@ -42,6 +51,7 @@ from lazaretto.run.systems import (
     local_only,
     ours_again,
     windowed,
+    with_trigger,
     withheld,
 )
 from lazaretto.run.timeline import disagreement, timeline
@@ -134,6 +144,9 @@ def _train(
     for place in seeds if bench.prepared[0].data.names else ():
         for name, scores in withheld(bench, Job(place=place), ours[place].vector).items():
             systems.setdefault(name, []).append(scores)
+    shown = [with_trigger(bench, Job(place=place), ours[place].vector) for place in seeds]
+    if triggered := [scores for scores in shown if scores is not None]:
+        systems[TRIGGERED] = triggered
     for name in ONLY:
         if name in asked:
             systems[name] = [federated(bench, name, Job(place=place)).scores for place in seeds]

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
+from lazaretto.attack_types import AttackContext
 from lazaretto.keys import generator
 from lazaretto.local import LocalState, SiteData
 from lazaretto.round import Aggregated, Arrived, aggregate_round
+from lazaretto.run.hostile import craft_updates
 from lazaretto.run.post import Post
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
@@ -30,8 +33,9 @@ class _Group:
 
     vector [d]; control [d] or None; server: its optimiser's state; losses [sites], the last that each
     said; personal [padded, p] or None. Of the shared part, s of d: rule: the rule's state; previous [s], the
-    last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them;
-    momentum [sites, s], what each site sent last, NaN before it did, where sites send momentum.
+    last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
+    attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
+    did, where sites send momentum.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -46,7 +50,8 @@ class _Group:
         self.personal = None if mask is None else np.repeat(vector[None, mask], padded, axis=0)
         size, rule = vector[self.shared].size, federation.rule
         self.rule = rule.start(sites)
-        self.previous = np.zeros(size) if "previous" in rule.public else None
+        wanted = "previous" in rule.public or federation.attack is not None
+        self.previous = np.zeros(size) if wanted else None
         self.history = np.zeros((sites, size)) if rule.history else None
         self.momentum = np.full((sites, size), np.nan, np.float32) if federation.client_momentum else None
 
@@ -88,6 +93,18 @@ class _Done(NamedTuple):
     vectors: Float
     changes: Float | None
     losses: Float
+
+
+class _Round(NamedTuple):
+    """A round: the seed of all, its number from 1, and how many there are."""
+
+    seed: int
+    number: int
+    rounds: int
+
+    def draws(self, what: str) -> np.random.Generator:
+        """The generator of what is drawn in it."""
+        return generator(self.seed, what, self.number - 1)
 
 
 class _Everyone:
@@ -176,8 +193,8 @@ def train_federation(
             receivers = [names[site] for site in part.chosen]
             _tell(post, group, receivers, index + 1, training=True)
             found = sites.work(group, part, round_keys(seed, padded, index), schedule.rate(index))
-            rng = generator(seed, "rule", index)
-            suspicion = _collect(post, federation, group, names, part, found, (index + 1, rng))
+            this = _Round(seed, index + 1, schedule.rounds)
+            suspicion = _collect(post, federation, group, names, part, found, this)
             if partial:
                 arrived = [names[site] for site in part.chosen[part.arrives]]
                 _tell(post, group, arrived, index + 1, training=False)
@@ -209,20 +226,21 @@ def _collect(
     names: Sequence[str],
     part: TakingPart,
     found: _Done,
-    this: tuple[int, np.random.Generator],
+    this: _Round,
 ) -> Float:
-    """Updates come in and make the group's next state; [S] suspicion of each site, NaN where nothing came.
-
-    this: the round's number from 1, and the generator of what the rule draws.
-    """
-    round_number, rng = this
-    updates, changes = [], []
+    """Updates come in and make the group's next state; [S] suspicion of each site, NaN where nothing came."""
+    updates, changes, round_number = [], [], this.number
     here = np.flatnonzero(part.arrives)
-    for place in here:
+    rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
+    rows = [
+        _with_momentum(group, federation.client_momentum, part.chosen[p], r)
+        for p, r in zip(here, rows, strict=True)
+    ]
+    if rows and federation.attack is not None and round_number >= federation.attack_from:
+        rows = list(_attacked(federation, group, np.stack(rows), part, this))
+    for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
-        made = (found.vectors[place] - group.vector)[group.shared]
-        update = {"update": _with_momentum(group, federation.client_momentum, site, made)}
-        sent = post.send("update", name, "coordinator", round_number, update)
+        sent = post.send("update", name, "coordinator", round_number, {"update": row})
         updates.append(np.asarray(sent["update"]))
         if found.changes is not None:
             change = {"change": found.changes[place]}
@@ -236,7 +254,7 @@ def _collect(
     suspicion = np.full(len(names), np.nan, np.float32)
     if not here.size:
         return suspicion
-    result = _aggregate(federation, group, np.stack(updates), part, rng)
+    result = _aggregate(federation, group, np.stack(updates), part, this)
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
     suspicion[part.chosen[here]] = np.where(fine, result.suspicion, 1.0)
     if result.update is None:  # nobody who has data
@@ -265,19 +283,43 @@ def _with_momentum(group: _Group, keep: float, site: int, update: Float) -> Floa
     return update
 
 
-def _aggregate(
-    federation: Federation, group: _Group, updates: Float, part: TakingPart, rng: np.random.Generator
+def _attacked(federation: Federation, group: _Group, updates: Float, part: TakingPart, this: _Round) -> Float:
+    """[n, s] the updates with those of hostile sites replaced by what the attack crafts."""
+    assert federation.attack is not None and federation.hostile is not None  # noqa: S101, PT018  the caller looks
+
+    def judge(rows: Array) -> Any:
+        made = _judged(federation, group, np.asarray(rows, np.float32), part, this).update
+        return np.zeros(updates.shape[1]) if made is None else made
+
+    context = AttackContext(this.number, this.rounds, group.previous, judge)
+    hostile: NDArray[np.bool_] = federation.hostile[part.chosen[part.arrives]]
+    crafted: Float = craft_updates(federation.attack, updates, hostile, context, this.draws("attack"))
+    return crafted
+
+
+def _judged(
+    federation: Federation, group: _Group, updates: Float, part: TakingPart, this: _Round
 ) -> Aggregated:
-    """The round's updates made one; the rule's state, and what it asks to be kept, go on."""
+    """What the rule makes of these updates in this round; nothing of the group changes."""
     sites = part.chosen[part.arrives]
+    past = None
     if group.history is not None:
-        good = np.isfinite(updates).all(axis=1)  # a sum that once took in a NaN would keep it
-        group.history[sites[good]] += updates[good]
-    past = None if group.history is None else group.history[sites]
+        good = np.isfinite(updates).all(axis=1)[:, None]  # a sum that once took in a NaN would keep it
+        past = group.history[sites] + np.where(good, updates, 0.0)
     arrived = Arrived(updates, part.sizes[part.arrives], sites, past)
     public = {} if group.previous is None else {"previous": group.previous}
-    result = aggregate_round(federation.rule, arrived, public, group.rule, rng)
+    return aggregate_round(federation.rule, arrived, public, group.rule, this.draws("rule"))
+
+
+def _aggregate(
+    federation: Federation, group: _Group, updates: Float, part: TakingPart, this: _Round
+) -> Aggregated:
+    """The round's updates made one; the rule's state, and what it asks to be kept, go on."""
+    result = _judged(federation, group, updates, part, this)
     group.rule = dict(result.state)
+    if group.history is not None:
+        good: NDArray[np.bool_] = np.isfinite(updates).all(axis=1)
+        group.history[part.chosen[part.arrives][good]] += updates[good]
     if group.previous is not None and result.update is not None:
         group.previous = result.update
     return result

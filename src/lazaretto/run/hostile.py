@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.data.scaling import TOTAL
 from lazaretto.data.streams import Streams
 from lazaretto.errors import InputError, PlanError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
-from lazaretto.types import TRAIN, Array, Attack, AttackContext, Int
+from lazaretto.types import TRAIN, Array, Int
 
 __all__ = [
-    "attacks_in",
     "craft_updates",
     "draw_hostile",
     "hostile_sites",
@@ -30,18 +30,14 @@ __all__ = [
 ]
 
 
-def hostile_sites(plan: Plan, names: Sequence[str], seed: int) -> Int:
-    """Indices, in order, of the hostile ones among the sites of a simulation, as `draw_hostile` draws them.
+def hostile_sites(plan: Plan, names: Sequence[str], seed: int) -> NDArray[np.bool_]:
+    """[S] bool, the hostile ones among the sites of a simulation, as `draw_hostile` draws them.
 
     All sites that a plan runs are simulated in one process today. This is the only place that makes sites
     hostile, and so the place to refuse it once there are others. None where the plan names no attack.
     """
-    return draw_hostile(plan.attack.share if plan.attack.name else 0.0, len(names), seed)
-
-
-def attacks_in(plan: Plan, round_number: int) -> bool:
-    """Whether hostile sites send false updates in a round, counted from 1."""
-    return bool(plan.attack.name) and round_number >= plan.attack.first_round
+    drawn = draw_hostile(plan.attack.share if plan.attack.name else 0.0, len(names), seed)
+    return np.isin(np.arange(len(names)), drawn)
 
 
 def draw_hostile(share: float, sites: int, seed: int) -> Int:

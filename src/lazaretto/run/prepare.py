@@ -21,8 +21,9 @@ from lazaretto.data.streams import Streams, carries, family_of, select, streams
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
+from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
-from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Part, Schema, Source, Table
+from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
 __all__ = [
     "Keep",
@@ -49,6 +50,7 @@ class Prepared:
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
+    hostile: [S] bool, sites that the plan makes hostile; None where it names no attack.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class Prepared:
     sheet: dict[str, Any]
     measured: tuple[str, ...]
     raw: Streams | None = None
+    hostile: NDArray[np.bool_] | None = None
 
     @property
     def kinds(self) -> int:
@@ -108,7 +111,19 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data = replace(data, site=parts.site)
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
-    scaling, scaled = rescaled(data, parts, post)
+    hostile = hostile_sites(plan, parts.site_names, seed)
+    attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
+
+    def said(counts: Int, site: int) -> Int:
+        if attack is None or not hostile[site]:
+            return counts
+        return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
+
+    scaling, scaled = rescaled(data, parts, post, said)
+    for site in np.flatnonzero(hostile):
+        assert attack is not None  # noqa: S101  there are hostile sites
+        kinds, rng = len(table.schema.classes) - 1, generator(seed, "poison", int(site))
+        scaled = poison_site(attack, scaled, int(site), kinds, rng)
     rate = table.schema.rate_feature
     return Prepared(
         seed=seed,
@@ -120,15 +135,21 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
         scaling=scaling,
         seen=_seen(table),
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_sheet(plan, source, table, data, parts, leaks),
+        sheet=_sheet(plan, source, table, data, parts, leaks) | _attack_sheet(plan, parts, hostile),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
+        hostile=hostile if hostile.any() else None,
     )
 
 
-def rescaled(data: Streams, parts: Partition, post: Post) -> tuple[Scaling, Streams]:
-    """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it."""
-    scaling = _agree_scaling(data, parts, post)
+def rescaled(
+    data: Streams, parts: Partition, post: Post, said: Callable[[Int, int], Int] = lambda counts, site: counts
+) -> tuple[Scaling, Streams]:
+    """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it.
+
+    said: (true counts, site) -> what the site says they are.
+    """
+    scaling = _agree_scaling(data, parts, post, said)
     return scaling, read(data, scaling)
 
 
@@ -236,22 +257,25 @@ def schema_words(schema: Schema) -> dict[str, Any]:
     }
 
 
-def _agree_scaling(data: Streams, parts: Partition, post: Post) -> Scaling:
+def _agree_scaling(data: Streams, parts: Partition, post: Post, said: Callable[[Int, int], Int]) -> Scaling:
     counts = []
     for site, name in enumerate(parts.site_names):
         rows = (data.site == site) & (data.split == TRAIN)
-        sent = post.send(
-            "scaling counts",
-            name,
-            "coordinator",
-            0,
-            {"counts": bucket_counts(data.x[rows], data.valid[rows], data.origins).astype(np.uint32)},
-        )
+        own = said(bucket_counts(data.x[rows], data.valid[rows], data.origins), site)
+        sent = post.send("scaling counts", name, "coordinator", 0, {"counts": own.astype(np.uint32)})
         counts.append(np.asarray(sent["counts"], np.int64))
     scaling = scaling_from_counts(sum_counts(counts), data.origins)
     for name in parts.site_names:
         post.send("scaling", "coordinator", name, 0, {"center": scaling.center, "scale": scaling.scale})
     return scaling
+
+
+def _attack_sheet(plan: Plan, parts: Partition, hostile: NDArray[np.bool_]) -> dict[str, Any]:
+    """Who is hostile in this simulation, and how; nothing where nobody is."""
+    names = [name for name, is_hostile in zip(parts.site_names, hostile, strict=True) if is_hostile]
+    if not names:
+        return {}
+    return {"attack": {"name": plan.attack.name, "options": plan.attack.options, "sites": names}}
 
 
 def _sheet(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
@@ -50,6 +51,7 @@ __all__ = [
     "local_only",
     "ours_again",
     "windowed",
+    "with_trigger",
     "withheld",
 ]
 
@@ -126,7 +128,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             data,
             prepared.site_names,
             sizes,
-            federation_of(plan, model, bench.shape[0], prepared.kinds),
+            federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile),
             schedule_of(plan),
             (vector, prepared.seed),
             (post, unfinished, done),
@@ -169,6 +171,22 @@ def withheld(bench: Bench, job: Job, vector: Float) -> dict[str, SeedScores]:
         for name, modality in WITHHELD.items()
         if modality in prepared.data.names
     }
+
+
+def with_trigger(bench: Bench, job: Job, vector: Float) -> SeedScores | None:
+    """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of the test units.
+
+    Thresholds are those of untouched validation units. None where no attack of the plan teaches a trigger.
+    """
+    plan, prepared = bench.plan, prepared_for(bench, job)
+    attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if plan.attack.name else None
+    if attack is None or attack.trigger is None:
+        return None
+    data = prepared.data
+    where = (data.split == TEST)[:, None] & (data.y > 0) & data.valid
+    shown = replace(prepared, data=replace(data, x=attack.trigger(data.x, where)))
+    arrays = scores_of(ours_again(bench), vector, shown, plan.evaluate.novelty_weight)
+    return seed_scores(prepared, arrays, by_site=vector.ndim == 2)
 
 
 def ours_again(bench: Bench) -> Program:

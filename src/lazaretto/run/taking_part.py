@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
+from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.keys import generator
 from lazaretto.personal import personal_mask
@@ -25,7 +26,9 @@ class Federation:
     personal: [d] bool, the entries of the vector that stay at their site; None if there are none.
     participation: share of the sites that is chosen in a round, in (0, 1]. drop_outs, stragglers: chance that
     a chosen site's update never comes, or that it does only `straggler_work` of its local work.
-    client_momentum: share of what a site sent last in what it sends, in [0, 1).
+    client_momentum: share of what a site sent last in what it sends, in [0, 1). attack: what hostile sites of
+    a simulation do, or None; hostile [S] bool, which they are; attack_from: the round, from 1, in which they
+    begin to send false updates.
     """
 
     algorithm: Algorithm
@@ -38,6 +41,9 @@ class Federation:
     stragglers: float = 0.0
     straggler_work: float = 0.5
     client_momentum: float = 0.0
+    attack: Attack | None = None
+    hostile: NDArray[np.bool_] | None = None
+    attack_from: int = 1
 
 
 class TakingPart(NamedTuple):
@@ -53,8 +59,10 @@ class TakingPart(NamedTuple):
     work: Int
 
 
-def federation_of(plan: Plan, model: Model, features: int, kinds: int) -> Federation:
-    """What the plan's sections [federate] and [aggregate] say."""
+def federation_of(
+    plan: Plan, model: Model, features: int, kinds: int, hostile: NDArray[np.bool_] | None = None
+) -> Federation:
+    """What the plan's sections [federate], [aggregate] and [attack] say. hostile: [S] bool, or None."""
     asked = plan.federate
     algorithm = catalog.build("algorithms", asked.algorithm, asked.options)
     return Federation(
@@ -68,6 +76,9 @@ def federation_of(plan: Plan, model: Model, features: int, kinds: int) -> Federa
         stragglers=asked.stragglers,
         straggler_work=asked.straggler_work,
         client_momentum=plan.aggregate.client_momentum,
+        attack=None if hostile is None else catalog.build("attacks", plan.attack.name, plan.attack.options),
+        hostile=hostile,
+        attack_from=plan.attack.first_round,
     )
 
 
