@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import InputError, PlanError
-from lazaretto.gram import combine, finite_rows, inner_products
+from lazaretto.gram import combine, distances_to, finite_rows, inner_products, lengths
 from lazaretto.keys import generator
 from lazaretto.types import Array, Float, Gram, Int, Rule
 
 __all__ = ["Aggregated", "Arrived", "aggregate_once", "aggregate_round", "mean_update"]
+
+_ABSURD = 1e8  # times the median length: half of the digits of a float64
 
 
 class Arrived(NamedTuple):
@@ -37,7 +39,7 @@ class Aggregated(NamedTuple):
     weights:   [n + p] on the updates and the rule's public rows, update = weights · rows; None of a rule
                that sees rows, and without an update.
     suspicion: [n] in [0, 1]; 1 where an update was dropped.
-    dropped:   [n] bool: updates with NaN or infinity.
+    dropped:   [n] bool: updates with NaN or infinity, or beyond all measure.
     state:     the rule's, for the next round.
     """
 
@@ -58,7 +60,8 @@ def aggregate_round(
     """The updates that arrived, made one by a rule.
 
     public: name -> row [d] for those in `rule.public`; "zero" is known. state: the rule's. An update with NaN
-    or infinity is left out and gets suspicion 1; one of size 0 has no say and no suspicion. The rule gets
+    or infinity is left out and gets suspicion 1, and so does one more than 1e8 times as long as the median,
+    unless the rule sees sums alone; one of size 0 has no say and no suspicion. The rule gets
     the others in order of their sites, so the order in which they came in never matters.
     Raises InputError where all that have a size are not finite, PlanError where a public row or the history
     is missing or the rule is a pre-aggregator alone.
@@ -81,19 +84,28 @@ def aggregate_round(
         return Aggregated(None, None, suspicion, dropped, state)
     in_order = used.size == count and bool((used == np.arange(count)).all())
     rows = arrived.updates if in_order else arrived.updates[used]
+    given = [np.zeros(rows.shape[1]) if name == "zero" else public[name] for name in rule.public]
+    known = np.array(given, np.float64).reshape(len(given), rows.shape[1])
+    inner = None if rule.gram is None else inner_products(rows, known)
+    if rule.sees != "sum":
+        fine = np.flatnonzero(~_absurd(rows, inner))
+        if len(fine) < len(used):
+            dropped[np.delete(used, fine)] = True
+            suspicion[dropped] = 1.0
+            inner = None if inner is None else _without(inner, fine, len(used))
+            used, rows = used[fine], rows[fine]
     if rule.rows is not None:
         update, found, state = rule.rows(rows, sizes[used], state, rng)
         weights = None
     else:
-        given = [np.zeros(rows.shape[1]) if name == "zero" else public[name] for name in rule.public]
-        known = np.array(given, np.float64).reshape(len(given), rows.shape[1])
         if rule.gram is None:
             assert rule.weigh is not None  # noqa: S101  it says that it sees the sum
             said, found = np.asarray(rule.weigh(sizes[used])), np.zeros(len(used))
             update = mean_update(rows, said)
         else:
             past = None if arrived.history is None else inner_products(arrived.history[used])
-            seen = Gram(inner_products(rows, known), sizes[used], arrived.sites[used], rule.public, past)
+            assert inner is not None  # noqa: S101  made above
+            seen = Gram(inner, sizes[used], arrived.sites[used], rule.public, past)
             answer = rule.gram(seen, state, rng)
             said, found, state = answer.weights[0], answer.suspicion, answer.state
             update = combine(said[None], rows, known)[0]
@@ -101,6 +113,19 @@ def aggregate_round(
         weights[used], weights[count:] = said[: len(used)], said[len(used) :]
     suspicion[used] = found
     return Aggregated(update, weights, suspicion, dropped, state)
+
+
+def _absurd(rows: Array, inner: Array) -> NDArray[np.bool_]:
+    """[n] bool: updates so much longer than the median that what is near them is lost to rounding."""
+    length = distances_to(rows, np.zeros(rows.shape[1])) if inner is None else lengths(inner)[: len(rows)]
+    usual = float(np.median(length))
+    return np.asarray(length > _ABSURD * usual) if usual > 0 else np.zeros(len(rows), np.bool_)
+
+
+def _without(inner: Array, kept: Int, n: int) -> NDArray[np.float64]:
+    """Inner products [n + p, n + p] of the kept updates and all public rows."""
+    places = np.concatenate([kept, np.arange(n, len(inner))])
+    return np.asarray(inner[np.ix_(places, places)])
 
 
 def _refuse(rule: Rule, arrived: Arrived, public: Mapping[str, Array]) -> None:

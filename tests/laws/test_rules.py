@@ -213,19 +213,20 @@ def test_it_moves_with_what_it_sees_where_it_says_so(whole: Rule, n: int) -> Non
             np.testing.assert_allclose(there, one * factor, rtol=1e-6, atol=1e-9 * factor)
 
 
-HOSTILE = ("together", "apart", "against")
+HOSTILE = ("together", "apart", "against", "absurd")  # the last at 1e30, the others at 1e6
 
 
 def attacked(n: int, f: int, how: str, where: str) -> tuple[Any, Any]:
-    """n updates of which f are moved by 1e6, and which of them are honest."""
+    """n updates of which f are moved far away, and which of them are honest."""
     X, rng = updates(n), generator(5, "hostile", n)
     rows = {"first": np.arange(f), "last": np.arange(n - f, n), "shuffled": rng.permutation(n)[:f]}[where]
     away = rng.standard_normal((f, D))
-    if how == "together":
+    if how in ("together", "absurd"):
         away[:] = away[:1]
     if how == "against":
         away = -np.repeat(X.mean(axis=0)[None], f, axis=0)
-    X[rows] += (1e6 * away / np.linalg.norm(away, axis=1, keepdims=True)).astype(np.float32)
+    size = 1e30 if how == "absurd" else 1e6
+    X[rows] += (size * away / np.linalg.norm(away, axis=1, keepdims=True)).astype(np.float32)
     return X, np.setdiff1d(np.arange(n), rows)
 
 
