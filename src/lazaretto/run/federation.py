@@ -304,7 +304,7 @@ def _judged(
     sites = part.chosen[part.arrives]
     past = None
     if group.history is not None:
-        good = np.isfinite(updates).all(axis=1)[:, None]  # a sum that once took in a NaN would keep it
+        good = np.isfinite(updates).all(axis=1, keepdims=True)  # a sum that once took in a NaN would keep it
         past = group.history[sites] + np.where(good, updates, 0.0)
     arrived = Arrived(updates, part.sizes[part.arrives], sites, past)
     public = {} if group.previous is None else {"previous": group.previous}
@@ -318,7 +318,7 @@ def _aggregate(
     result = _judged(federation, group, updates, part, this)
     group.rule = dict(result.state)
     if group.history is not None:
-        good: NDArray[np.bool_] = np.isfinite(updates).all(axis=1)
+        good = np.isfinite(updates).all(axis=1)
         group.history[part.chosen[part.arrives][good]] += updates[good]
     if group.previous is not None and result.update is not None:
         group.previous = result.update
