@@ -5,16 +5,18 @@ Without any training: what each site comes to in a round is drawn.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lazaretto import catalog
+from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.errors import InputError
 from lazaretto.keys import generator
-from lazaretto.run.federation import _collect, _Done, _Group
+from lazaretto.run.federation import _attacked, _collect, _Done, _Group, _judged, _Round
 from lazaretto.run.post import Post
 from lazaretto.run.taking_part import Federation, TakingPart
 
@@ -59,7 +61,7 @@ def play(
         keeps[[site for site in (bad, bad_change) if site >= 0]] = np.nan
     done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32))
     part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
-    return _collect(Post(), made, group, NAMES, part, done, (number, generator(0, "rule", number)))
+    return _collect(Post(), made, group, NAMES, part, done, _Round(0, number, 9))
 
 
 REMEMBERS = [
@@ -144,3 +146,68 @@ def test_one_bad_update_does_not_stop_the_others(rule: str) -> None:
     assert np.isfinite(group.control).all()
     with pytest.raises(InputError, match="no update is finite, that of site 6"):
         play(made, group, 2, lost=(0, 1, 2, 3, 4, 5), bad=6)
+
+
+HOSTILE = np.arange(SITES) < 2
+
+
+def spy(seen: list[Any]) -> Attack:
+    """Sends twos, and notes what it is told and what the coordinator would make of it, asked twice."""
+
+    def craft(honest: Any, own: Any, context: Any, rng: Any) -> Any:
+        sent = np.full(own.shape, 2.0)
+        rows = np.concatenate([honest, sent])
+        seen.append((context, context.judge(rows), context.judge(rows)))
+        return sent
+
+    return Attack(name="spy", kind="updates", knows="rule", craft=craft)
+
+
+@pytest.mark.parametrize(
+    "rule", ["mean", "foolsgold", "bucketing | centered_clip", "nnm | multi_krum", "dnc"]
+)
+def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> None:
+    """Asked twice the same, in any round; what they ask changes nothing that is kept."""
+    seen: list[Any] = []
+    plain = federation(rule)
+    made = replace(plain, attack=spy(seen), hostile=HOSTILE)
+    group, other = group_of(made), group_of(made)
+    for number in (1, 2, 3):
+        before = group.vector.copy()
+        play(made, group, number)
+        context, once, twice = seen[-1]
+        np.testing.assert_array_equal(once, twice)
+        np.testing.assert_allclose(group.vector - before, once, atol=1e-6)
+        assert (context.round_number, context.rounds) == (number, 9)
+        change = (other.vector + moves(number)).astype(np.float32) - other.vector
+        change[HOSTILE] = 2.0
+        part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+        by_hand = _judged(plain, other, change, part, _Round(0, number, 9)).update
+        np.testing.assert_allclose(by_hand, once, atol=1e-6)
+        other = group_of(made)
+        other.restore({key: np.copy(value) for key, value in group.arrays().items()})
+
+
+def test_hostile_sites_wait_for_their_round_and_some_are_lost() -> None:
+    seen: list[Any] = []
+    made = replace(federation("mean"), attack=spy(seen), hostile=HOSTILE, attack_from=3)
+    group = group_of(made)
+    for number in (1, 2):
+        before = group.vector.copy()
+        play(made, group, number)
+        np.testing.assert_allclose(group.vector - before, moves(number).mean(axis=0), atol=1e-6)
+    assert not seen
+    before = group.vector.copy()
+    play(made, group, 3, lost=(0, 4))
+    arrived = moves(3)[[1, 2, 3, 5, 6]]
+    arrived[0] = 2.0
+    np.testing.assert_allclose(group.vector - before, arrived.mean(axis=0), atol=1e-6)
+    assert seen[0][0].previous is not None
+
+
+def test_nobody_hostile_arrives() -> None:
+    made = replace(federation("mean"), attack=spy([]), hostile=HOSTILE)
+    group = group_of(made)
+    part = TakingPart(np.arange(2, SITES), np.ones(5, bool), np.ones(5), np.ones(5, np.int64))
+    rows = moves(1)[2:]
+    np.testing.assert_array_equal(_attacked(made, group, rows, part, _Round(0, 1, 1)), rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,7 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     hostile = hostile_sites(plan, parts.site_names, seed)
+    names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
 
     def said(counts: Int, site: int) -> Int:
@@ -135,7 +136,7 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
         scaling=scaling,
         seen=_seen(table),
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_sheet(plan, source, table, data, parts, leaks) | _attack_sheet(plan, parts, hostile),
+        sheet=_with_attack(_sheet(plan, source, table, data, parts, leaks), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,
@@ -270,12 +271,13 @@ def _agree_scaling(data: Streams, parts: Partition, post: Post, said: Callable[[
     return scaling
 
 
-def _attack_sheet(plan: Plan, parts: Partition, hostile: NDArray[np.bool_]) -> dict[str, Any]:
-    """Who is hostile in this simulation, and how; nothing where nobody is."""
-    names = [name for name, is_hostile in zip(parts.site_names, hostile, strict=True) if is_hostile]
+def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
+    """The sheet, and who is hostile in this simulation; as it was where nobody is."""
     if not names:
-        return {}
-    return {"attack": {"name": plan.attack.name, "options": plan.attack.options, "sites": names}}
+        return sheet
+    attack = {"name": plan.attack.name, "options": plan.attack.options, "sites": list(names)}
+    said = f"Attacked on purpose: {', '.join(names)} are hostile in this simulation ({plan.attack.name})."
+    return sheet | {"attack": attack, "notes": [said, *sheet["notes"]]}
 
 
 def _sheet(
