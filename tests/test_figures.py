@@ -43,10 +43,10 @@ def sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def measured_tables(text: str) -> list[list[str]]:
-    """Tables in which several rows hold a number with a decimal point, outside of code."""
+    """Tables in which several rows hold a number with a decimal point, outside of code and links."""
     found = []
     for block in re.findall(r"(?:^\|.*\n?)+", text, flags=re.MULTILINE):
-        rows = [re.sub(r"`[^`]*`", "", row) for row in block.splitlines()[2:]]
+        rows = [re.sub(r"`[^`]*`|\]\([^)]*\)|arXiv:[\d.]+", "", row) for row in block.splitlines()[2:]]
         if sum(bool(MEASURED.search(row)) for row in rows) >= 2:
             found.append(rows)
     return found
