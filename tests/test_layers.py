@@ -41,6 +41,7 @@ LAYERS = {
     "losses": 2,
     "augment": 3,
     "personal": 2,
+    "reputation": 2,
     "round": 3,
     "evaluate": 3,
     "run": 5,
