@@ -196,10 +196,11 @@ def reward_shares(reputation: Reputation, sizes: Array) -> NDArray[np.float64]:
             way_out="the sites' training steps",
         )
     used = ~reputation.quarantined & (reputation.seen > 0)
-    largest = float(given[used].max(initial=0.0))
+    given = np.where(used, given, 0.0)
+    largest = float(given.max(initial=0.0))
     if largest == 0:
         return np.zeros(len(given))
-    part = np.where(used, reputation.trust * (given / largest), 0.0)
+    part = reputation.trust * (given / largest)
     total = float(part.sum())
     return part / total if total > 0 else np.zeros(len(given))
 

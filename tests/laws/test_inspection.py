@@ -159,9 +159,35 @@ def test_what_is_not_defined_is_none() -> None:
 def test_a_few_sites() -> None:
     assert flagged(np.zeros((3, 4))) == []
     assert flagged(np.array([[1.0, 2], [0, 0]])) == [1]
-    assert flagged(np.array([[1.0, 2], [-100, -200]])) == [], "nobody knows which of two is odd"
+    assert flagged(np.array([[1.0, 2], [-1000, -2000]])) == [], "nobody knows which of two is odd"
     assert flagged(np.ones((5, 4))) == [], "all alike"
+    alike = generator(0, "alike").standard_normal(50) * generator(1, "alike").uniform(1, 2, (12, 1))
+    assert flagged(alike) == [], "and so they are up to rounding"
+    [row] = flags(round_statistics(np.diag([1.0, 4, 900])), NAMES[:3])[:1]
+    assert row["reason"] == "its update is 20 times as long as the median of the others"
     assert flagged(np.vstack([np.eye(3), 100 * np.eye(3)[:1]]), "as long as") == [3]
+
+
+def test_what_is_usual_is_not_flagged() -> None:
+    doubling = np.diag(4.0 ** np.arange(9))  # lengths 1, 2, 4 to 256
+    assert not [row for row in flags(round_statistics(doubling), NAMES[:9]) if "as long" in row["reason"]]
+    camps = honest(0, common=5.0) * np.repeat([1, -1], N // 2)[:, None]
+    assert (watched(camps).to_others < -0.5).all()
+    assert flagged(camps) == [], "two camps of one size: nobody can say who is odd"
+    related = honest(0)
+    related[7] = (related[3] + related[8]) / 2
+    assert flagged(related) == [], "half a copy is none"
+
+
+def test_rounding_is_not_taken_for_a_direction() -> None:
+    row = generator(0, "cancel").standard_normal(50)
+    inner = np.outer([1, -1 / 3], [1, -1 / 3]) * (row @ row)
+    assert np.isnan(round_statistics(inner, np.array([0.1, 0.3])).to_aggregate).all()
+    rows = honest(0)
+    rows[0] *= 1e8
+    assert np.isnan(watched(rows).without[0])
+    no_lengths = np.array([[1.0, 0, 0], [0, 1e-320, 0.5], [0, 0.5, 1e-320]])  # of no updates at all
+    assert round_statistics(no_lengths).nearest.tolist() == [-1, -1, -1]
 
 
 def test_tiny_beside_huge() -> None:

@@ -240,12 +240,35 @@ def test_who_stays_in_where_too_many_would_go() -> None:
     assert after(half)[-1].quarantined.tolist() == [True, True, False, False, False]
     tied = [[1.0, 1.0, 1.0, 0.0, 0.0]] * 40
     assert not after(tied)[-1].quarantined.any()
+    assert say(after(tied)[-1]).tolist() == [0.12] * 3 + [1.0] * 2, "they keep the least say"
     one_first = [[1.0, 0.0, 0.0, 0.0, 0.0]] * 12 + [[1.0, 1.0, 0.6, 0.47, 0.0]] * 40
     states = after(one_first)
     assert states[11].quarantined.tolist() == [True, False, False, False, False]
     assert states[-1].quarantined.sum() == 1, "two equally bad ones and room for one"
     strangers = [[1.0, NAN, NAN, NAN, NAN]] * 40
     assert not after(strangers)[-1].quarantined.any(), "who never took part gives no room"
+
+
+def test_who_comes_back_makes_room_at_once() -> None:
+    states = after([[1.0, 1.0, 0.0, 0.0]] * 10 + [[1.0, 0.0, 1.0, 0.0]] * 9)
+    assert states[9].quarantined.tolist() == [True, True, False, False]
+    assert states[11].quarantined.tolist() == [True, False, False, False]
+    both = after([[1.0, 0.0, 1.0, 0.0]] * 10 + [[0.0, 1.0, 1.0, 0.0]] * 12)
+    assert both[10].quarantined.tolist() == [True, False, True, False]
+    assert both[-1].quarantined.tolist() == [False, True, True, False]
+    swap = [[1.0, 1.0, 0.0, 0.0]] * 2 + [[1.0, 1.0, 1.0, 0.0]] * 8 + [[0.0, 1.0, 1.0, 0.0]] * 2
+    states = after(swap)
+    assert states[10].quarantined.tolist() == [True, True, False, False]
+    assert states[11].quarantined.tolist() == [False, True, True, False], "one goes as the other comes"
+
+
+def test_back_with_little_trust_one_bad_round_is_enough() -> None:
+    """Good rounds near the border raise trust slowly: .107 → .114 → .119, all below .12."""
+    settings = ReputationSettings(readmit_rounds=1)
+    states = after([[1.0, 0.0]] * 10 + [[0.43, 0.0]] * 2 + [[1.0, 0.0]], settings)
+    assert [bool(state.quarantined[0]) for state in states[9:]] == [True, False, False, True]
+    assert states[11].trust[0] < 0.12
+    assert states[12].quarantines[0] == 2
 
 
 def test_no_mass_release_in_a_long_run() -> None:
@@ -266,6 +289,7 @@ def test_say_and_shares() -> None:
     shares = reward_shares(state, [1e308, 1e308, 1e308, 1e308])
     np.testing.assert_allclose(shares, [0, trust / (1 + trust), 1 / (1 + trust), 0])
     assert reward_shares(state, [5, 0, 0, 5]).tolist() == [0.0] * 4
+    assert reward_shares(state, [1e308, 0, 1e-20, 1e308]).tolist() == [0.0, 0.0, 1.0, 0.0]
     assert reward_shares(reputation_start(2), [1, 1]).tolist() == [0.0, 0.0]
     assert reward_shares(reputation_start(0), []).shape == (0,)
     assert reputation_step(reputation_start(0), []).trust.shape == (0,)
