@@ -44,6 +44,8 @@ LAYERS = {
     "losses": 2,
     "augment": 3,
     "personal": 2,
+    "reputation": 2,
+    "inspection": 2,
     "round": 3,
     "evaluate": 3,
     "run": 5,

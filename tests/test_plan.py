@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lazaretto import catalog
 from lazaretto import plan as plans
 from lazaretto.errors import PlanError
+from lazaretto.reputation import ReputationSettings
 
 
 def load(folder: Path, text: str, *sets: str, check_parts: bool = False, **overrides: Any) -> plans.Plan:
@@ -208,6 +210,19 @@ WRONG = {
         '[attack]\nname = "foe"\nshare = 0.5\n',
         ["attack.share", "0.5", "less than 0.5"],
     ),
+    "a way back from no quarantine": (
+        "[reputation]\nreadmit_rounds = 3\n",
+        ["reputation.readmit_rounds", "3", "reputation.enabled = true"],
+    ),
+    "trust that is not kept but weighs": (
+        "[reputation]\nenabled = false\nweigh = false\n",
+        ["reputation.weigh", "false", "reputation.enabled = true"],
+    ),
+    "quarantine after one round": (
+        "[reputation]\nenabled = true\ndecay = 0.3\nquarantine_below = 0.4\n",
+        ["reputation.quarantine_below", "reputation.decay = 0.3", "at most 0.3"],
+    ),
+    "trust without an end": ("[reputation]\nenabled = true\ndecay = 1.0\n", ["reputation.decay", "0.999"]),
     "an attack after the end": (
         '[train]\nrounds = 4\n[attack]\nname = "foe"\nshare = 0.2\nfirst_round = 5\n',
         ["attack.first_round", "train.rounds = 4", "at most 4"],
@@ -346,6 +361,7 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
             '[federate]\nalgorithm = "fedper"\n[evaluate]\nleave_one_site_out = 2\n',
             ["evaluate.leave_one_site_out", "no layers of its own", "'fedper'", "shares the whole model"],
         ),
+        ("[reputation]\nenabled = true\n", ["reputation.enabled", "'mean'", "suspects nobody"]),
     ],
 )
 def test_wrong_parts(tmp_path: Path, text: str, names: list[str]) -> None:
@@ -363,6 +379,13 @@ def test_a_model_without_cut_is_fine_when_the_cut_is_off(tmp_path: Path) -> None
 def test_every_attack_can_be_planned(tmp_path: Path, name: str) -> None:
     plan = load(tmp_path, f'[attack]\nname = "{name}"\nshare = 0.3\n', check_parts=True)
     assert plan.attack.name == name
+
+
+def test_a_plan_knows_the_settings_of_reputation(tmp_path: Path) -> None:
+    said = load(tmp_path, "").reputation.model_dump()
+    assert said.pop("enabled") is False
+    assert ReputationSettings(**said) == ReputationSettings()
+    assert set(said) == {field.name for field in fields(ReputationSettings)}
 
 
 def test_the_examples_load(root: Path) -> None:

@@ -10,7 +10,7 @@ from lazaretto import catalog
 from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
-from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, SitesPlan
+from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
 
 __all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
 
@@ -73,6 +73,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             way_out="leave it out, or set federate.stragglers above 0",
         )
     yield from _attack_conflicts(plan)
+    yield from _reputation_conflicts(plan)
     if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
         yield PlanError(
             "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
@@ -128,7 +129,7 @@ def part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
-    more = (_rule_problems, _model_problems, _federate_problems, _attack_problems)
+    more = (_rule_problems, _model_problems, _federate_problems, _attack_problems, _reputation_problems)
     return problems + [problem for find in more for problem in find(plan, built)]
 
 
@@ -261,6 +262,25 @@ def _attack_conflicts(plan: Plan) -> Iterator[PlanError]:
         )
 
 
+def _reputation_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Settings of a reputation that is not kept, or that one round would ruin."""
+    reputation = plan.reputation
+    for key, field in ReputationPlan.model_fields.items():
+        value = getattr(reputation, key)
+        if not reputation.enabled and value != field.default:
+            yield PlanError(
+                f"reputation.{key}: has no meaning with reputation.enabled=false",
+                found=shown(value),
+                way_out="leave it out, or set reputation.enabled = true",
+            )
+    if reputation.enabled and reputation.quarantine_below > reputation.decay:
+        yield PlanError(
+            "reputation.quarantine_below: above reputation.decay, so that one round would do it",
+            found=f"{reputation.quarantine_below}, and reputation.decay = {reputation.decay}",
+            way_out=f"at most {reputation.decay}",
+        )
+
+
 def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     """A first round of what does not go by rounds."""
     attack = built.get("attacks")
@@ -271,6 +291,20 @@ def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
             f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
             found=plan.attack.first_round,
             way_out="leave it out",
+        )
+    ]
+
+
+def _reputation_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """Trust by a rule that cannot suspect anybody."""
+    rule = built.get("rules")
+    if rule is None or rule.sees != "sum" or not plan.reputation.enabled:
+        return []
+    return [
+        PlanError(
+            f"reputation.enabled: rule '{rule.name}' sees no single update, so it suspects nobody",
+            found=True,
+            way_out="leave it out, or choose a rule that looks at updates",
         )
     ]
 

@@ -41,6 +41,7 @@ __all__ = [
     "ModelPlan",
     "Plan",
     "PlanKey",
+    "ReputationPlan",
     "RunPlan",
     "SitesPlan",
     "SplitPlan",
@@ -214,6 +215,31 @@ class AttackPlan(Section):
     )
 
 
+class ReputationPlan(Section):
+    """Trust per site over the rounds, from the rule's suspicion: less weight, quarantine, re-admission."""
+
+    enabled: bool = Field(default=False, description="Whether trust is kept and used.")
+    decay: Annotated[float, Gt(0), Le(0.999)] = Field(
+        default=0.8, description="What is left of trust's past after one round."
+    )
+    suspected_at: Annotated[float, Gt(0), Le(1)] = Field(
+        default=0.5, description="Suspicion from which a round counts fully against a site."
+    )
+    quarantine_below: Annotated[float, Ge(0.001), Lt(1)] = Field(
+        default=0.12,
+        description="Trust below which a bad round leads to quarantine: checked, not used; at most `decay`.",
+    )
+    readmit_rounds: Count = Field(
+        default=2, description="Good rounds in a row after which a site in quarantine is back."
+    )
+    relapse: Annotated[int, Ge(0)] = Field(
+        default=2, description="So many rounds more for each quarantine before this one."
+    )
+    weigh: bool = Field(
+        default=True, description="Whether trust lowers what a site weighs before it comes to quarantine."
+    )
+
+
 class EvaluatePlan(Section):
     """What the trained model is compared with, and how."""
 
@@ -276,6 +302,7 @@ class Plan(Section):
     aggregate: AggregatePlan = AggregatePlan()
     federate: FederatePlan = FederatePlan()
     attack: AttackPlan = AttackPlan()
+    reputation: ReputationPlan = ReputationPlan()
     evaluate: EvaluatePlan = EvaluatePlan()
     sweep: SweepPlan = SweepPlan()
     tuned: TunedPlan = TunedPlan()

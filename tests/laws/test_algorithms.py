@@ -26,7 +26,8 @@ from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
-from lazaretto.run.federation import _Group, _Some, train_federation
+from lazaretto.run.coordinator import Group
+from lazaretto.run.federation import _Some, train_federation
 from lazaretto.run.post import Post
 from lazaretto.run.simulate import Program, compile_program
 from lazaretto.run.taking_part import Federation, TakingPart
@@ -118,7 +119,7 @@ def trained(
     """Each site's vector at the end, [S, d], and losses by round; by default everyone takes part."""
     losses: list[Any] = []
 
-    def done(number: int, loss: Any, vector: Any, worked: Any, suspicion: Any) -> None:
+    def done(number: int, loss: Any, vector: Any, worked: Any, seen: Any) -> None:
         losses.append(loss)
         if number == stop_after:
             signal.raise_signal(signal.SIGINT)
@@ -266,7 +267,7 @@ def test_batches_of_a_round_are_counted_alike_everywhere(passes: float, batches:
 def test_who_does_not_take_part_keeps_what_it_has(algorithm: Algorithm) -> None:
     """Parameters, optimisers and what the algorithm keeps wait at the site; also where its update is lost."""
     made = program(None if algorithm.correct is None else algorithm, SEVERAL)
-    group = _Group(federation_of(algorithm, "uniform", "plain"), VECTOR, 3, 3)
+    group = Group(federation_of(algorithm, "uniform", "plain"), VECTOR, 3, 3)
     sites = _Some(made, made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES), data(3))
     before = jax.tree.map(np.copy, sites.state)
     chosen, arrives = np.array([0, 1]), np.array([True, False])

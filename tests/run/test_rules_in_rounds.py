@@ -16,7 +16,9 @@ from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.errors import InputError
 from lazaretto.keys import generator
-from lazaretto.run.federation import _attacked, _collect, _Done, _Group, _judged, _Round
+from lazaretto.reputation import ReputationSettings
+from lazaretto.run.coordinator import Group, Round, attacked, judged
+from lazaretto.run.federation import _collect, _Done
 from lazaretto.run.post import Post
 from lazaretto.run.taking_part import Federation, TakingPart
 
@@ -34,8 +36,8 @@ def federation(rule: str, momentum: float = 0.0, algorithm: str = "fedavg") -> F
     )
 
 
-def group_of(made: Federation) -> _Group:
-    return _Group(made, np.zeros(D, np.float32), SITES, SITES)
+def group_of(made: Federation) -> Group:
+    return Group(made, np.zeros(D, np.float32), SITES, SITES)
 
 
 def moves(number: int) -> Any:
@@ -43,15 +45,15 @@ def moves(number: int) -> Any:
     return generator(number, "moves").standard_normal((SITES, D)).astype(np.float32)
 
 
-def play(
+def seen_in(
     made: Federation,
-    group: _Group,
+    group: Group,
     number: int,
     lost: tuple[int, ...] = (),
     bad: int = -1,
     bad_change: int = -1,
 ) -> Any:
-    """One round; suspicion."""
+    """One round; what the coordinator saw."""
     arrives = ~np.isin(np.arange(SITES), lost)
     change = moves(number)
     if bad >= 0:
@@ -61,7 +63,12 @@ def play(
         keeps[[site for site in (bad, bad_change) if site >= 0]] = np.nan
     done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32))
     part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
-    return _collect(Post(), made, group, NAMES, part, done, _Round(0, number, 9))
+    return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 9))
+
+
+def play(made: Federation, group: Group, number: int, **more: Any) -> Any:
+    """One round; suspicion."""
+    return seen_in(made, group, number, **more).suspicion
 
 
 REMEMBERS = [
@@ -107,7 +114,7 @@ def test_history_is_the_sum_of_what_each_site_sent() -> None:
     made = federation("foolsgold")
     group = group_of(made)
     for number, lost, bad in ((0, (), -1), (1, (2,), -1), (2, (), 4)):
-        play(made, group, number, lost, bad)
+        play(made, group, number, lost=lost, bad=bad)
     sent = sum(moves(number).astype(np.float64) for number in range(3))
     sent[2] -= moves(1)[2]
     sent[4] -= moves(2)[4]
@@ -182,7 +189,7 @@ def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> N
         change = (other.vector + moves(number)).astype(np.float32) - other.vector
         change[HOSTILE] = 2.0
         part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
-        by_hand = _judged(plain, other, change, part, _Round(0, number, 9)).update
+        by_hand = judged(plain, other, change, part, Round(0, number, 9)).update
         np.testing.assert_allclose(by_hand, once, atol=1e-6)
         other = group_of(made)
         other.restore({key: np.copy(value) for key, value in group.arrays().items()})
@@ -210,4 +217,60 @@ def test_nobody_hostile_arrives() -> None:
     group = group_of(made)
     part = TakingPart(np.arange(2, SITES), np.ones(5, bool), np.ones(5), np.ones(5, np.int64))
     rows = moves(1)[2:]
-    np.testing.assert_array_equal(_attacked(made, group, rows, part, _Round(0, 1, 1)), rows)
+    np.testing.assert_array_equal(attacked(made, group, rows, part, Round(0, 1, 1)), rows)
+
+
+def turned(honest: Any, own: Any, context: Any, rng: Any) -> Any:
+    return -5.0 * own
+
+
+TURNED = Attack(name="turned", kind="updates", knows="own", craft=turned)
+
+
+@pytest.mark.parametrize("rule", ["nnm | multi_krum", "geometric_median", "trimmed_mean"])
+def test_who_turns_its_update_is_out_within_ten_rounds_and_comes_back(rule: str) -> None:
+    """Checked while out: it stays out as long as it is bad, and is back once it has been good."""
+    settings = ReputationSettings()
+    made = replace(federation(rule), attack=TURNED, hostile=HOSTILE, reputation=settings)
+    good = replace(made, attack=None)
+    group = group_of(made)
+    rounds = [common_move(made, group, number) for number in range(1, 13)]
+    out = [np.flatnonzero(seen.reputation.quarantined).tolist() for seen in rounds]
+    assert [0, 1] in out[:10]
+    assert out[-1] == [0, 1]
+    assert all(set(those) <= {0, 1} for those in out)
+    kinds = {flag["kind"] for flag in rounds[-1].flags if flag["site"] in NAMES[:2]}
+    assert "against" in kinds
+    arrays = {key: np.copy(value) for key, value in group.arrays().items()}
+    again = group_of(made)
+    again.restore(arrays)
+    for number in range(13, 13 + settings.readmit_rounds):
+        seen, same = (common_move(good, one, number) for one in (group, again))
+        np.testing.assert_array_equal(seen.reputation.quarantined, same.reputation.quarantined)
+    assert not seen.reputation.quarantined.any()
+
+
+def common_move(made: Federation, group: Group, number: int) -> Any:
+    """A round in which all sites move much the same way."""
+    change = (1.0 + 0.3 * moves(number)).astype(np.float32)
+    done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
+    part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+    return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 99))
+
+
+def test_who_is_in_quarantine_has_no_weight() -> None:
+    made = replace(federation("geometric_median"), reputation=ReputationSettings())
+    group = group_of(made)
+    assert group.reputation is not None
+    group.reputation = group.reputation._replace(quarantined=np.arange(SITES) == 3)
+    before = group.vector.copy()
+    part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+    change = (before + moves(1)).astype(np.float32) - before
+    used = judged(made, group, change, part, Round(0, 1, 9))
+    all_of_them = judged(made, group, change, part, Round(0, 1, 9), everyone=True)
+    assert used.weights is not None
+    assert used.weights[3] == 0
+    assert all_of_them.weights is not None
+    assert all_of_them.weights[3] > 0
+    play(made, group, 1)
+    np.testing.assert_allclose(group.vector - before, used.update, atol=1e-6)

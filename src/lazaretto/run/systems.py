@@ -28,6 +28,7 @@ from lazaretto.run.bench import (
     seed_scores,
     training_of,
 )
+from lazaretto.run.coordinator import Seen
 from lazaretto.run.cost import cost_of_training
 from lazaretto.run.federation import train_federation
 from lazaretto.run.fused import scores_of
@@ -118,10 +119,10 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         )
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
-        def done(round_number: int, losses: Float, vector: Float, worked: Int, suspicion: Float) -> None:
+        def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
                 exchanges(worked)
-            watch(round_number, losses, vector, suspicion)
+            watch(round_number, losses, vector, seen)
 
         vector = train_federation(
             program,

@@ -14,6 +14,7 @@ from lazaretto.chain import rule_of
 from lazaretto.keys import generator
 from lazaretto.personal import personal_mask
 from lazaretto.plan import Plan
+from lazaretto.reputation import ReputationSettings
 from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
 
 __all__ = ["Federation", "TakingPart", "federation_of", "take_part"]
@@ -28,7 +29,7 @@ class Federation:
     a chosen site's update never comes, or that it does only `straggler_work` of its local work.
     client_momentum: share of what a site sent last in what it sends, in [0, 1). attack: what hostile sites of
     a simulation do, or None; hostile [S] bool, which they are; attack_from: the round, from 1, in which they
-    begin to send false updates.
+    begin to send false updates. reputation: how trust is kept, or None where it is not.
     """
 
     algorithm: Algorithm
@@ -44,6 +45,7 @@ class Federation:
     attack: Attack | None = None
     hostile: NDArray[np.bool_] | None = None
     attack_from: int = 1
+    reputation: ReputationSettings | None = None
 
 
 class TakingPart(NamedTuple):
@@ -79,7 +81,13 @@ def federation_of(
         attack=None if hostile is None else catalog.build("attacks", plan.attack.name, plan.attack.options),
         hostile=hostile,
         attack_from=plan.attack.first_round,
+        reputation=_reputation_of(plan),
     )
+
+
+def _reputation_of(plan: Plan) -> ReputationSettings | None:
+    asked = plan.reputation.model_dump()
+    return ReputationSettings(**asked) if asked.pop("enabled") else None
 
 
 def take_part(

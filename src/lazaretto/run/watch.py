@@ -14,6 +14,7 @@ from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.local import LocalTraining, SiteData
 from lazaretto.parameters import shapes_of
+from lazaretto.run.coordinator import Seen
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared
@@ -70,7 +71,7 @@ class Timed:
             return None
         return max(0.0, self._seconds[0] - float(np.median(self._seconds[1:])))
 
-    def __call__(self, round_number: int, losses: Float, vectors: Float, *more: Float) -> None:
+    def __call__(self, round_number: int, losses: Float, vectors: Float, *more: Any) -> None:
         """Note the round and pass it on, the seconds after the vectors."""
         self._seconds.append(time.perf_counter() - self._began)
         self._done(round_number, losses, vectors, self._seconds[-1], *more)
@@ -98,13 +99,11 @@ class Watch:
         self._label, self._rounds, self._detailed, self._every = label, rounds, detailed, every
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
 
-    def __call__(
-        self, round_number: int, losses: Float, vector: Float, seconds: float, suspicion: Float
-    ) -> None:
+    def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float, seen: Seen) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
 
         losses: NaN for a site from which nothing came; it does not report. vector: [d], or each site's own
-        [S, d]. suspicion [S]: of the rule, NaN where nothing came; sites that have any are named.
+        [S, d]. seen: what the coordinator saw; sites with any suspicion are named.
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
@@ -122,6 +121,13 @@ class Watch:
                 }
                 self._post.send("round report", name, "coordinator", round_number, report)
                 sites.append({"name": name, "loss": loss, "auroc": area})
+        more: dict[str, Any] = {}
+        if sites and seen.statistics is not None:
+            more["updates"] = dict(seen.statistics)
+        if seen.reputation is not None:
+            trust, out = seen.reputation.trust, seen.reputation.quarantined
+            more["trust"] = {name: float(value) for name, value in zip(names, trust, strict=True)}
+            more["quarantined"] = [name for name, away in zip(names, out, strict=True) if away]
         arrived = ~np.isnan(losses)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
@@ -135,15 +141,16 @@ class Watch:
             "sites": sites,
             "suspected": [
                 {"name": name, "suspicion": float(value)}
-                for name, value in zip(names, suspicion, strict=True)
+                for name, value in zip(names, seen.suspicion, strict=True)
                 if value > 0
             ],
+            "flags": [dict(flag) for flag in seen.flags],
             "bytes": {
                 "device_site": self._post.link_bytes("device-site"),
                 "site_coordinator": self._post.link_bytes("site-coordinator"),
             },
             "seconds": seconds,
-        }
+        } | more
         if self._detailed:
             self._journal.record("round", body)
         else:

@@ -1,0 +1,219 @@
+"""What the coordinator of a federation keeps, and how it makes a round's updates one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.attack_types import AttackContext
+from lazaretto.gram import inner_products
+from lazaretto.inspection import flags, round_statistics, statistics_rows
+from lazaretto.keys import generator
+from lazaretto.reputation import (
+    Reputation,
+    reputation_arrays,
+    reputation_from,
+    reputation_start,
+    reputation_step,
+    say,
+)
+from lazaretto.round import Aggregated, Arrived, aggregate_round
+from lazaretto.run.hostile import craft_updates
+from lazaretto.run.taking_part import Federation, TakingPart
+from lazaretto.types import Array, Float, Int
+
+__all__ = ["Group", "Round", "Seen", "aggregate", "attacked", "judged", "look", "with_momentum"]
+
+
+class Seen(NamedTuple):
+    """What the coordinator saw of the sites in a round.
+
+    suspicion: [S] in [0, 1] by the rule, NaN where nothing came, 1 where an update was dropped as not finite.
+    flags: of `inspection.flags`. statistics: of `inspection.statistics_rows`, or None where nobody sent
+    anything. reputation: after the round, or None where it is not kept.
+    """
+
+    suspicion: NDArray[np.float64]
+    flags: Sequence[Mapping[str, str]]
+    statistics: Mapping[str, Any] | None
+    reputation: Reputation | None
+
+
+class Round(NamedTuple):
+    """A round: the seed of all, its number from 1, and how many there are."""
+
+    seed: int
+    number: int
+    rounds: int
+
+    def draws(self, what: str) -> np.random.Generator:
+        """The generator of what is drawn in it."""
+        return generator(self.seed, what, self.number - 1)
+
+
+class Group:
+    """What the coordinator keeps from round to round, and beside it the sites' personal parameters.
+
+    vector [d]; control [d] or None; server: its optimiser's state; losses [sites], the last that each
+    said; personal [padded, p] or None. Of the shared part, s of d: rule: the rule's state; previous [s], the
+    last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
+    attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
+    did, where sites send momentum. reputation: of all sites, or None where it is not kept.
+    """
+
+    def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
+        mask = federation.personal
+        self.sites, self.padded = sites, padded
+        self.mask = mask
+        self.shared: Any = slice(None) if mask is None else ~mask
+        self.vector = vector
+        self.control = np.zeros_like(vector) if federation.algorithm.keeps else None
+        self.server = federation.server.start(vector[self.shared].size)
+        self.losses: Float = np.full(sites, np.nan, np.float32)
+        self.personal = None if mask is None else np.repeat(vector[None, mask], padded, axis=0)
+        size, rule = vector[self.shared].size, federation.rule
+        self.rule = rule.start(sites)
+        wanted = "previous" in rule.public or federation.attack is not None
+        self.previous = np.zeros(size) if wanted else None
+        self.history = np.zeros((sites, size)) if rule.history else None
+        self.momentum = np.full((sites, size), np.nan, np.float32) if federation.client_momentum else None
+        self.reputation = None if federation.reputation is None else reputation_start(sites)
+
+    def vectors(self) -> Float:
+        """[padded, d]: the model as each site has it."""
+        found = np.repeat(self.vector[None], self.padded, axis=0)
+        if self.personal is not None:
+            found[:, self.mask] = self.personal
+        return found
+
+    def result(self) -> Float:
+        """The vector [d], or each site's own [sites, d] where something is personal."""
+        return self.vector if self.personal is None else self.vectors()[: self.sites]
+
+    def arrays(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        held: dict[str, Any] = {"vector": self.vector, "losses": self.losses, "control": self.control}
+        held |= {"personal": self.personal} | {f"server.{name}": v for name, v in self.server.items()}
+        held |= {f"rule.{name}": v for name, v in self.rule.items()}
+        if self.reputation is not None:
+            held |= {f"reputation.{n}": v for n, v in reputation_arrays(self.reputation).items()}
+        held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
+        return {name: value for name, value in held.items() if value is not None}
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """From a checkpoint."""
+        self.vector, self.losses = arrays["vector"], arrays["losses"]
+        self.control, self.personal = arrays.get("control"), arrays.get("personal")
+        self.server = {name: arrays[f"server.{name}"] for name in self.server}
+        self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
+        self.previous, self.history = arrays.get("previous"), arrays.get("history")
+        self.momentum = arrays.get("momentum")
+        if self.reputation is not None:
+            self.reputation = reputation_from(
+                {name: arrays[f"reputation.{name}"] for name in self.reputation._fields}
+            )
+
+
+def with_momentum(group: Group, keep: float, site: int, update: Float) -> Float:
+    """What a site sends for its update [s]: (1 - keep) of it and `keep` of what it sent last.
+
+    The first time it sends the update as it is. One that is not finite is sent, and not remembered.
+    """
+    if group.momentum is None:
+        return update
+    last = group.momentum[site]
+    if np.isfinite(last).all():
+        update = ((1.0 - keep) * update + keep * last).astype(np.float32)
+    if np.isfinite(update).all():
+        group.momentum[site] = update
+    return update
+
+
+def attacked(federation: Federation, group: Group, updates: Float, part: TakingPart, this: Round) -> Float:
+    """[n, s] the updates with those of hostile sites replaced by what the attack crafts."""
+    assert federation.attack is not None and federation.hostile is not None  # noqa: S101, PT018  the caller looks
+
+    def judge(rows: Array) -> Any:
+        made = judged(federation, group, np.asarray(rows, np.float32), part, this).update
+        return np.zeros(updates.shape[1]) if made is None else made
+
+    context = AttackContext(this.number, this.rounds, group.previous, judge)
+    hostile: NDArray[np.bool_] = federation.hostile[part.chosen[part.arrives]]
+    crafted: Float = craft_updates(federation.attack, updates, hostile, context, this.draws("attack"))
+    return crafted
+
+
+def judged(
+    federation: Federation,
+    group: Group,
+    updates: Float,
+    part: TakingPart,
+    this: Round,
+    everyone: bool = False,
+) -> Aggregated:
+    """What the rule makes of these updates in this round; nothing of the group changes.
+
+    everyone: with sites in quarantine, and none of less weight by its trust; to be suspected, not used.
+    """
+    sites, sizes = part.chosen[part.arrives], part.sizes[part.arrives]
+    if group.reputation is not None and not everyone:
+        sizes = sizes * say(group.reputation, federation.reputation)[sites]
+    past = None
+    if group.history is not None:
+        good = np.isfinite(updates).all(axis=1, keepdims=True)  # a sum that once took in a NaN would keep it
+        past = group.history[sites] + np.where(good, updates, 0.0)
+    arrived = Arrived(updates, sizes, sites, past)
+    public = {} if group.previous is None else {"previous": group.previous}
+    return aggregate_round(federation.rule, arrived, public, group.rule, this.draws("rule"))
+
+
+def aggregate(
+    federation: Federation, group: Group, updates: Float, part: TakingPart, this: Round
+) -> Aggregated:
+    """The round's updates [n, s] made one; the rule's state, and what it asks to be kept, go on.
+
+    Suspicion is of everyone who sent something, those in quarantine too.
+    """
+    result = judged(federation, group, updates, part, this)
+    if group.reputation is not None:
+        checked = judged(federation, group, updates, part, this, everyone=True)
+        result = result._replace(suspicion=checked.suspicion)
+    group.rule = dict(result.state)
+    if group.history is not None:
+        good = np.isfinite(updates).all(axis=1)
+        group.history[part.chosen[part.arrives][good]] += updates[good]
+    if group.previous is not None and result.update is not None:
+        group.previous = result.update
+    return result
+
+
+def look(
+    federation: Federation,
+    group: Group,
+    updates: Float,
+    result: Aggregated,
+    sites: tuple[Int, Sequence[str]],
+    fine: NDArray[np.bool_],
+) -> Seen:
+    """What a round's updates [n, s] tell of those who sent them, and what becomes of their reputation.
+
+    sites: numbers [n] and names [S]. fine: [n] bool, whether the rest of what a site sent is finite.
+    """
+    here, names = sites
+    suspicion = np.full(len(names), np.nan)
+    suspicion[here] = np.where(fine, result.suspicion, 1.0)
+    whole = np.flatnonzero(~result.dropped)
+    said = None if result.weights is None else result.weights[: len(here)][whole]
+    statistics = round_statistics(inner_products(updates[whole]), said)
+    own = [names[site] for site in here[whole]]
+    odd = flags(statistics, own)
+    if group.reputation is not None:
+        against = suspicion.copy()
+        for flag in odd:
+            if flag["kind"] != "copy":  # who is copied has done nothing
+                against[names.index(flag["site"])] = 1.0
+        group.reputation = reputation_step(group.reputation, against, federation.reputation)
+    return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
