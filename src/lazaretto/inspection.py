@@ -1,7 +1,7 @@
 """Watching a round: statistics of the updates, and what in them is odd, in words.
 
 All is computed from the inner products of the updates, so it works as well where nobody sees an update. A
-flag is a reason to look, never a verdict: it changes no weight and no trust.
+flag is a reason to look, not a verdict. Whoever keeps a reputation decides which kinds count.
 """
 
 from __future__ import annotations

@@ -284,7 +284,17 @@ def _reputation_conflicts(plan: Plan) -> Iterator[PlanError]:
 def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     """A first round of what does not go by rounds."""
     attack = built.get("attacks")
-    if attack is None or attack.craft is not None or plan.attack.first_round == 1:
+    if attack is None:
+        return []
+    if attack.poison is not None and plan.evaluate.leave_one_family_out:
+        return [
+            PlanError(
+                f"evaluate.leave_one_family_out: attack '{attack.name}' hides families under false labels",
+                found=True,
+                way_out="set evaluate.leave_one_family_out = false",
+            )
+        ]
+    if attack.craft is not None or plan.attack.first_round == 1:
         return []
     return [
         PlanError(

@@ -164,7 +164,7 @@ def reputation_step(
 
 def _least_trusted(trust: Array, asked: NDArray[np.bool_], room: int) -> NDArray[np.bool_]:
     """[S]: those asked for, where there is room for all; else those below the first who has no room."""
-    if int(asked.sum()) <= room:
+    if int(asked.sum()) <= max(room, 0):
         return asked
     limit = np.sort(trust[asked])[max(room, 0)]
     return np.asarray(asked & (trust < limit))

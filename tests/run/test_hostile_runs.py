@@ -99,6 +99,7 @@ def test_a_run_under_attack_says_so_and_tries_the_trigger(tmp_path: Path) -> Non
     [
         ("[attack]\nname = 'sign_flip'\n", "attack.share"),
         ("[attack]\nshare = 0.2\n", "attack.name"),
+        ("[attack]\nname = 'label_flip'\nshare = 0.2\n", "leave_one_family_out"),
         ("[attack]\nname = 'sign_flop'\nshare = 0.2\n", "did you mean 'sign_flip'"),
         ("[attack]\nname = 'sign_flip'\nshare = 0.2\n[evaluate]\nleave_one_site_out = 1\n", "not together"),
     ],

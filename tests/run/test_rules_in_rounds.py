@@ -246,7 +246,8 @@ def test_who_turns_its_update_is_out_within_ten_rounds_and_comes_back(rule: str)
     again.restore(arrays)
     for number in range(13, 13 + settings.readmit_rounds):
         seen, same = (common_move(good, one, number) for one in (group, again))
-        np.testing.assert_array_equal(seen.reputation.quarantined, same.reputation.quarantined)
+        for left, right in zip(seen.reputation, same.reputation, strict=True):
+            np.testing.assert_array_equal(left, right)
     assert not seen.reputation.quarantined.any()
 
 
@@ -274,3 +275,70 @@ def test_who_is_in_quarantine_has_no_weight() -> None:
     assert all_of_them.weights[3] > 0
     play(made, group, 1)
     np.testing.assert_allclose(group.vector - before, used.update, atol=1e-6)
+
+
+def test_a_site_without_data_is_not_judged() -> None:
+    """It sends zeros in every round, and would else be taken for a free rider."""
+    made = replace(federation("nnm | multi_krum"), reputation=ReputationSettings())
+    group = group_of(made)
+    sizes = np.ones(SITES)
+    sizes[5:] = 0
+    part = TakingPart(np.arange(SITES), np.ones(SITES, bool), sizes, np.ones(SITES, np.int64))
+    for number in range(1, 16):
+        change = (1.0 + 0.3 * moves(number)).astype(np.float32)
+        change[5:] = 0
+        done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
+        seen = _collect(Post(), made, group, NAMES, part, done, Round(0, number, 99))
+        assert not seen.flags
+    assert seen.reputation is not None
+    assert seen.reputation.seen.tolist() == [15] * 5 + [0, 0]
+    assert not seen.reputation.quarantined.any()
+
+
+@pytest.mark.parametrize(
+    ("lost", "bad"),
+    [((0, 1, 2, 4, 5, 6), 3), ((0, 1, 2, 4, 5), 3), ((0, 1, 2, 4, 5), 6), ((0, 1, 2, 4, 5, 6), -1)],
+)
+def test_with_a_site_in_quarantine_a_bad_round_changes_nothing_or_goes_on(
+    lost: tuple[int, ...], bad: int
+) -> None:
+    made = replace(federation("geometric_median"), reputation=ReputationSettings())
+    group = group_of(made)
+    assert group.reputation is not None
+    group.reputation = group.reputation._replace(quarantined=np.arange(SITES) == 3)
+    before = group.vector.copy()
+    seen = seen_in(made, group, 1, lost=lost, bad=bad)
+    trusted = [site for site in range(SITES) if site not in {*lost, bad, 3}]
+    assert np.array_equal(group.vector, before) == (not trusted)
+    if bad >= 0:
+        assert seen.suspicion[bad] == 1
+
+
+@pytest.mark.parametrize("name", ["alie", "mimic", "adaptive", "min_max"])
+def test_an_honest_update_that_is_not_finite_is_unknown_to_the_attack(name: str) -> None:
+    """What is crafted is what would have been crafted without that site."""
+    attack = catalog.build("attacks", name)
+    made = replace(federation("multi_krum"), attack=attack, hostile=HOSTILE)
+    group = group_of(made)
+    everyone = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+    rows = moves(1)
+    rows[4, 3] = np.nan
+    crafted = attacked(made, group, rows, everyone, Round(0, 1, 9))
+    fewer = TakingPart(np.delete(np.arange(SITES), 4), np.ones(6, bool), np.ones(6), np.ones(6, np.int64))
+    alone = attacked(made, group, np.delete(rows, 4, axis=0), fewer, Round(0, 1, 9))
+    np.testing.assert_allclose(crafted[HOSTILE], alone[:2], rtol=1e-6)
+    np.testing.assert_array_equal(crafted[~HOSTILE], rows[~HOSTILE])
+    rows[0] = np.inf
+    assert np.isfinite(attacked(made, group, rows, everyone, Round(0, 1, 9))[HOSTILE]).all()
+
+
+def test_a_dropped_update_leaves_no_trace_in_the_history() -> None:
+    made = federation("foolsgold")
+    group = group_of(made)
+    change = moves(1)
+    change[2] = 1e30
+    done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
+    part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+    _collect(Post(), made, group, NAMES, part, done, Round(0, 1, 9))
+    assert group.history is not None
+    assert not group.history[2].any()

@@ -156,6 +156,21 @@ def test_systems_of_a_sweep_are_given_no_test_unit(plan: Plan) -> None:
     assert prepared.sheet["splits"]["test"]["units"] == 0
 
 
+def test_points_of_a_grid_over_attacks_have_their_own_data(plan: Plan) -> None:
+    shared, found = sweep._Shared(seeds=[3]), []
+    plan = plan.model_copy(
+        update={"data": plan.data.model_copy(update={"options": plan.data.options | {"sites": 4}})}
+    )
+    for name, share in (("", 0.0), ("label_flip", 0.3), ("sign_flip", 0.3)):
+        attack = plan.attack.model_copy(update={"name": name, "share": share})
+        ((prepared, _),) = sweep._prepared(plan.model_copy(update={"attack": attack}), shared)
+        found.append((prepared.hostile, prepared.data.y))
+    assert found[0][0] is None
+    assert all(hostile is not None and hostile.any() for hostile, _ in found[1:])
+    assert not np.array_equal(found[0][1], found[1][1]), "false labels"
+    np.testing.assert_array_equal(found[0][1], found[2][1])
+
+
 def test_stopped_and_resumed_no_finished_draw_is_run_again(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.attack_types import AttackContext
-from lazaretto.gram import inner_products
+from lazaretto.gram import finite_rows, inner_products
 from lazaretto.inspection import flags, round_statistics, statistics_rows
 from lazaretto.keys import generator
 from lazaretto.reputation import (
@@ -23,9 +23,13 @@ from lazaretto.reputation import (
 from lazaretto.round import Aggregated, Arrived, aggregate_round
 from lazaretto.run.hostile import craft_updates
 from lazaretto.run.taking_part import Federation, TakingPart
-from lazaretto.types import Array, Float, Int
+from lazaretto.types import Array, Float
 
 __all__ = ["Group", "Round", "Seen", "aggregate", "attacked", "judged", "look", "with_momentum"]
+
+
+# flags that count fully against a site; who is copied has done nothing, and who did more work moves farther
+_EVIDENCE = frozenset({"against", "alone", "nothing"})
 
 
 class Seen(NamedTuple):
@@ -61,7 +65,8 @@ class Group:
     said; personal [padded, p] or None. Of the shared part, s of d: rule: the rule's state; previous [s], the
     last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
     attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
-    did, where sites send momentum. reputation: of all sites, or None where it is not kept.
+    did, where sites send momentum (a hostile one remembers what it would honestly have sent). reputation: of
+    all sites, or None where it is not kept.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -133,16 +138,25 @@ def with_momentum(group: Group, keep: float, site: int, update: Float) -> Float:
 
 
 def attacked(federation: Federation, group: Group, updates: Float, part: TakingPart, this: Round) -> Float:
-    """[n, s] the updates with those of hostile sites replaced by what the attack crafts."""
+    """[n, s] the updates with those of hostile sites replaced by what the attack crafts.
+
+    An honest update that is not finite is not known to the attack; a hostile one counts as 0.
+    """
     assert federation.attack is not None and federation.hostile is not None  # noqa: S101, PT018  the caller looks
 
+    hostile: NDArray[np.bool_] = federation.hostile[part.chosen[part.arrives]]
+    fine = finite_rows(updates)
+    mine, used = np.where(fine[:, None], updates, np.float32(0)), fine | hostile
+
     def judge(rows: Array) -> Any:
-        made = judged(federation, group, np.asarray(rows, np.float32), part, this).update
+        whole = updates.copy()
+        whole[used] = rows
+        made = judged(federation, group, whole, part, this).update
         return np.zeros(updates.shape[1]) if made is None else made
 
     context = AttackContext(this.number, this.rounds, group.previous, judge)
-    hostile: NDArray[np.bool_] = federation.hostile[part.chosen[part.arrives]]
-    crafted: Float = craft_updates(federation.attack, updates, hostile, context, this.draws("attack"))
+    crafted: Float = updates.copy()
+    crafted[used] = craft_updates(federation.attack, mine[used], hostile[used], context, this.draws("attack"))
     return crafted
 
 
@@ -177,17 +191,34 @@ def aggregate(
 
     Suspicion is of everyone who sent something, those in quarantine too.
     """
-    result = judged(federation, group, updates, part, this)
-    if group.reputation is not None:
-        checked = judged(federation, group, updates, part, this, everyone=True)
-        result = result._replace(suspicion=checked.suspicion)
+    result = _judged_twice(federation, group, updates, part, this)
     group.rule = dict(result.state)
     if group.history is not None:
-        good = np.isfinite(updates).all(axis=1)
+        good = np.isfinite(updates).all(axis=1) & ~result.dropped
         group.history[part.chosen[part.arrives][good]] += updates[good]
     if group.previous is not None and result.update is not None:
         group.previous = result.update
     return result
+
+
+def _judged_twice(
+    federation: Federation, group: Group, updates: Float, part: TakingPart, this: Round
+) -> Aggregated:
+    """The update of who is trusted, with the suspicion of everyone who sent something."""
+    if group.reputation is None:
+        return judged(federation, group, updates, part, this)
+    sites, sizes = part.chosen[part.arrives], part.sizes[part.arrives]
+    trust = say(group.reputation, federation.reputation)[sites]
+    fine = finite_rows(updates)
+    if not fine.any() and not trust.any():  # nobody's word who counts
+        return Aggregated(None, None, np.ones(len(sites)), ~fine, group.rule)
+    checked = judged(federation, group, updates, part, this, everyone=True)
+    if (trust == 1).all():
+        return checked
+    if not (fine & (trust > 0) & (sizes > 0)).any():
+        return checked._replace(update=None, weights=None, state=group.rule)
+    result = judged(federation, group, updates, part, this)
+    return result._replace(suspicion=checked.suspicion)
 
 
 def look(
@@ -195,25 +226,28 @@ def look(
     group: Group,
     updates: Float,
     result: Aggregated,
-    sites: tuple[Int, Sequence[str]],
+    part: TakingPart,
+    names: Sequence[str],
     fine: NDArray[np.bool_],
 ) -> Seen:
     """What a round's updates [n, s] tell of those who sent them, and what becomes of their reputation.
 
-    sites: numbers [n] and names [S]. fine: [n] bool, whether the rest of what a site sent is finite.
+    names: [S]. fine: [n] bool, whether the rest of what a site sent is finite. Of a site without data its
+    update tells nothing: it is not compared with others, and its reputation stays as it is.
     """
-    here, names = sites
+    here, known = part.chosen[part.arrives], part.sizes[part.arrives] > 0
     suspicion = np.full(len(names), np.nan)
     suspicion[here] = np.where(fine, result.suspicion, 1.0)
-    whole = np.flatnonzero(~result.dropped)
+    whole = np.flatnonzero(~result.dropped & known)
     said = None if result.weights is None else result.weights[: len(here)][whole]
     statistics = round_statistics(inner_products(updates[whole]), said)
     own = [names[site] for site in here[whole]]
     odd = flags(statistics, own)
     if group.reputation is not None:
         against = suspicion.copy()
+        against[here[~known]] = np.nan
         for flag in odd:
-            if flag["kind"] != "copy":  # who is copied has done nothing
+            if flag["kind"] in _EVIDENCE:
                 against[names.index(flag["site"])] = 1.0
         group.reputation = reputation_step(group.reputation, against, federation.reputation)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)

@@ -178,19 +178,21 @@ def _collect(
             own = found.vectors[place][group.mask]
             if np.isfinite(own).all():  # else the site goes on with what it had
                 group.personal[site] = own
-        group.losses[site] = found.losses[place]
+        if np.isfinite(found.losses[place]):  # else the last that it said
+            group.losses[site] = found.losses[place]
     if not here.size:
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
     result = aggregate(federation, group, sent_all, part, this)
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
-    seen = look(federation, group, sent_all, result, (sites, names), fine)
+    before = group.reputation  # what the round's update went by
+    seen = look(federation, group, sent_all, result, part, names, fine)
     if result.update is None:  # nobody who has data, or who is trusted
         return seen
     moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    out = np.zeros(len(names), np.bool_) if seen.reputation is None else seen.reputation.quarantined
+    out = np.zeros(len(names), np.bool_) if before is None else before.quarantined
     kept = [changes[k] for k in np.flatnonzero(fine & ~result.dropped & ~out[sites])] if changes else []
     if kept and federation.algorithm.fold is not None:
         group.control = federation.algorithm.fold(group.control, np.stack(kept), len(names))

@@ -51,7 +51,7 @@ __all__ = [
 SWEEP_SCHEMA = "lazaretto-sweep/1"
 QUICK_DRAWS, QUICK_ROUNDS = 4, 4  # a quick look: so many draws, and the plan's rounds divided by so much
 _MOST_PROGRAMS = 8
-_PREPARED_BY = {"data", "sites", "split"}  # the sections that decide what `prepare` makes
+_PREPARED_BY = {"attack", "data", "sites", "split"}  # the sections that decide what `prepare` makes
 
 Mode = Literal["tuning", "grid"]
 
