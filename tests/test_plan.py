@@ -375,9 +375,12 @@ def test_a_model_without_cut_is_fine_when_the_cut_is_off(tmp_path: Path) -> None
     assert plan.model.name == "gru"
 
 
+WHOLE = "[evaluate]\nleave_one_family_out = false\n"
+
+
 @pytest.mark.parametrize("name", catalog.names("attacks"))
 def test_every_attack_can_be_planned(tmp_path: Path, name: str) -> None:
-    plan = load(tmp_path, f'[attack]\nname = "{name}"\nshare = 0.3\n', check_parts=True)
+    plan = load(tmp_path, f'[attack]\nname = "{name}"\nshare = 0.3\n{WHOLE}', check_parts=True)
     assert plan.attack.name == name
 
 

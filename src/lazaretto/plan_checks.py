@@ -282,27 +282,27 @@ def _reputation_conflicts(plan: Plan) -> Iterator[PlanError]:
 
 
 def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
-    """A first round of what does not go by rounds."""
-    attack = built.get("attacks")
+    """A first round of what does not go by rounds; families that false labels would hide."""
+    attack, problems = built.get("attacks"), list[PlanError]()
     if attack is None:
         return []
     if attack.poison is not None and plan.evaluate.leave_one_family_out:
-        return [
+        problems.append(
             PlanError(
                 f"evaluate.leave_one_family_out: attack '{attack.name}' hides families under false labels",
                 found=True,
                 way_out="set evaluate.leave_one_family_out = false",
             )
-        ]
-    if attack.craft is not None or plan.attack.first_round == 1:
-        return []
-    return [
-        PlanError(
-            f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
-            found=plan.attack.first_round,
-            way_out="leave it out",
         )
-    ]
+    if attack.craft is None and plan.attack.first_round != 1:
+        problems.append(
+            PlanError(
+                f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
+                found=plan.attack.first_round,
+                way_out="leave it out",
+            )
+        )
+    return problems
 
 
 def _reputation_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
