@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from typing import Any
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
 from lazaretto.evaluate.scored import Scored, SeedScores
-from lazaretto.local import LocalTraining
+from lazaretto.local import LocalTraining, batches_in_round
 from lazaretto.plan import Plan
 from lazaretto.run.away import without_site
 from lazaretto.run.journal import Journal
@@ -135,7 +133,7 @@ def program_of(
 
 def schedule_of(plan: Plan, pooled: bool = False) -> Schedule:
     """Rounds and step sizes, of sites or where one model trains on pooled data."""
-    passes = math.ceil(plan.train.rounds * Fraction(plan.train.local_epochs).limit_denominator(1000))
+    passes = batches_in_round(plan.train.local_epochs, plan.train.rounds)  # in all, rounded up
     return Schedule(
         rounds=(plan.train.pooled_rounds or passes) if pooled else plan.train.rounds,
         learning_rate=plan.train.pooled_learning_rate if pooled else plan.train.learning_rate,
