@@ -45,6 +45,7 @@ LAYERS = {
     "augment": 3,
     "personal": 2,
     "reputation": 2,
+    "camps": 2,
     "inspection": 2,
     "round": 3,
     "evaluate": 3,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.attack_types import AttackContext
+from lazaretto.camps import camp_flags, derived_flags, sums_arrays, sums_from, sums_start, sums_step
 from lazaretto.gram import finite_rows, inner_products
 from lazaretto.inspection import flags, round_statistics, statistics_rows
 from lazaretto.keys import generator
@@ -29,7 +30,7 @@ __all__ = ["Group", "Round", "Seen", "aggregate", "attacked", "judged", "look", 
 
 
 # flags that count fully against a site; who is copied has done nothing, and who did more work moves farther
-_EVIDENCE = frozenset({"against", "alone", "nothing"})
+_EVIDENCE = frozenset({"against", "alone", "nothing", "camp", "chance", "derived"})
 
 
 class Seen(NamedTuple):
@@ -66,7 +67,7 @@ class Group:
     last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
     attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
     did, where sites send momentum (a hostile one remembers what it would honestly have sent). reputation: of
-    all sites, or None where it is not kept.
+    all sites, and sums of what they sent, or None where it is not kept.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -81,11 +82,13 @@ class Group:
         self.personal = None if mask is None else np.repeat(vector[None, mask], padded, axis=0)
         size, rule = vector[self.shared].size, federation.rule
         self.rule = rule.start(sites)
-        wanted = "previous" in rule.public or federation.attack is not None
+        watched = federation.reputation is not None
+        wanted = "previous" in rule.public or federation.attack is not None or watched
         self.previous = np.zeros(size) if wanted else None
         self.history = np.zeros((sites, size)) if rule.history else None
         self.momentum = np.full((sites, size), np.nan, np.float32) if federation.client_momentum else None
         self.reputation = None if federation.reputation is None else reputation_start(sites)
+        self.sums = sums_start(sites, size) if watched else None
 
     def vectors(self) -> Float:
         """[padded, d]: the model as each site has it."""
@@ -105,6 +108,8 @@ class Group:
         held |= {f"rule.{name}": v for name, v in self.rule.items()}
         if self.reputation is not None:
             held |= {f"reputation.{n}": v for n, v in reputation_arrays(self.reputation).items()}
+        if self.sums is not None:
+            held |= {f"sums.{name}": value for name, value in sums_arrays(self.sums).items()}
         held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
         return {name: value for name, value in held.items() if value is not None}
 
@@ -120,6 +125,8 @@ class Group:
             self.reputation = reputation_from(
                 {name: arrays[f"reputation.{name}"] for name in self.reputation._fields}
             )
+        if self.sums is not None:
+            self.sums = sums_from({name: arrays[f"sums.{name}"] for name in self.sums._fields})
 
 
 def with_momentum(group: Group, keep: float, site: int, update: Float) -> Float:
@@ -229,20 +236,28 @@ def look(
     part: TakingPart,
     names: Sequence[str],
     fine: NDArray[np.bool_],
+    last: Array | None = None,
 ) -> Seen:
     """What a round's updates [n, s] tell of those who sent them, and what becomes of their reputation.
 
-    names: [S]. fine: [n] bool, whether the rest of what a site sent is finite. Of a site without data its
-    update tells nothing: it is not compared with others, and its reputation stays as it is.
+    last: [s] the aggregate that every site was told before it sent them, or None. names: [S]. fine: [n] bool,
+    whether the rest of what a site sent is finite. Of a site without data its update tells nothing: it is
+    not compared with others, and its reputation stays as it is.
     """
     here, known = part.chosen[part.arrives], part.sizes[part.arrives] > 0
     suspicion = np.full(len(names), np.nan)
     suspicion[here] = np.where(fine, result.suspicion, 1.0)
     whole = np.flatnonzero(~result.dropped & known)
     said = None if result.weights is None else result.weights[: len(here)][whole]
-    statistics = round_statistics(inner_products(updates[whole]), said)
     own = [names[site] for site in here[whole]]
-    odd = flags(statistics, own)
+    before = [] if last is None else [last]
+    inner = inner_products(updates[whole], np.array(before).reshape(len(before), updates.shape[1]))
+    statistics = round_statistics(inner[: len(whole), : len(whole)], said)
+    odd = [*flags(statistics, own), *derived_flags(inner, own)]
+    if group.sums is not None:
+        group.sums = sums_step(group.sums, updates[whole], here[whole])
+        odd += camp_flags(group.sums, here[whole], own)
+    odd.sort(key=lambda flag: own.index(flag["site"]))
     if group.reputation is not None:
         against = suspicion.copy()
         against[here[~known]] = np.nan

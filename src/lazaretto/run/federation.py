@@ -183,10 +183,11 @@ def _collect(
     if not here.size:
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
+    last = group.previous
     result = aggregate(federation, group, sent_all, part, this)
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
     before = group.reputation  # what the round's update went by
-    seen = look(federation, group, sent_all, result, part, names, fine)
+    seen = look(federation, group, sent_all, result, part, names, fine, last)
     if result.update is None:  # nobody who has data, or who is trusted
         return seen
     moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)

@@ -1,0 +1,238 @@
+"""What many rounds, or all updates of one, tell of a site that no single distance does.
+
+Updates of honest sites are mostly noise of their batches: two of them have a cosine of a tenth or less, and a
+site that learned false labels differs from its neighbours by less than they differ from each other. Three
+things bring it out, all from inner products alone, so that they work where nobody sees an update:
+
+- *camps*: added up over rounds, the noise cancels and what a site's data says is left; sites with another aim
+  then lie apart together along the direction in which the sums differ most;
+- *chance*: updates that have nothing in common with those the site sent before come from no data;
+- *derived*: what a site computed from others' updates, or from the last aggregate, in place of training, has
+  no noise of its own.
+
+Sites that send copies of one update count as one: who copies an honest site must not bring it into a camp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.gram import cosines, inner_products
+from lazaretto.types import Array, Float, Int
+
+__all__ = [
+    "Sums",
+    "camp_flags",
+    "derived_flags",
+    "distinct",
+    "own_parts",
+    "sums_arrays",
+    "sums_from",
+    "sums_start",
+    "sums_step",
+    "two_camps",
+]
+
+_KEPT = 0.9  # of a sum after a round: some ten rounds count
+_SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
+_ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
+_STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
+_FEWEST = 6  # distinct sites, below which two camps cannot be told from chance
+_ROUNDS = 3  # before which updates have no past to be compared with
+_NO_PAST = 0.15  # of what sums of others hold more than chance would
+_DERIVED = 1 / 3  # of the usual own part
+
+
+class Sums(NamedTuple):
+    """What S sites sent, every update made as long as 1, older ones counting less.
+
+    total: [S, s] float32. weight: [S] squared length that `total` would have by chance. rounds: [S].
+    camp: [S] who was in the smaller camp when it was last looked.
+    """
+
+    total: Float
+    weight: NDArray[np.float64]
+    rounds: Int
+    camp: NDArray[np.bool_]
+
+
+def sums_start(sites: int, size: int) -> Sums:
+    """Before the first round: S sites, updates of so many parameters."""
+    rounds = np.zeros(sites, np.int64)
+    return Sums(np.zeros((sites, size), np.float32), np.zeros(sites), rounds, np.zeros(sites, np.bool_))
+
+
+def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
+    """After a round in which `sites` [n] sent updates [n, s]; one that is zero or not finite is no round."""
+    total, weight, rounds = sums.total.copy(), sums.weight.copy(), sums.rounds.copy()
+    camp = np.zeros(len(rounds), np.bool_)
+    for site, update in zip(sites, updates, strict=True):
+        length = float(np.sqrt(np.sum(np.square(update, dtype=np.float64))))
+        if np.isfinite(length) and length > 0:
+            total[site] = _KEPT * total[site] + (update / length).astype(np.float32)
+            weight[site] = _KEPT**2 * weight[site] + 1
+            rounds[site] += 1
+    known = np.flatnonzero(rounds >= _ROUNDS)
+    if len(known) >= _FEWEST:
+        camp[known] = two_camps(cosines(inner_products(total[known])), sums.camp[known])
+    return Sums(total, weight, rounds, camp)
+
+
+def sums_arrays(sums: Sums) -> dict[str, Array]:
+    """Name -> array, for a checkpoint; bools as uint8."""
+    return {**sums._asdict(), "camp": sums.camp.astype(np.uint8)}
+
+
+def sums_from(arrays: Mapping[str, Array]) -> Sums:
+    """From what `sums_arrays` gave."""
+    camp = np.asarray(arrays["camp"]).astype(np.bool_)
+    return Sums(arrays["total"], arrays["weight"], arrays["rounds"], camp)
+
+
+def distinct(cosine: Array, same: float = _SAME) -> Int:
+    """[n] the first site that each is a copy of, itself if of none, from cosines [n, n].
+
+    A copy differs by less than `same` of the usual 1 - cosine; where all are alike none is one.
+    """
+    n = len(cosine)
+    apart = 1 - cosine[np.triu_indices(n, 1)]
+    usual = float(np.median(apart)) if apart.size else 0.0
+    first = np.arange(n)
+    if usual > 1e-9:
+        for place in range(n):
+            first[place] = first[int(np.argmax(1 - cosine[place, : place + 1] < same * usual))]
+    return first
+
+
+def two_camps(cosine: Array, before: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """[n] who is in the smaller of two camps; nobody where there are none. cosine: [n, n] between sums.
+
+    before: [n] who was in it last; the same sites stay in it until they are clearly none.
+
+    Sites are laid along the direction in which they differ most (the leading eigenvector of the centred
+    cosines) and parted where the two parts spread least. They are camps where the distance of the parts'
+    means is so many standard deviations within them as one hundred cases of Gaussian noise exceed once:
+    2.75 + 38 / n (by simulation, from 7 sites up; tested). The smaller has to be less than half. What is
+    left is parted again until nothing parts it, or half of the sites would be gone. Copies count once, and so
+    do sums that are three times as near as usual.
+    At least six sites, or nobody: fewer part too easily by chance. Sites that honestly differ in one way
+    from all others are a camp, too.
+    """
+    n = len(cosine)
+    first = distinct(cosine, _ALIKE)
+    last = np.zeros(n, np.bool_) if before is None else before
+    left, out = np.unique(first), np.zeros(n, np.bool_)
+    total = len(left)
+    while len(left) >= _FEWEST:
+        small = _smaller(cosine[np.ix_(left, left)], last[left])
+        if small is None or total - (len(left) - int(small.sum())) >= total / 2:
+            break
+        out |= np.isin(first, left[small])
+        left = left[~small]
+    return out if 2 * int(out.sum()) < n else np.zeros(n, np.bool_)
+
+
+def _smaller(cosine: Array, before: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """[m] who is in the smaller part, or None where two parts are no better than chance."""
+    m = len(cosine)
+    across = cosine.mean(axis=0)
+    values, vectors = np.linalg.eigh(cosine - across[None] - across[:, None] + across.mean())
+    along = vectors[:, -1]
+    order = np.argsort(along)
+    line = along[order]
+    counts = np.arange(1, m)
+    below, above = np.cumsum(line)[:-1] / counts, np.cumsum(line[::-1])[-2::-1] / counts[::-1]
+    # squares within both parts: all squares less those of the means
+    within = np.maximum(np.sum(line**2) - counts * below**2 - counts[::-1] * above**2, 0.0)
+    best = int(within.argmin())
+    spread = np.sqrt(within[best] / (m - 2))
+    count = int(counts[best])
+    if values[-1] <= 1e-12 or 2 * count == m:
+        return None
+    small = np.zeros(m, np.bool_)
+    small[order[:count] if 2 * count < m else order[count:]] = True
+    limit = (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else 1.0)
+    return small if above[best] - below[best] >= limit * spread else None
+
+
+def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, str]]:
+    """What the sums of those who sent something in this round tell: {"site", "kind", "reason"}.
+
+    sites: [n] their places in `sums`; names: [n]. kind: "camp" or "chance". Of sites with fewer than three
+    rounds, or of fewer than six such, nothing is said.
+    """
+    old = np.flatnonzero(sums.rounds[sites] >= _ROUNDS)
+    if len(old) < _FEWEST:
+        return []
+    chosen = sites[old]
+    found, camp = list[dict[str, str]](), sums.camp[chosen]
+    more = np.square(sums.total[chosen], dtype=np.float64).sum(axis=1) / sums.weight[chosen] - 1  # 0: chance
+    usual = float(np.median(more))
+    for place, in_camp, past in zip(old.tolist(), camp, more, strict=True):
+        if in_camp:
+            said = (
+                f"one of {int(camp.sum())} sites whose updates, added up, point another way than the others'"
+            )
+            found.append({"site": names[place], "kind": "camp", "reason": said})
+        if usual > 0 and past < _NO_PAST * usual:
+            said = "its updates have nothing in common from round to round"
+            found.append({"site": names[place], "kind": "chance", "reason": said})
+    return found
+
+
+def own_parts(inner: Array, n: int) -> NDArray[np.float64]:
+    """[n] in [0, 1]: which part of an update's square the others and public rows do not explain.
+
+    inner: [n + p, n + p] of n updates, then of p public rows such as the last aggregate. Each update is
+    projected on the mean direction of the others (copies once, its own copies left out) and on the public
+    rows. NaN for an update that is zero, or where there is no other.
+    """
+    cosine = cosines(inner)
+    there = np.diagonal(inner) > 0
+    first = distinct(cosine[:n, :n])
+    public = n + np.flatnonzero(there[n:])
+    found = np.full(n, np.nan)
+    for place in np.flatnonzero(there[:n]):
+        others = np.unique(first[there[:n] & (first != first[place])])
+        if not others.size:
+            continue
+        basis = np.zeros((1 + len(public), len(inner)))
+        basis[0, others] = 1.0 / len(others)
+        basis[np.arange(1, len(basis)), public] = 1.0
+        reach = basis @ cosine[:, place]
+        explained = reach @ np.linalg.pinv(basis @ cosine @ basis.T, rcond=1e-10) @ reach
+        found[place] = min(max(1.0 - float(explained), 0.0), 1.0)
+    return found
+
+
+def derived_flags(inner: Array, names: Sequence[str]) -> list[dict[str, str]]:
+    """Who sent what follows from others' updates and public rows: {"site", "kind": "derived", "reason"}.
+
+    inner: as `own_parts` takes it, names: [n]. Flagged is an own part below a third of the median; of copies
+    also one below that of every other site, by a tenth: a copy of an honest update has as much as others.
+    Where honest updates have hardly a part of their own (under 5 %), or of fewer than six sites, nothing is
+    said.
+    """
+    n = len(names)
+    parts = own_parts(inner, n)
+    known = parts[~np.isnan(parts)]
+    first = distinct(cosines(inner[:n, :n]))
+    copied = np.bincount(first, minlength=n)[first] > 1
+    alone = parts[~copied & ~np.isnan(parts)]
+    least = float(alone.min()) if len(alone) > n / 2 else 0.0
+    usual = float(np.median(known)) if len(known) >= _FEWEST else 0.0
+    if usual < 0.05:
+        return []
+    return [
+        {
+            "site": names[place],
+            "kind": "derived",
+            "reason": f"{1 - parts[place]:.0%} of its update follows from what others sent, "
+            f"usually {1 - usual:.0%}".replace("%", " %"),
+        }
+        for place in np.flatnonzero((parts < _DERIVED * usual) | (copied & (parts < 0.9 * least))).tolist()
+    ]

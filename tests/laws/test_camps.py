@@ -1,0 +1,147 @@
+"""Camps, chance and derived updates: found where they are, and not where honest sites only differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazaretto.camps import (
+    camp_flags,
+    derived_flags,
+    distinct,
+    own_parts,
+    sums_start,
+    sums_step,
+    two_camps,
+)
+from lazaretto.gram import cosines, inner_products
+from lazaretto.keys import generator
+
+SITES, SIZE = 20, 1_000
+NAMES = [f"s{place}" for place in range(SITES)]
+
+
+def honest(rng: np.random.Generator, rounds: int, own: float = 0.15) -> Any:
+    """[rounds, SITES, SIZE]: a common direction, one of each site, and far more noise."""
+    common, each = rng.standard_normal(SIZE), rng.standard_normal((SITES, SIZE))
+    noise = rng.standard_normal((rounds, SITES, SIZE))
+    return (0.3 * common + own * each + noise).astype(np.float32)
+
+
+def flagged(updates: Any) -> list[set[tuple[str, str]]]:
+    """After each round: (kind, site) of what the sums and the updates themselves tell."""
+    sums, found = sums_start(SITES, SIZE), []
+    previous = np.zeros(SIZE)
+    for sent in updates:
+        sums = sums_step(sums, sent, np.arange(SITES))
+        odd = camp_flags(sums, np.arange(SITES), NAMES)
+        odd += derived_flags(inner_products(sent, previous[None]), NAMES)
+        found.append({(flag["kind"], flag["site"]) for flag in odd})
+        previous = sent.mean(axis=0, dtype=np.float64)
+    return found
+
+
+def test_honest_sites_are_hardly_ever_flagged() -> None:
+    """40 federations of 15 rounds and 20 sites, seeds fixed: at most 2 % of sites and rounds."""
+    flags = [len(round_) for seed in range(40) for round_ in flagged(honest(generator(seed, "camps"), 15))]
+    assert sum(flags) <= 0.02 * len(flags) * SITES
+
+
+@pytest.mark.parametrize("count", [3, 6, 8])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sites_with_another_aim_are_a_camp(count: int, seed: int) -> None:
+    rng = generator(seed, "another aim")
+    sent = honest(rng, 10)
+    sent[:, :count] += 0.3 * rng.standard_normal(SIZE).astype(np.float32)
+    assert {site for kind, site in flagged(sent)[-1] if kind == "camp"} == set(NAMES[:count])
+
+
+def test_flipped_updates_are_a_camp_within_four_rounds() -> None:
+    sent = honest(generator(3, "flipped"), 4)
+    sent[:, :6] *= -1
+    assert {site for kind, site in flagged(sent)[-1] if kind == "camp"} == set(NAMES[:6])
+
+
+def test_the_limit_is_the_hundredth_case_of_noise() -> None:
+    """Parted Gaussian numbers exceed 2.75 + 38 / m once in a hundred: by the product's own parting."""
+    rng = generator(0, "limit")
+    for m in (8, 12, 20, 40):
+        over = 0
+        for _ in range(2000):
+            line = np.sort(rng.standard_normal(m))
+            spreads = [
+                (
+                    float(
+                        np.sum((line[:k] - line[:k].mean()) ** 2) + np.sum((line[k:] - line[k:].mean()) ** 2)
+                    ),
+                    float(line[k:].mean() - line[:k].mean()),
+                )
+                for k in range(1, m)
+            ]
+            within, apart = min(spreads)
+            over += apart > (2.75 + 38 / m) * np.sqrt(within / (m - 2))
+        # of 2000: 20 are expected; beyond 50 or below 2 by less than one chance in a million
+        assert 2 <= over <= 50, m
+
+
+@given(st.integers(0, 10_000), st.permutations(list(range(SITES))))
+def test_the_order_of_sites_does_not_matter(seed: int, order: list[int]) -> None:
+    rng = generator(seed, "order")
+    rows = honest(rng, 1)[0]
+    rows[:6] += rng.standard_normal(SIZE).astype(np.float32)
+    cosine = cosines(inner_products(rows))
+    np.testing.assert_array_equal(two_camps(cosine)[order], two_camps(cosine[np.ix_(order, order)]))
+
+
+@given(st.integers(0, 10_000))
+def test_never_half_of_the_sites(seed: int) -> None:
+    rows = generator(seed, "half").standard_normal((SITES, 5)).astype(np.float32)
+    assert 2 * int(two_camps(cosines(inner_products(rows))).sum()) < SITES
+
+
+def test_multiples_of_the_mean_and_the_last_aggregate_are_derived() -> None:
+    sent = honest(generator(5, "derived"), 4)
+    for place in (1, 2, 3):
+        sent[place, 0] = -0.2 * sent[place, 2:].mean(axis=0)
+        sent[place, 1] = sent[place - 1].mean(axis=0) * 1.5
+    for round_ in flagged(sent)[1:]:
+        assert {site for kind, site in round_ if kind == "derived"} == {"s0", "s1"}
+
+
+def test_a_copy_of_an_honest_update_is_not_derived_and_brings_nobody_into_a_camp() -> None:
+    sent = honest(generator(6, "copies"), 12)
+    sent[:, :6] = sent[:, 9:10]
+    for round_ in flagged(sent):
+        assert not {site for _, site in round_} & {"s9"}
+
+
+def test_updates_without_a_past_are_chance() -> None:
+    rng = generator(7, "chance")
+    sent = honest(rng, 5)
+    sent[:, 4] = 50 * rng.standard_normal((5, SIZE))
+    assert ("chance", "s4") in flagged(sent)[-1]
+
+
+def test_own_parts_against_least_squares() -> None:
+    rows = generator(8, "own").standard_normal((7, 30))
+    public = generator(9, "own").standard_normal((1, 30))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    found = own_parts(inner_products(rows, public), 7)
+    for place in range(7):
+        basis = np.stack([np.delete(unit, place, axis=0).mean(axis=0), public[0]])
+        coefficients = np.linalg.lstsq(basis.T, unit[place], rcond=None)[0]
+        assert found[place] == pytest.approx(np.sum((unit[place] - coefficients @ basis) ** 2), abs=1e-9)
+
+
+def test_copies_are_found_and_few_sites_judged_by_nothing() -> None:
+    rows = honest(generator(1, "few"), 1)[0]
+    rows[7] = rows[3]
+    first = distinct(cosines(inner_products(rows)))
+    assert first[7] == 3
+    assert (np.delete(first, 7) == np.delete(np.arange(SITES), 7)).all()
+    assert not two_camps(cosines(inner_products(rows[:5]))).any()
+    assert derived_flags(inner_products(rows[:4]), NAMES[:4]) == []
