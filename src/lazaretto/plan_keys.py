@@ -87,6 +87,11 @@ class DataPlan(Section):
         description="What follows where a feature may give the label away, as `data check` finds it: "
         "`report`: a note in the report; `refuse`: no run.",
     )
+    scaling: Literal["sum", "median"] = Field(
+        default="sum",
+        description="How sites agree on scaling from their counts: `sum` needs no site's own, and more than "
+        "a twentieth of them can stretch it; `median` holds against any minority, and reads each site's.",
+    )
 
 
 class SitesPlan(Section):
