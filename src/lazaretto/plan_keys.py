@@ -173,6 +173,11 @@ class AggregatePlan(Section):
         default=0.0,
         description="Share of what a site sent last in what it sends; the rest is its new update.",
     )
+    root_units: Annotated[int, Ge(0)] = Field(
+        default=0,
+        description="Training units that the coordinator holds itself, for rules that trust an update of its "
+        "own (`fltrust`); drawn over all sites and taken from them, honest, and of no use to other rules.",
+    )
 
 
 class FederatePlan(Section):

@@ -14,6 +14,7 @@ from lazaretto import catalog
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
 from lazaretto.data.leaks import table_findings
+from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
@@ -46,7 +47,8 @@ _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 class Prepared:
     """One seed's data, ready to train and judge on.
 
-    data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
+    data: scaled streams of all splits, `site` as partitioned, or behind all sites where the coordinator holds
+    them itself (`aggregate.root_units`). withheld: [S, K + 1] bool.
     seen: [m, 16] uint8, digests of the windows of training and validation, idle ones left out.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
     measured: names of the features as the source gives them, in the order of `scaling`.
@@ -114,6 +116,7 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data = replace(data, site=parts.site)
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
+    data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
@@ -269,6 +272,13 @@ def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dic
     return sheet | {"attack": attack, "notes": [said, *sheet["notes"]]}
 
 
+def _root_notes(plan: Plan) -> list[str]:
+    units = plan.aggregate.root_units
+    return [f"The coordinator holds {units} training units itself (root data); no site trains on them."] * (
+        units > 0
+    )
+
+
 def _sheet(
     plan: Plan,
     source: Source,
@@ -318,5 +328,5 @@ def _sheet(
         "leaks_dropped": dict(source.leaks),
         "splits": splits,
         "sites": rows,
-        "notes": [*table.notes, *reading_notes(data), *found],
+        "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found],
     }
