@@ -27,22 +27,29 @@ NAMES = [f"site {k}" for k in range(SITES)]
 
 
 def federation(rule: str, momentum: float = 0.0, algorithm: str = "fedavg") -> Federation:
+    made = rule_of(rule, {})
     return Federation(
         algorithm=catalog.build("algorithms", algorithm),
         server=catalog.build("server_optimisers", "plain"),
         selection=catalog.build("selections", "everyone"),
-        rule=rule_of(rule, {}),
+        rule=made,
         client_momentum=momentum,
+        root="root" in made.public,
     )
 
 
 def group_of(made: Federation) -> Group:
-    return Group(made, np.zeros(D, np.float32), SITES, SITES)
+    return Group(made, np.zeros(D, np.float32), SITES, SITES + made.root)
 
 
 def moves(number: int) -> Any:
     """[SITES, D] float32: what each site would change in a round."""
     return generator(number, "moves").standard_normal((SITES, D)).astype(np.float32)
+
+
+def root_move(made: Federation, number: int) -> Any:
+    """[D] what the root data would change in a round, or None without any."""
+    return moves(number + 1000)[0] if made.root else None
 
 
 def seen_in(
@@ -61,7 +68,8 @@ def seen_in(
     keeps = np.ones((SITES, D), np.float32) if made.algorithm.keeps else None
     if keeps is not None:
         keeps[[site for site in (bad, bad_change) if site >= 0]] = np.nan
-    done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32))
+    root = None if (move := root_move(made, number)) is None else group.vector + move
+    done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32), root)
     part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
     return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 9))
 
@@ -77,6 +85,7 @@ REMEMBERS = [
     "foolsgold",
     "bucketing | clipped_clustering",
     "nnm | dnc",
+    "nnm | fltrust",
 ]
 
 
@@ -171,7 +180,7 @@ def spy(seen: list[Any]) -> Attack:
 
 
 @pytest.mark.parametrize(
-    "rule", ["mean", "foolsgold", "bucketing | centered_clip", "nnm | multi_krum", "dnc"]
+    "rule", ["mean", "foolsgold", "bucketing | centered_clip", "nnm | multi_krum", "dnc", "fltrust"]
 )
 def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> None:
     """Asked twice the same, in any round; what they ask changes nothing that is kept."""
@@ -189,6 +198,7 @@ def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> N
         change = (other.vector + moves(number)).astype(np.float32) - other.vector
         change[HOSTILE] = 2.0
         part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+        other.root = root_move(made, number)
         by_hand = judged(plain, other, change, part, Round(0, number, 9)).update
         np.testing.assert_allclose(by_hand, once, atol=1e-6)
         other = group_of(made)
@@ -342,3 +352,95 @@ def test_a_dropped_update_leaves_no_trace_in_the_history() -> None:
     _collect(Post(), made, group, NAMES, part, done, Round(0, 1, 9))
     assert group.history is not None
     assert not group.history[2].any()
+
+
+def test_the_root_row_decides_whom_to_trust() -> None:
+    """FLTrust by hand, from the updates and the root's."""
+    made = federation("fltrust")
+    group = group_of(made)
+    play(made, group, 3)
+    X, root = moves(3).astype(np.float64), root_move(made, 3).astype(np.float64)
+    length = np.linalg.norm(X, axis=1)
+    trust = np.maximum(X @ root / length / np.linalg.norm(root), 0)
+    expected = (trust / length * np.linalg.norm(root)) @ X / trust.sum()
+    np.testing.assert_allclose(group.vector, expected, atol=1e-6)
+
+
+def test_a_root_that_is_not_finite_trusts_nobody_in_that_round_alone() -> None:
+    made = federation("fltrust", momentum=0.5)
+    group, other = group_of(made), group_of(made)
+    bad = np.full(D, np.nan, np.float32)
+    done = _Done(moves(0), None, np.ones(SITES, np.float32), bad)
+    everyone = np.ones(SITES, bool)
+    part = TakingPart(np.arange(SITES), everyone, np.ones(SITES), np.ones(SITES, np.int64))
+    seen = _collect(Post(), made, group, NAMES, part, done, Round(0, 1, 9))
+    np.testing.assert_array_equal(group.vector, 0)
+    np.testing.assert_array_equal(seen.suspicion, 1)
+    assert other.momentum is not None
+    other.momentum[:SITES] = moves(0)
+    for one in (group, other):
+        play(made, one, 1)
+    np.testing.assert_array_equal(group.vector, other.vector)
+    assert np.abs(group.vector).max() > 0
+
+
+def changed_in(made: Federation, group: Group, number: int, changes: Any, out: tuple[int, ...] = ()) -> Any:
+    """A round in which sites send these changes of what they keep."""
+    done = _Done(group.vector + moves(number), changes.astype(np.float32), np.ones(SITES, np.float32))
+    arrives = ~np.isin(np.arange(SITES), out)
+    part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
+    return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 9))
+
+
+@pytest.mark.parametrize("rule", ["nnm | multi_krum", "geometric_median", "trimmed_mean", "foolsgold"])
+def test_a_change_of_what_a_site_keeps_passes_the_rule_also_beside_a_good_update(rule: str) -> None:
+    """Round after round, in steps small enough to pass for honest ones: errors do not add up."""
+    made = federation(rule, algorithm="scaffold")
+    group, kept = group_of(made), np.zeros((SITES, D))
+    for number in range(1, 9):
+        changes = 0.1 * moves(number + 50)
+        changes[HOSTILE] = 40.0 if number == 1 else 0.5
+        held = {name: np.copy(value) for name, value in group.arrays().items()}
+        seen = changed_in(made, group, number, changes, out=(number % 3 + 2,))
+        changes[number % 3 + 2] = 0
+        kept += changes
+    assert group.control is not None
+    honest = kept[~HOSTILE]
+    reach = np.linalg.norm(honest - honest.mean(axis=0), axis=1).max()
+    away = np.linalg.norm(group.control - honest.mean(axis=0))
+    if rule == "foolsgold":  # which withstands many that are alike
+        assert away < 0.1 * np.linalg.norm(kept[0])
+    else:
+        assert away <= 2 * reach
+    alone = federation(rule)  # suspicion is of the updates, and not counted twice
+    plain = group_of(alone)
+    plain.restore({**plain.arrays(), **{k: v for k, v in held.items() if k in plain.arrays()}})
+    np.testing.assert_array_equal(changed_in(alone, plain, 8, changes, out=(4,)).suspicion, seen.suspicion)
+
+
+@pytest.mark.parametrize("rule", ["mean", "nnm | multi_krum", "coordinate_median"])
+def test_what_all_sites_keep_alike_is_what_is_sent_out(rule: str) -> None:
+    """Of those that have told: who has not is at 0, as in the paper."""
+    made = federation(rule, algorithm="scaffold")
+    group = group_of(made)
+    alike = np.repeat(moves(77)[:1], SITES, axis=0)
+    changed_in(made, group, 1, alike, out=(3, 4))
+    np.testing.assert_allclose(group.control, alike[0] * 5 / SITES, atol=1e-6)
+    bad = alike.copy()
+    bad[3] = np.nan
+    changed_in(made, group, 2, np.where(np.arange(SITES)[:, None] == 4, alike, 0 * bad))
+    np.testing.assert_allclose(group.control, alike[0] * 6 / SITES, atol=1e-6, err_msg="NaN told nothing")
+
+
+def test_scaffold_s_rule_remembers_over_a_checkpoint() -> None:
+    made = federation("bucketing | centered_clip", algorithm="scaffold")
+    whole, resumed = group_of(made), group_of(made)
+    for number in range(1, 7):
+        if number == 4:
+            resumed = group_of(made)
+            resumed.restore({name: np.array(value) for name, value in whole.arrays().items()})
+        for group in (whole, resumed) if number > 3 else (whole,):
+            changed_in(made, group, number, moves(number + 60), out=(number,))
+    for name, value in whole.arrays().items():
+        np.testing.assert_array_equal(value, resumed.arrays()[name], err_msg=name)
+    assert any(name.startswith("controls.") for name in whole.arrays())
