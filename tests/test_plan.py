@@ -297,6 +297,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 # With the parts that exist.
 
 
+def test_root_data_is_what_fltrust_needs(tmp_path: Path) -> None:
+    for rule in ("fltrust", "nnm | fltrust", "mean"):  # of no use to the last, so that a grid compares them
+        plan = load(tmp_path, f'[aggregate]\nrule = "{rule}"\nroot_units = 10\n', check_parts=True)
+        assert plan.aggregate.root_units == 10
+
+
 def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
     assert load(tmp_path, "", check_parts=True) == plans.Plan()
 
@@ -310,7 +316,7 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ("[model]\noptions = { sise = 3 }\n", ["model 'conv_gru' has no option", "sise", "options:"]),
         ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
         ('[aggregate]\nrule = "nnm"\n', ["aggregate.rule", "'nnm' only mixes", "nnm | multi_krum"]),
-        ('[aggregate]\nrule = "fltrust"\n', ["aggregate.rule", "'fltrust' needs a public row", "root"]),
+        ('[aggregate]\nrule = "fltrust"\n', ["'fltrust' needs a public row", "aggregate.root_units"]),
         ('[aggregate]\nrule = "krum | mean"\n', ["'krum' makes one of all updates", "put it last"]),
         (
             '[aggregate]\nrule = "nnm | krum"\noptions = { hostile = 0.2 }\n',

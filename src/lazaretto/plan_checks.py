@@ -150,12 +150,14 @@ def _rule_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError]:
             found=plan.aggregate.rule,
             way_out=f'put a rule behind it: "{rule.name} | multi_krum"',
         )
-    unknown = [name for name in rule.public if name not in ("zero", "previous")]
+    known = ("zero", "previous", "root") if plan.aggregate.root_units else ("zero", "previous")
+    unknown = [name for name in rule.public if name not in known]
     if unknown:
+        more = "aggregate.root_units = 40 (trusted data), or " if "root" in unknown else ""
         yield PlanError(
-            f"aggregate.rule: '{rule.name}' needs a public row that a run does not have",
+            f"aggregate.rule: '{rule.name}' needs a public row that this run does not have",
             found=", ".join(unknown),
-            way_out='a rule without it, such as "nnm | multi_krum"; call lazaretto.round with a row of yours',
+            way_out=f'{more}a rule without it, such as "nnm | multi_krum"',
         )
 
 

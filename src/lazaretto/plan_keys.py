@@ -87,6 +87,11 @@ class DataPlan(Section):
         description="What follows where a feature may give the label away, as `data check` finds it: "
         "`report`: a note in the report; `refuse`: no run.",
     )
+    scaling: Literal["sum", "median"] = Field(
+        default="sum",
+        description="How sites agree on scaling from their counts: `sum` needs no site's own, and more than "
+        "a twentieth of them can stretch it; `median` holds against any minority, and reads each site's.",
+    )
 
 
 class SitesPlan(Section):
@@ -167,6 +172,11 @@ class AggregatePlan(Section):
     client_momentum: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.0,
         description="Share of what a site sent last in what it sends; the rest is its new update.",
+    )
+    root_units: Annotated[int, Ge(0)] = Field(
+        default=0,
+        description="Training units that the coordinator holds itself, for rules that trust an update of its "
+        "own (`fltrust`); drawn over all sites and taken from them, honest, and of no use to other rules.",
     )
 
 

@@ -12,6 +12,8 @@ from lazaretto.data.scaling import (
     TOTAL,
     apply_scaling,
     bucket_counts,
+    far_from,
+    median_scaling,
     scaling_from_counts,
     sum_counts,
 )
@@ -90,3 +92,113 @@ def test_scaling_keeps_order_and_stays_finite(values: list[float]) -> None:
     scaled = apply_scaling(scaling_from_counts(_counts(x)), x)
     assert np.isfinite(scaled).all()
     assert (np.diff(scaled[0, :, 0]) >= 0).all()
+
+
+def _quantile(counts: np.ndarray, q: float) -> np.ndarray:
+    """Bucket [F] of one site's quantile, by walking up its counts."""
+    found = []
+    for row in counts:
+        needed, bucket = q * row.sum() - 1e-9, 0
+        seen = int(row[0])
+        while seen < needed:
+            bucket += 1
+            seen += int(row[bucket])
+        found.append(bucket)
+    return np.array(found)
+
+
+def _middle(buckets: np.ndarray) -> np.ndarray:
+    """Geometric middle of each bucket, as the module says they lie."""
+    side = np.abs(buckets - BUCKETS // 2)
+    return np.sign(buckets - BUCKETS // 2) * 1e-6 * 1.1 ** (side - 0.5) * (side > 0)
+
+
+_LIES = st.lists(st.tuples(st.integers(0, BUCKETS - 1), st.integers(1, TOTAL)), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 6), st.data())
+def test_the_median_stays_among_the_honest_whatever_a_minority_counts(
+    honest: int, data: st.DataObject
+) -> None:
+    """Against honest sites that differ: center and scale between their own least and largest quantiles."""
+    shifts = data.draw(st.lists(st.floats(-2, 2), min_size=honest, max_size=honest))
+    own = [_counts(_site(seed, shift)) for seed, shift in enumerate(shifts)]
+    lies = []
+    for _ in range(data.draw(st.integers(0, honest - 1))):
+        lie = np.zeros_like(own[0])
+        for feature in (0, 1):
+            for bucket, count in data.draw(_LIES):
+                lie[feature, bucket] += min(count, TOTAL - lie[feature].sum())
+        lies.append(lie)
+    order = data.draw(st.permutations([*own, *lies]))
+    scaling = median_scaling(order)
+    low, mid, high = (_middle(np.array([_quantile(c, q) for c in own])) for q in (0.05, 0.5, 0.95))
+    near = 1e-5
+    assert (scaling.center >= mid.min(axis=0) - near * np.abs(mid).max()).all()
+    assert (scaling.center <= mid.max(axis=0) + near * np.abs(mid).max()).all()
+    assert (scaling.scale <= (high.max(axis=0) - low.min(axis=0)) / 2 * (1 + near)).all()
+    narrowest = (high.min(axis=0) - low.max(axis=0)) / 2
+    assert (scaling.scale >= narrowest * (1 - near)).all()
+
+
+def test_equal_sites_agree_on_what_each_of_them_has() -> None:
+    counts = _counts(_site(3))
+    alone, many = scaling_from_counts(counts), median_scaling([counts] * 4)
+    np.testing.assert_array_equal(many.center, alone.center)
+    np.testing.assert_array_equal(many.scale, alone.scale)
+
+
+def test_who_measured_nothing_has_no_vote_and_who_counted_little_has_one() -> None:
+    counts, nothing = _counts(_site(3)), np.zeros((2, BUCKETS), np.int64)
+    alone = scaling_from_counts(counts)
+    silent = median_scaling([nothing, nothing, nothing, counts, counts])
+    np.testing.assert_array_equal(silent.scale, alone.scale)
+    few = np.zeros_like(counts)
+    few[:, 5] = 1
+    np.testing.assert_array_equal(median_scaling([few, counts, counts]).center, alone.center)
+    for nobody in (median_scaling([nothing, nothing], (37.0, 0.0)),):
+        np.testing.assert_array_equal(nobody.center, [37.0, 0.0])
+        np.testing.assert_array_equal(nobody.scale, 1.0)
+
+
+def test_what_is_constant_at_most_sites_is_scaled_as_where_it_varies_least() -> None:
+    """The lower quartile of the varying sites' scales; false counts that are huge do not hide the rest."""
+    still = _counts(np.full((1, 9, 2), 7.0, np.float32))
+    varying = [_counts(_site(seed) * np.float32(10.0**seed)) for seed in range(4)]
+    huge = np.zeros_like(still)
+    huge[:, [0, -1]] = TOTAL // 2
+    smallest = scaling_from_counts(varying[0]).scale
+    np.testing.assert_array_equal(median_scaling([still] * 5 + varying).scale, smallest)
+    np.testing.assert_array_equal(median_scaling([still] * 5 + varying[:2] + [huge] * 2).scale, smallest)
+    np.testing.assert_array_equal(median_scaling([still] * 3).scale, 1.0)
+
+
+@pytest.mark.parametrize("lie", [-1, TOTAL + 1])
+def test_the_median_refuses_counts_outside_the_cap(lie: int) -> None:
+    hostile = _counts(_site(0))
+    hostile[1, 7] = lie
+    with pytest.raises(InputError, match="site 1"):
+        median_scaling([_counts(_site(1)), hostile])
+
+
+def test_who_lies_far_from_the_others_is_found_in_the_features_in_which_it_does() -> None:
+    x = [_site(seed, 0.3 * seed) for seed in range(5)]
+    x[3] = x[3] * np.float32([1, 1000])  # grams, where the others have kilograms
+    counts = [_counts(values) for values in x]
+    far = far_from(median_scaling(counts), counts)
+    assert np.argwhere(far).tolist() == [[3, 1]]
+    silent = [*counts[:3], np.zeros_like(counts[0])]
+    assert not far_from(median_scaling(silent), silent).any()
+    assert not far_from(median_scaling(counts[2:4]), counts[2:4]).any(), "of two nobody knows who is right"
+
+
+def test_origins_hold_for_the_median_too() -> None:
+    rng = np.random.default_rng(0)
+    x = [rng.normal(37.2, 0.5, (1, 2_000, 1)).astype(np.float32) for _ in range(3)]
+    every = np.ones(x[0].shape[:2], bool)
+    counts = [bucket_counts(one, every, (37.0,)) for one in x]
+    scaling = median_scaling(counts, (37.0,))
+    np.testing.assert_allclose(scaling.center, 37.2, atol=0.05)
+    np.testing.assert_allclose(scaling.scale, 0.5 * 1.645, rtol=0.11)
+    assert not far_from(scaling, counts, (37.0,)).any()

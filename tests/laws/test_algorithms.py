@@ -27,12 +27,12 @@ from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_sta
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
 from lazaretto.run.coordinator import Group
-from lazaretto.run.federation import _Some, train_federation
+from lazaretto.run.federation import _Everyone, _Some, train_federation
 from lazaretto.run.post import Post
 from lazaretto.run.simulate import Program, compile_program
 from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.run.train import Schedule, round_keys, train_alone
-from lazaretto.types import Algorithm, Model, Outputs
+from lazaretto.types import Algorithm, Gram, Model, Outputs, Rule, Weighed
 
 F, K, STEPS, DEVICES, UNITS, ROUNDS = 4, 2, 6, 2, 3, 4
 
@@ -124,7 +124,7 @@ def trained(
         if number == stop_after:
             signal.raise_signal(signal.SIGINT)
 
-    sites = len(data.units)
+    sites = len(data.units) - (federation is not None and federation.root)
     vector = train_federation(
         program(None if algorithm.correct is None else algorithm, training),
         data,
@@ -309,3 +309,86 @@ def test_every_model_can_be_trained_with_it(algorithm: Algorithm, name: str, opt
     assert loss.shape == ()
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert [leaf.shape for leaf in jax.tree.leaves(new)] == [leaf.shape for leaf in jax.tree.leaves(state)]
+
+
+def test_what_comes_of_one_round_s_nan_is_over_in_the_next(algorithm: Algorithm) -> None:
+    """A site whose optimiser took in a NaN begins anew, and keeps what it kept; others notice nothing."""
+    made = program(None if algorithm.correct is None else algorithm, SEVERAL)
+    keeps = algorithm.keeps
+    for some in (False, True):
+        found = []
+        for bad in (False, True):
+            group = Group(federation_of(algorithm, "uniform" if some else "everyone", "plain"), VECTOR, 3, 3)
+            start = made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES)
+            sites = _Some(made, start, data(3)) if some else _Everyone(made, start, data(3), True)
+            part = TakingPart(np.arange(3), np.ones(3, bool), np.ones(3), made.batches(data(3)))
+            sites.work(group, part, round_keys(0, 3, 0), 0.05)
+            own = np.array(sites.state.own) if keeps else None
+            if bad:
+                leaves, structure = jax.tree.flatten(jax.tree.map(np.array, sites.state.top_optimiser))
+                leaves = [np.array(leaf) for leaf in leaves]
+                assert any(np.issubdtype(leaf.dtype, np.floating) for leaf in leaves)
+                for leaf in leaves:
+                    if np.issubdtype(leaf.dtype, np.floating):
+                        leaf[1] = np.nan
+                broken = sites.state._replace(top_optimiser=jax.tree.unflatten(structure, leaves))
+                sites.state = broken if some else type(broken)(*made.place(tuple(broken)))
+            first = sites.work(group, part, round_keys(0, 3, 1), 0.05)
+            if bad:
+                assert not np.isfinite(first.vectors[1]).all()
+                assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sites.state))
+                if keeps:
+                    np.testing.assert_array_equal(np.asarray(sites.state.own)[1], own[1])
+            second = sites.work(group, part, round_keys(0, 3, 2), 0.05)
+            assert np.isfinite(second.vectors).all()
+            found.append(second.vectors)
+        np.testing.assert_array_equal(found[0][[0, 2]], found[1][[0, 2]])
+        assert np.abs(found[1][1] - VECTOR).max() > 1e-4
+
+
+def root_alone() -> Rule:
+    """The update on the root data, whatever the sites send."""
+
+    def gram(seen: Gram, state: Any, rng: Any) -> Weighed:
+        n = len(seen.sizes)
+        return Weighed(np.eye(1, n + 1, n), np.zeros(n), {})
+
+    return Rule(name="root alone", sees="gram", gram=gram, tolerates=lambda n: 0, public=("root",))
+
+
+@pytest.mark.parametrize("selection", ["everyone", "uniform"])
+def test_the_coordinator_trains_on_its_root_data_as_a_site_would(
+    algorithm: Algorithm, selection: str
+) -> None:
+    """In every round, whoever else takes part, with an optimiser and personal layers of its own."""
+    if algorithm.correct is not None and (not algorithm.keeps or selection == "uniform"):
+        pytest.skip("alone nothing is corrected by others")
+    chances = {"participation": 1.0 if selection == "everyone" else 0.67, "stragglers": 0.5}
+    made = replace(federation_of(algorithm, selection, "plain", **chances), rule=root_alone(), root=True)
+    given = data(4, equal=True)
+    given = given._replace(x=given.x * np.arange(1, 5, dtype=np.float32).reshape(4, 1, 1, 1, 1))
+    vectors, losses = trained(algorithm, given, SEVERAL, made)
+    assert len(vectors) == 4 - made.root
+    assert len(losses[0]) == 3
+    schedule = Schedule(rounds=ROUNDS, learning_rate=0.05)
+    first = np.repeat(VECTOR[None], 4, axis=0)
+    alone = train_alone(program(None, SEVERAL), given, first, 0, schedule, (None, lambda *done: None))[3]
+    shared = np.ones(len(VECTOR), bool) if made.personal is None else ~made.personal
+    np.testing.assert_allclose(vectors[0][shared], alone[shared], atol=3e-6)
+    assert np.abs(alone - VECTOR).max() > 0.01
+
+
+@pytest.mark.parametrize("selection", ["everyone", "by_loss"])
+def test_a_stopped_training_with_root_data_goes_on_to_the_same_bits(
+    algorithm: Algorithm, selection: str, tmp_path: Path
+) -> None:
+    chances = {"drop_outs": 0.3, "participation": 1.0 if selection == "everyone" else 0.67}
+    plain = federation_of(algorithm, selection, "plain", **chances)
+    rule = catalog.build("rules", "fltrust")
+    given = algorithm, data(3), SEVERAL, replace(plain, rule=rule, root=True, client_momentum=0.5)
+    whole, _ = trained(*given)
+    with pytest.raises(Interrupted, match="after round 2"):
+        trained(*given, place=tmp_path / "unfinished", stop_after=2)
+    resumed, _ = trained(*given, place=tmp_path / "unfinished")
+    np.testing.assert_array_equal(resumed, whole)
+    assert np.abs(whole - VECTOR).max() > 1e-3

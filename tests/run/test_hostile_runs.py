@@ -74,6 +74,41 @@ def test_false_counts_move_everyone_s_scaling(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stretched.data.y, honest.data.y)
 
 
+@pytest.mark.parametrize("end", ["top", "both"])
+def test_the_median_holds_where_the_sum_does_not_and_names_who_lied(end: str, tmp_path: Path) -> None:
+    plan = plan_file(tmp_path, "")
+    words = ('data.scaling="median"',)
+    lied = ("attack.name=scale_poisoning", "attack.share=0.4", f"attack.options={{ end = '{end}' }}")
+    honest, held = (prepare(load_plan(plan, sets=changes), 0, Post()) for changes in (words, [*words, *lied]))
+    ratio = held.scaling.scale / honest.scaling.scale
+    assert ((ratio > 0.1) & (ratio < 10)).all(), "two of five hospitals lie, and the other three differ"
+    moved = np.abs(held.scaling.center - honest.scaling.center) / honest.scaling.scale
+    assert moved.max() < 1
+    told = [note for note in held.sheet["notes"] if "counts lie far" in note]
+    assert {note.partition("'s counts")[0] for note in told} == set(held.sheet["attack"]["sites"])
+    assert not any("counts lie far" in note for note in honest.sheet["notes"])
+
+
+def test_the_median_of_honest_hospitals_is_near_their_sum(tmp_path: Path) -> None:
+    """They differ, and little is lost; nothing is known of single sites where the sum alone is read."""
+    plan = plan_file(tmp_path, "")
+    summed, middle = (
+        prepare(
+            load_plan(
+                plan, sets=[f'data.scaling="{how}"', "data.options={ sites = 9, units_per_site = 30 }"]
+            ),
+            1,
+            Post(),
+        )
+        for how in ("sum", "median")
+    )
+    ratio = middle.scaling.scale / summed.scaling.scale
+    assert 0.9 < np.median(ratio) <= 1.1
+    assert ((ratio > 0.4) & (ratio < 1.3)).all()
+    assert (np.abs(middle.scaling.center - summed.scaling.center) / summed.scaling.scale).max() < 0.25
+    assert [note for note in middle.sheet["notes"] if "counts lie far" in note] == []
+
+
 def test_a_run_under_attack_says_so_and_tries_the_trigger(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["run", str(plan_file(tmp_path, "model_replacement")), "--out", str(out), "--quiet"]) == 0

@@ -27,22 +27,29 @@ NAMES = [f"site {k}" for k in range(SITES)]
 
 
 def federation(rule: str, momentum: float = 0.0, algorithm: str = "fedavg") -> Federation:
+    made = rule_of(rule, {})
     return Federation(
         algorithm=catalog.build("algorithms", algorithm),
         server=catalog.build("server_optimisers", "plain"),
         selection=catalog.build("selections", "everyone"),
-        rule=rule_of(rule, {}),
+        rule=made,
         client_momentum=momentum,
+        root="root" in made.public,
     )
 
 
 def group_of(made: Federation) -> Group:
-    return Group(made, np.zeros(D, np.float32), SITES, SITES)
+    return Group(made, np.zeros(D, np.float32), SITES, SITES + made.root)
 
 
 def moves(number: int) -> Any:
     """[SITES, D] float32: what each site would change in a round."""
     return generator(number, "moves").standard_normal((SITES, D)).astype(np.float32)
+
+
+def root_move(made: Federation, number: int) -> Any:
+    """[D] what the root data would change in a round, or None without any."""
+    return moves(number + 1000)[0] if made.root else None
 
 
 def seen_in(
@@ -61,7 +68,8 @@ def seen_in(
     keeps = np.ones((SITES, D), np.float32) if made.algorithm.keeps else None
     if keeps is not None:
         keeps[[site for site in (bad, bad_change) if site >= 0]] = np.nan
-    done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32))
+    root = None if (move := root_move(made, number)) is None else group.vector + move
+    done = _Done((group.vector + change).astype(np.float32), keeps, np.ones(SITES, np.float32), root)
     part = TakingPart(np.arange(SITES), arrives, np.ones(SITES), np.ones(SITES, np.int64))
     return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 9))
 
@@ -77,6 +85,7 @@ REMEMBERS = [
     "foolsgold",
     "bucketing | clipped_clustering",
     "nnm | dnc",
+    "nnm | fltrust",
 ]
 
 
@@ -171,7 +180,7 @@ def spy(seen: list[Any]) -> Attack:
 
 
 @pytest.mark.parametrize(
-    "rule", ["mean", "foolsgold", "bucketing | centered_clip", "nnm | multi_krum", "dnc"]
+    "rule", ["mean", "foolsgold", "bucketing | centered_clip", "nnm | multi_krum", "dnc", "fltrust"]
 )
 def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> None:
     """Asked twice the same, in any round; what they ask changes nothing that is kept."""
@@ -189,6 +198,7 @@ def test_hostile_sites_know_what_the_coordinator_will_make_of_it(rule: str) -> N
         change = (other.vector + moves(number)).astype(np.float32) - other.vector
         change[HOSTILE] = 2.0
         part = TakingPart(np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64))
+        other.root = root_move(made, number)
         by_hand = judged(plain, other, change, part, Round(0, number, 9)).update
         np.testing.assert_allclose(by_hand, once, atol=1e-6)
         other = group_of(made)
@@ -342,3 +352,33 @@ def test_a_dropped_update_leaves_no_trace_in_the_history() -> None:
     _collect(Post(), made, group, NAMES, part, done, Round(0, 1, 9))
     assert group.history is not None
     assert not group.history[2].any()
+
+
+def test_the_root_row_decides_whom_to_trust() -> None:
+    """FLTrust by hand, from the updates and the root's."""
+    made = federation("fltrust")
+    group = group_of(made)
+    play(made, group, 3)
+    X, root = moves(3).astype(np.float64), root_move(made, 3).astype(np.float64)
+    length = np.linalg.norm(X, axis=1)
+    trust = np.maximum(X @ root / length / np.linalg.norm(root), 0)
+    expected = (trust / length * np.linalg.norm(root)) @ X / trust.sum()
+    np.testing.assert_allclose(group.vector, expected, atol=1e-6)
+
+
+def test_a_root_that_is_not_finite_trusts_nobody_in_that_round_alone() -> None:
+    made = federation("fltrust", momentum=0.5)
+    group, other = group_of(made), group_of(made)
+    bad = np.full(D, np.nan, np.float32)
+    done = _Done(moves(0), None, np.ones(SITES, np.float32), bad)
+    everyone = np.ones(SITES, bool)
+    part = TakingPart(np.arange(SITES), everyone, np.ones(SITES), np.ones(SITES, np.int64))
+    seen = _collect(Post(), made, group, NAMES, part, done, Round(0, 1, 9))
+    np.testing.assert_array_equal(group.vector, 0)
+    np.testing.assert_array_equal(seen.suspicion, 1)
+    assert other.momentum is not None
+    other.momentum[:SITES] = moves(0)
+    for one in (group, other):
+        play(made, one, 1)
+    np.testing.assert_array_equal(group.vector, other.vector)
+    assert np.abs(group.vector).max() > 0

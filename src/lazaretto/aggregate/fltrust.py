@@ -17,8 +17,8 @@ def fltrust() -> Rule:
 
     tᵢ = max(0, cos(xᵢ, r)), y = Σ tᵢ xᵢ ‖r‖ / ‖xᵢ‖ / Σ tᵢ with r the public row "root". Sees inner
     products. However many are hostile, y is no longer than r and on its side; where nobody is trusted y is
-    0. Suspicion: 1 - tᵢ. Cao et al. 2021, https://arxiv.org/abs/2012.13995. A plan cannot use
-    it yet, as no run has trusted data.
+    0. Suspicion: 1 - tᵢ. Cao et al. 2021, https://arxiv.org/abs/2012.13995. A run has the row with
+    `aggregate.root_units`.
 
     >>> from lazaretto.round import aggregate_once
     >>> aggregate_once(fltrust(), [[4.0, 0.0], [-9.0, 0.0]], root=[1.0, 0.0]).tolist()

@@ -30,13 +30,14 @@ def without_site(prepared: Prepared, site: int, post: Post) -> Prepared:
     assert prepared.raw is not None  # noqa: S101  kept wherever the plan leaves sites out
     whole = prepared.raw
     data = replace(whole, site=prepared.data.site)
-    rows = np.flatnonzero((data.site == site) == (data.split == TEST))
+    ours = (data.site != site) & (prepared.parts.site != site)  # nor what it gave to the root data
+    rows = np.flatnonzero(np.where(data.split == TEST, data.site == site, ours))
     names = tuple(name for other, name in enumerate(prepared.site_names) if other != site)
     kept = select(data, rows)
     number = np.where(kept.site == site, len(names), kept.site - (kept.site > site))
     order = [other for other in range(len(prepared.site_names)) if other != site] + [site]
     parts = replace(prepared.parts, site=number, site_names=names, withheld=prepared.parts.withheld[order])
-    scaling, scaled = rescaled(replace(kept, site=number), parts, post)
+    scaling, scaled = rescaled(replace(kept, site=number), parts, post, prepared.agreement)
     return replace(
         prepared,
         data=scaled,

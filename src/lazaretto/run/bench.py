@@ -78,7 +78,7 @@ class Bench:
 
 def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], journal: Journal) -> Bench:
     """Everything the systems share, for the seeds of `prepared`."""
-    units = max(len(rows) for one in prepared for rows in members(one))
+    units = max([plan.aggregate.root_units, *(len(rows) for one in prepared for rows in members(one))])
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
 
 

@@ -22,11 +22,29 @@ from lazaretto.reputation import (
     say,
 )
 from lazaretto.round import Aggregated, Arrived, aggregate_round
+from lazaretto.run.controls import (
+    agree_controls,
+    controls_arrays,
+    controls_from,
+    controls_start,
+    with_changes,
+)
 from lazaretto.run.hostile import craft_updates
 from lazaretto.run.taking_part import Federation, TakingPart
-from lazaretto.types import Array, Float
+from lazaretto.types import Array, Float, Int
 
-__all__ = ["Group", "Round", "Seen", "aggregate", "attacked", "judged", "look", "with_momentum"]
+__all__ = [
+    "Changes",
+    "Group",
+    "Round",
+    "Seen",
+    "aggregate",
+    "attacked",
+    "fold_changes",
+    "judged",
+    "look",
+    "with_momentum",
+]
 
 
 # flags that count fully against a site; who is copied has done nothing, and who did more work moves farther
@@ -45,6 +63,20 @@ class Seen(NamedTuple):
     flags: Sequence[Mapping[str, str]]
     statistics: Mapping[str, Any] | None
     reputation: Reputation | None
+
+
+class Changes(NamedTuple):
+    """What n sites sent beside their updates: how much that changed which they keep for an algorithm.
+
+    rows [n, d]; sites [n]. known [n] bool: finite, with a finite update, of a site that has data. agreed [n]
+    bool: of those whose updates were used, for a rule that only sums. root [d]: of the root data, or None.
+    """
+
+    rows: Float
+    sites: Int
+    known: NDArray[np.bool_]
+    agreed: NDArray[np.bool_]
+    root: Float | None
 
 
 class Round(NamedTuple):
@@ -67,7 +99,9 @@ class Group:
     last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
     attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
     did, where sites send momentum (a hostile one remembers what it would honestly have sent). reputation: of
-    all sites, and sums of what they sent, or None where it is not kept.
+    all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root data in this round, or None
+    where there is none; it has a row of its own, behind the sites', in personal and momentum. controls: what
+    each site keeps for the algorithm, where a rule that looks at sites makes `control` of that.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -86,7 +120,11 @@ class Group:
         wanted = "previous" in rule.public or federation.attack is not None or watched
         self.previous = np.zeros(size) if wanted else None
         self.history = np.zeros((sites, size)) if rule.history else None
-        self.momentum = np.full((sites, size), np.nan, np.float32) if federation.client_momentum else None
+        self.root = np.zeros(size, np.float32) if federation.root else None
+        rows = sites + federation.root
+        self.momentum = np.full((rows, size), np.nan, np.float32) if federation.client_momentum else None
+        looks = federation.algorithm.keeps and rule.sees != "sum"
+        self.controls = controls_start(rule, sites, rows, vector.size) if looks else None
         self.reputation = None if federation.reputation is None else reputation_start(sites)
         self.sums = sums_start(sites, size) if watched else None
 
@@ -110,6 +148,8 @@ class Group:
             held |= {f"reputation.{n}": v for n, v in reputation_arrays(self.reputation).items()}
         if self.sums is not None:
             held |= {f"sums.{name}": value for name, value in sums_arrays(self.sums).items()}
+        if self.controls is not None:
+            held |= controls_arrays(self.controls)
         held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
         return {name: value for name, value in held.items() if value is not None}
 
@@ -121,6 +161,8 @@ class Group:
         self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
         self.previous, self.history = arrays.get("previous"), arrays.get("history")
         self.momentum = arrays.get("momentum")
+        if self.controls is not None:
+            self.controls = controls_from(self.controls, arrays)
         if self.reputation is not None:
             self.reputation = reputation_from(
                 {name: arrays[f"reputation.{name}"] for name in self.reputation._fields}
@@ -187,7 +229,9 @@ def judged(
         good = np.isfinite(updates).all(axis=1, keepdims=True)  # a sum that once took in a NaN would keep it
         past = group.history[sites] + np.where(good, updates, 0.0)
     arrived = Arrived(updates, sizes, sites, past)
-    public = {} if group.previous is None else {"previous": group.previous}
+    public: dict[str, Array] = {} if group.previous is None else {"previous": group.previous}
+    if group.root is not None:
+        public["root"] = group.root
     return aggregate_round(federation.rule, arrived, public, group.rule, this.draws("rule"))
 
 
@@ -266,3 +310,24 @@ def look(
                 against[names.index(flag["site"])] = 1.0
         group.reputation = reputation_step(group.reputation, against, federation.reputation)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
+
+
+def fold_changes(federation: Federation, group: Group, given: Changes, this: Round) -> None:
+    """Make the group's common vector anew: by a sum, or by the rule where it looks at single sites.
+
+    Suspicion of what the rule finds here is not added to that of the updates.
+    """
+    fold, sites = federation.algorithm.fold, group.sites
+    if fold is None:
+        return
+    if group.controls is None:
+        if given.agreed.any():
+            group.control = fold(group.control, given.rows[given.agreed], sites)
+        return
+    told = with_changes(group.controls, given.rows[given.known], given.sites[given.known], given.root)
+    kept = group.reputation
+    trusted = np.ones(sites) if kept is None else say(kept, federation.reputation)
+    group.controls, many = agree_controls(federation.rule, told, trusted, this.draws("control rule"))
+    if many:  # as if all of them kept what the rule says
+        alike = np.broadcast_to(group.controls.previous, (many, given.rows.shape[1]))
+        group.control = fold(np.zeros_like(group.vector), alike, sites)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
+from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
-from lazaretto.run.coordinator import Group, Round, Seen, aggregate, attacked, look, with_momentum
+from lazaretto.run.coordinator import (
+    Changes,
+    Group,
+    Round,
+    Seen,
+    aggregate,
+    attacked,
+    fold_changes,
+    look,
+    with_momentum,
+)
 from lazaretto.run.post import Post
+from lazaretto.run.root import take_root
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -25,61 +39,106 @@ RoundDone: TypeAlias = Callable[[int, Float, Float, Int, Seen], None]
 
 
 class _Done(NamedTuple):
-    """What a round came to at those chosen.
+    """What a round came to at those chosen, and where there is root data.
 
-    vectors [m, d]; changes of what they keep [m, d], or None; losses [m].
+    vectors [m, d]; changes of what they keep [m, d], or None; losses [m]. root, root_change: [d] of the
+    row of the root data, or None.
     """
 
     vectors: Float
     changes: Float | None
     losses: Float
+    root: Float | None = None
+    root_change: Float | None = None
+
+
+@jax.jit
+def _finite(state: LocalState) -> Array:
+    """[S] bool: whose state holds neither NaN nor infinity."""
+    fine = [jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(state)]
+    return jnp.stack(fine).all(axis=0)
+
+
+def _mended(fresh: LocalState, state: LocalState, bad: NDArray[np.bool_]) -> Any:
+    """The state, on the host, with rows out of `fresh` where it is `bad` [S].
+
+    Without this a site whose optimiser once took in a NaN would send NaN for ever.
+    """
+    return jax.tree.map(
+        lambda new, old: np.where(bad.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old), fresh, state
+    )
 
 
 class _Everyone:
     """All sites work in every round: their states and data stay where they are computed."""
 
     def __init__(self, program: Program, state: LocalState, data: SiteData, steady: bool) -> None:
-        self._program, self._steady = program, steady
+        self._program, self._steady, self._whole = program, steady, program.batches(data)
         self.state, self._data = LocalState(*program.place(tuple(state))), program.place(data)
 
     def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
         """One round; who is lost on the way does nothing."""
-        place = self._program.place
+        place, sites, rooted = self._program.place, group.sites, group.root is not None
         before = None if group.control is None else np.array(self.state.own)
         begin = self.state._replace(vector=place(group.vectors()))
         if group.control is not None:
             begin = begin._replace(common=place(np.repeat(group.control[None], group.padded, axis=0)))
-        work = np.pad(part.work, (0, group.padded - group.sites)).astype(np.int32)
+        work = self._whole.astype(np.int32)  # of the root data all, and nothing of what pads
+        work[:sites] = part.work
         late = None if self._steady else place(work)
         self.state, loss = self._program.round(begin, self._data, place(keys), rate, late)
-        chosen = slice(0, group.sites)
-        changes = None if before is None else (np.asarray(self.state.own) - before)[chosen]
-        return _Done(np.asarray(self.state.vector)[chosen], changes, np.asarray(loss)[chosen])
+        vectors = np.asarray(self.state.vector)
+        changes = None if before is None else np.asarray(self.state.own) - before
+        bad = ~np.asarray(_finite(self.state))
+        if bad.any():
+            fresh = self._program.start(group.vectors(), self._data.x.shape[1])._replace(own=before)
+            self.state = LocalState(*place(tuple(_mended(fresh, self.state, bad))))
+        return _Done(
+            vectors[:sites],
+            None if changes is None else changes[:sites],
+            np.asarray(loss)[:sites],
+            vectors[sites] if rooted else None,
+            changes[sites] if rooted and changes is not None else None,
+        )
 
 
 class _Some:
     """A few sites work in a round: gathered, spread over the cores, put back. The others wait on the host."""
 
     def __init__(self, program: Program, state: LocalState, data: SiteData) -> None:
-        self._program, self._data = program, data
+        self._program, self._data, self._whole = program, data, program.batches(data)
         self.state: LocalState = jax.tree.map(np.array, state)
 
     def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
         """One round; nothing of those who are lost on the way is put back."""
-        spare = -len(part.chosen) % self._program.cores
-        rows = np.concatenate([part.chosen, np.repeat(part.chosen[:1], spare)])
-        work = np.concatenate([part.work, np.zeros(spare, np.int64)]).astype(np.int32)
+        many, rooted = len(part.chosen), group.root is not None
+        root = np.full(int(rooted), group.sites)
+        used = np.concatenate([part.chosen, root])
+        spare = -len(used) % self._program.cores
+        rows = np.concatenate([used, np.repeat(used[:1], spare)])
+        work = np.concatenate([part.work, self._whole[root], np.zeros(spare, np.int64)]).astype(np.int32)
         state, data, given = jax.tree.map(lambda leaf: leaf[rows], (self.state, self._data, keys))
         state = state._replace(vector=group.vectors()[rows])
         if group.control is not None:
             state = state._replace(common=np.repeat(group.control[None], len(rows), axis=0))
-        place, many = self._program.place, len(part.chosen)
-        new, loss = self._program.round(place(state), place(data), place(given), rate, place(work))
-        new = jax.tree.map(lambda leaf: np.asarray(leaf)[:many], new)
-        changes = None if group.control is None else new.own - self.state.own[part.chosen]
-        for held, fresh in zip(jax.tree.leaves(self.state), jax.tree.leaves(new), strict=True):
-            held[part.chosen[part.arrives]] = fresh[part.arrives]
-        return _Done(new.vector, changes, np.asarray(loss)[:many])
+        place = self._program.place
+        after, loss = self._program.round(place(state), place(data), place(given), rate, place(work))
+        vectors = np.asarray(after.vector)
+        changes = None if group.control is None else np.asarray(after.own) - state.own
+        bad = ~np.asarray(_finite(after))
+        if bad.any():
+            fresh = self._program.start(group.vectors()[rows], data.x.shape[1])._replace(own=state.own)
+            after = _mended(fresh, after, bad)
+        back = np.flatnonzero(np.concatenate([part.arrives, np.ones(len(root), np.bool_)]))
+        for held, fresh in zip(jax.tree.leaves(self.state), jax.tree.leaves(after), strict=True):
+            held[used[back]] = np.asarray(fresh)[back]
+        return _Done(
+            vectors[:many],
+            None if changes is None else changes[:many],
+            np.asarray(loss)[:many],
+            vectors[many] if rooted else None,
+            changes[many] if rooted and changes is not None else None,
+        )
 
 
 def train_federation(
@@ -94,7 +153,8 @@ def train_federation(
 ) -> Float:
     """Train a common vector: broadcast, train at the sites chosen, send updates, aggregate, again and again.
 
-    data: SiteData with leading axis S (padded beyond `names`). sizes: [sites] training steps. first:
+    data: SiteData with leading axis S (padded beyond `names`); with `federation.root` the row behind the
+    sites' is the root data, which the coordinator trains on as they do. sizes: [sites] training steps. first:
     initial vector [d] and the seed. environment: where messages pass, where unfinished state is kept (or
     None), and what is called after each round. Where not all take part, those whose update arrived get the
     new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
@@ -158,6 +218,8 @@ def _collect(
 ) -> Seen:
     """Updates come in and make the group's next state; what they tell of the sites."""
     updates, changes, round_number = [], [], this.number
+    if found.root is not None:
+        take_root(group, federation.client_momentum, found.root)
     here = np.flatnonzero(part.arrives)
     rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
     rows = [
@@ -188,13 +250,15 @@ def _collect(
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
     before = group.reputation  # what the round's update went by
     seen = look(federation, group, sent_all, result, part, names, fine, last)
+    if changes:
+        out = np.zeros(len(names), np.bool_) if before is None else before.quarantined
+        agreed = fine & ~result.dropped & ~out[sites] & (result.update is not None)
+        known = fine & finite_rows(sent_all) & (part.sizes[part.arrives] > 0)
+        given = Changes(np.stack(changes), sites, known, agreed, found.root_change)
+        fold_changes(federation, group, given, this)
     if result.update is None:  # nobody who has data, or who is trusted
         return seen
     moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    out = np.zeros(len(names), np.bool_) if before is None else before.quarantined
-    kept = [changes[k] for k in np.flatnonzero(fine & ~result.dropped & ~out[sites])] if changes else []
-    if kept and federation.algorithm.fold is not None:
-        group.control = federation.algorithm.fold(group.control, np.stack(kept), len(names))
     return seen

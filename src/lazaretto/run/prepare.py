@@ -14,7 +14,8 @@ from lazaretto import catalog
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
 from lazaretto.data.leaks import table_findings
-from lazaretto.data.scaling import Scaling, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
+from lazaretto.data.root_units import draw_root
+from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, carries, family_of, select, streams
@@ -23,6 +24,7 @@ from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
+from lazaretto.run.scaled import Agreement, agree_scaling
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
 __all__ = [
@@ -45,12 +47,14 @@ _SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 class Prepared:
     """One seed's data, ready to train and judge on.
 
-    data: scaled streams of all splits, `site` as partitioned. withheld: [S, K + 1] bool.
+    data: scaled streams of all splits, `site` as partitioned, or behind all sites where the coordinator holds
+    them itself (`aggregate.root_units`). withheld: [S, K + 1] bool.
     seen: [m, 16] uint8, digests of the windows of training and validation, idle ones left out.
     sheet: body of the run log's record `data`. rate_column: index of the schema's rate feature, or None.
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
-    hostile: [S] bool, sites that the plan makes hostile; None where it names no attack.
+    hostile: [S] bool, sites that the plan makes hostile; None where it names no attack. agreement: how the
+    sites agree on scaling.
     """
 
     seed: int
@@ -66,6 +70,7 @@ class Prepared:
     measured: tuple[str, ...]
     raw: Streams | None = None
     hostile: NDArray[np.bool_] | None = None
+    agreement: Agreement = "sum"
 
     @property
     def kinds(self) -> int:
@@ -111,6 +116,7 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data = replace(data, site=parts.site)
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
+    data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
@@ -120,7 +126,8 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
             return counts
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
-    scaling, scaled = rescaled(data, parts, post, said)
+    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said)
+    scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
         kinds, rng = len(table.schema.classes) - 1, generator(seed, "poison", int(site))
@@ -136,21 +143,19 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
         scaling=scaling,
         seen=_seen(table),
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_with_attack(_sheet(plan, source, table, data, parts, leaks), plan, names),
+        sheet=_with_attack(_sheet(plan, source, table, data, parts, [*notes, *leaks]), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,
+        agreement=plan.data.scaling,
     )
 
 
 def rescaled(
-    data: Streams, parts: Partition, post: Post, said: Callable[[Int, int], Int] = lambda counts, site: counts
+    data: Streams, parts: Partition, post: Post, agreement: Agreement = "sum"
 ) -> tuple[Scaling, Streams]:
-    """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it.
-
-    said: (true counts, site) -> what the site says they are.
-    """
-    scaling = _agree_scaling(data, parts, post, said)
+    """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it."""
+    scaling, _ = agree_scaling(data, parts, post, agreement)
     return scaling, read(data, scaling)
 
 
@@ -258,19 +263,6 @@ def schema_words(schema: Schema) -> dict[str, Any]:
     }
 
 
-def _agree_scaling(data: Streams, parts: Partition, post: Post, said: Callable[[Int, int], Int]) -> Scaling:
-    counts = []
-    for site, name in enumerate(parts.site_names):
-        rows = (data.site == site) & (data.split == TRAIN)
-        own = said(bucket_counts(data.x[rows], data.valid[rows], data.origins), site)
-        sent = post.send("scaling counts", name, "coordinator", 0, {"counts": own.astype(np.uint32)})
-        counts.append(np.asarray(sent["counts"], np.int64))
-    scaling = scaling_from_counts(sum_counts(counts), data.origins)
-    for name in parts.site_names:
-        post.send("scaling", "coordinator", name, 0, {"center": scaling.center, "scale": scaling.scale})
-    return scaling
-
-
 def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     """The sheet, and who is hostile in this simulation; as it was where nobody is."""
     if not names:
@@ -280,13 +272,20 @@ def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dic
     return sheet | {"attack": attack, "notes": [said, *sheet["notes"]]}
 
 
+def _root_notes(plan: Plan) -> list[str]:
+    units = plan.aggregate.root_units
+    return [f"The coordinator holds {units} training units itself (root data); no site trains on them."] * (
+        units > 0
+    )
+
+
 def _sheet(
     plan: Plan,
     source: Source,
     table: Table,
     data: Streams,
     parts: Partition,
-    leaks: list[str],
+    found: list[str],
 ) -> dict[str, Any]:
     family, classes = family_of(data), table.schema.classes
     splits = {}
@@ -329,5 +328,5 @@ def _sheet(
         "leaks_dropped": dict(source.leaks),
         "splits": splits,
         "sites": rows,
-        "notes": [*table.notes, *reading_notes(data), *leaks],
+        "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found],
     }

@@ -36,6 +36,7 @@ from lazaretto.run.journal import Stage, stage
 from lazaretto.run.modalities import only, without
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import members
+from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
 from lazaretto.run.simulate import Program, initial_vectors, pack_sites
 from lazaretto.run.taking_part import federation_of
@@ -102,9 +103,11 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     def make(unfinished: Path) -> Stage:
         training = training_of(bench, plan.model.name, batch, ours=True, crossed=split)
         program, model = program_of(bench, plan.model.name, cut, training, federated=True)
+        federation = federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile)
+        trained_on = members(prepared, job.without)
         data, sizes = pack_sites(
             prepared.data,
-            members(prepared, job.without),
+            [*trained_on, root_streams(prepared, job.without)] if federation.root else trained_on,
             devices,
             plan.train.class_balance,
             prepared.kinds,
@@ -128,8 +131,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             program,
             data,
             prepared.site_names,
-            sizes,
-            federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile),
+            sizes[: len(trained_on)],
+            federation,
             schedule_of(plan),
             (vector, prepared.seed),
             (post, unfinished, done),

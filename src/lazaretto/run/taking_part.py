@@ -29,7 +29,8 @@ class Federation:
     a chosen site's update never comes, or that it does only `straggler_work` of its local work.
     client_momentum: share of what a site sent last in what it sends, in [0, 1). attack: what hostile sites of
     a simulation do, or None; hostile [S] bool, which they are; attack_from: the round, from 1, in which they
-    begin to send false updates. reputation: how trust is kept, or None where it is not.
+    begin to send false updates. reputation: how trust is kept, or None where it is not. root: whether the
+    coordinator trains on data of its own, for a rule that asks for the update that comes of it.
     """
 
     algorithm: Algorithm
@@ -46,6 +47,7 @@ class Federation:
     hostile: NDArray[np.bool_] | None = None
     attack_from: int = 1
     reputation: ReputationSettings | None = None
+    root: bool = False
 
 
 class TakingPart(NamedTuple):
@@ -67,11 +69,12 @@ def federation_of(
     """What the plan's sections [federate], [aggregate] and [attack] say. hostile: [S] bool, or None."""
     asked = plan.federate
     algorithm = catalog.build("algorithms", asked.algorithm, asked.options)
+    rule = rule_of(plan.aggregate.rule, plan.aggregate.options)
     return Federation(
         algorithm=algorithm,
         server=catalog.build("server_optimisers", asked.server, asked.server_options),
         selection=catalog.build("selections", asked.selection, asked.selection_options),
-        rule=rule_of(plan.aggregate.rule, plan.aggregate.options),
+        rule=rule,
         personal=personal_mask(algorithm, model, features, kinds),
         participation=asked.participation,
         drop_outs=asked.drop_outs,
@@ -82,6 +85,7 @@ def federation_of(
         hostile=hostile,
         attack_from=plan.attack.first_round,
         reputation=_reputation_of(plan),
+        root=plan.aggregate.root_units > 0 and "root" in rule.public,
     )
 
 
