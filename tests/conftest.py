@@ -1,4 +1,4 @@
-"""What every test may use: the real data where it is, and Hypothesis with fixed seeds."""
+"""What every test may use: the real data where it is, Hypothesis with fixed seeds, one device of JAX."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.load_profile("fixed")
 
+# Before any test module computes something, so that what a test gets depends neither on which others are
+# collected nor on the machine; runs in a process of their own use all cores.
+jax.config.update("jax_num_cpu_devices", 1)
+jax.devices()
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: no process is left with a long one when the others have nothing more to do."""
+    items.sort(key=lambda item: item.path.parent.name != "run")
 
 
 @pytest.fixture(scope="session")

@@ -57,11 +57,16 @@ def figures(folder: Path) -> dict[str, object]:
     return {key: value for key, value in metrics.items() if key not in ("time", "memory")}
 
 
+def lazaretto(*words: str) -> subprocess.Popen[bytes]:
+    """In a process of its own, as users run it: the number of devices tells in the last bits."""
+    return subprocess.Popen([sys.executable, "-m", "lazaretto", *words, "--quiet"])
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("combined")
     (folder / "plan.toml").write_text(PLAN)
-    assert main(["run", str(folder / "plan.toml"), "--out", str(folder / "out"), "--quiet"]) == 0
+    assert lazaretto("run", str(folder / "plan.toml"), "--out", str(folder / "out")).wait() == 0
     return folder / "out"
 
 
@@ -76,8 +81,8 @@ def test_every_system_is_judged_and_the_report_has_its_sections(ran: Path) -> No
 
 def test_a_stopped_run_goes_on_to_the_same_figures(ran: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "out" / "run.sqlite"
-    words = ["run", str(ran.parent / "plan.toml"), "--out", str(out), "--quiet"]
-    process = subprocess.Popen([sys.executable, "-m", "lazaretto", *words])
+    words = ["run", str(ran.parent / "plan.toml"), "--out", str(out)]
+    process = lazaretto(*words)
     for _ in range(3000):
         with contextlib.suppress(LazarettoError):  # not there yet, or locked while a record is written
             if process.poll() is not None or (log.exists() and any(True for _ in runlog.read(log, "round"))):
@@ -86,7 +91,7 @@ def test_a_stopped_run_goes_on_to_the_same_figures(ran: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 3, "stopped, and says so"
     assert not (out / "report.html").exists()
-    assert main([*words, "--resume"]) == 0
+    assert lazaretto(*words, "--resume").wait() == 0
     assert figures(out) == figures(ran)
 
 

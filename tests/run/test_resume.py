@@ -1,4 +1,4 @@
-"""Interrupt and resume: bit-identical to an uninterrupted run; same seed, same result."""
+"""Interrupt and resume: bit-identical to an uninterrupted run, on fewer cores too; same seed, same result."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 from lazaretto import runlog
-from lazaretto.errors import LazarettoError
+from lazaretto.errors import InputError, LazarettoError
+from lazaretto.run.backend import use_cores_of
 
 PLAN = """
 [run]
@@ -76,11 +79,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return plan, folder / "out"
 
 
+@contextlib.contextmanager
+def _on_one_core() -> Iterator[None]:
+    """What starts meanwhile has one core of the machine, as under a scheduler that gives less than before."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system does not bind processes to cores")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# three sites, stopped while they train: on another number of devices the arrays would not even fit
 @pytest.mark.parametrize(
-    ("number", "rounds"), [(signal.SIGINT, 5), (signal.SIGTERM, 30), (signal.SIGKILL, 12)]
+    ("number", "rounds", "fewer"),
+    [
+        (signal.SIGINT, 5, False),
+        (signal.SIGTERM, 30, False),
+        (signal.SIGKILL, 12, False),
+        (signal.SIGTERM, 3, True),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(
-    whole: tuple[Path, Path], tmp_path: Path, number: signal.Signals, rounds: int
+    whole: tuple[Path, Path], tmp_path: Path, number: signal.Signals, rounds: int, fewer: bool
 ) -> None:
     plan, expected = whole
     out = tmp_path / "out"
@@ -93,7 +116,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert "Traceback" not in text
     assert killed or "--resume" in text
     assert not (out / "metrics.json").exists()
-    _finish(_run(plan, out, "--resume"), 0)
+    with _on_one_core() if fewer else contextlib.nullcontext():
+        again = _run(plan, out, "--resume")
+    _finish(again, 0)
     assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
     assert _figures(out) == _figures(expected)
     logged = [(r.body["seed"], r.body["round"]) for r in runlog.read(out / "run.sqlite", "round")]
@@ -120,3 +145,17 @@ def test_resume_refuses_another_plan_and_an_empty_folder(whole: tuple[Path, Path
     assert "way out" in text
     _finish(_run(plan, tmp_path / "nothing", "--resume"), 2)
     assert "not empty" in _finish(_run(plan, out), 2)
+
+
+@pytest.mark.parametrize("more", [1, 2])
+def test_resume_refuses_a_number_of_devices_that_cannot_be_had(tmp_path: Path, more: int) -> None:
+    begun = jax.local_device_count()  # JAX has started here
+    log = runlog.create(tmp_path / "run.sqlite")
+    assert use_cores_of(log) == begun, "nothing has begun"
+    runlog.append(log, "run", {"machine": {"cores": begun + more}})
+    with pytest.raises(InputError, match=f"began on {begun + more} devices") as refused:
+        use_cores_of(log)
+    assert refused.value.exit_code == 2
+    other = runlog.create(tmp_path / "other.sqlite")
+    runlog.append(other, "sweep", {"machine": {"cores": begun}})
+    assert use_cores_of(other) == begun

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import jax
 
-__all__ = ["compiler_options", "cores", "use_all_cores"]
+from lazaretto import runlog
+from lazaretto.errors import InputError
+
+__all__ = ["compiler_options", "cores", "use_all_cores", "use_cores_of"]
 
 
 def cores() -> int:
@@ -27,6 +31,29 @@ def use_all_cores(cache: str | None = None) -> int:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return jax.local_device_count()
+
+
+def use_cores_of(log: Path) -> int:
+    """Give JAX as many host devices as the run of this log began with, whatever cores there are now.
+
+    Over how many devices sites are spread shapes the compiled program, hence the last bits of a result and,
+    where the cut adds noise, its draws: only the same number goes on to the same result. A log that is empty
+    gets one device per core. Returns the number. Raises InputError where JAX has another number of devices
+    and can no longer change it.
+    """
+    first = next(runlog.read(log), None)
+    begun = None if first is None else first.body.get("machine", {}).get("cores")
+    if begun is None:
+        return use_all_cores()
+    with contextlib.suppress(RuntimeError):  # JAX has started: see below whether it fits
+        jax.config.update("jax_num_cpu_devices", int(begun))
+    if jax.local_device_count() != begun:
+        raise InputError(
+            f"the run began on {begun} devices, and cannot go on to the same result on another number",
+            found=f"JAX has {jax.local_device_count()}",
+            way_out="go on with it in a new process, where it began on CPUs; else on as many devices",
+        )
+    return int(begun)
 
 
 def compiler_options() -> dict[str, int]:

@@ -34,7 +34,7 @@ from lazaretto.evaluate.scored import (
 from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
-from lazaretto.run.backend import use_all_cores
+from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
@@ -69,11 +69,12 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     """Train and judge everything a plan names; write the run's folder except the report page.
 
     Writes plan.toml, run.sqlite, metrics.json, model.safetensors. With `resume`, goes on where an
-    interrupted run stopped, with the same result to the bit. Raises Interrupted (exit 3) after saving
-    when the user stops it; any other error leaves finished stages in place, and no folder if there are none.
+    interrupted run stopped, on as many devices of JAX as it began with and so with the same result to the
+    bit; InputError where they cannot be had. Raises Interrupted (exit 3) after saving when the user stops
+    it; any other error leaves finished stages in place, and no folder if there are none.
     """
-    use_all_cores()
     journal = open_journal(out, plan, resume, show)
+    use_cores_of(journal.log)
     began = time.perf_counter()
     with kept_for_resuming(journal, "what was finished is"):
         _run(plan, journal, began)

@@ -25,7 +25,7 @@ from lazaretto.evaluate.selection import CRITERION, validation_auroc
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_sweep import TUNABLE
 from lazaretto.run import systems
-from lazaretto.run.backend import use_all_cores
+from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import protocol_of, run_record
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
@@ -160,8 +160,8 @@ def run_sweep(
     Returns what sweep.json holds. Raises Interrupted (exit 3) when the user stops it, DataError where
     the plan as it stands cannot be trained, InputError if the folder holds something else.
     """
-    use_all_cores()
     journal = open_journal(out, plan, resume, show, log_name="sweep.sqlite")
+    use_cores_of(journal.log)
     header = _header(plan, trials, about)
     _same_sweep(journal, header)
     with kept_for_resuming(journal, "finished draws are"):
