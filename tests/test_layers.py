@@ -37,6 +37,8 @@ LAYERS = {
     "plan_train": 3,
     "plan_checks": 3,
     "plan_sweep": 3,
+    "plan_robustness": 3,
+    "plan_robustness_checks": 3,
     "plan": 3,
     "local": 3,
     "split": 3,

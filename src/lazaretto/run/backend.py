@@ -6,8 +6,9 @@ import contextlib
 import os
 
 import jax
+from threadpoolctl import threadpool_limits
 
-__all__ = ["compiler_options", "cores", "use_all_cores"]
+__all__ = ["compiler_options", "cores", "one_blas_thread", "use_all_cores"]
 
 
 def cores() -> int:
@@ -35,3 +36,13 @@ def compiler_options() -> dict[str, int]:
     XLA keeps to 256 bits otherwise; where the CPU has AVX-512 the gates and activations take half the time.
     """
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
+
+
+def one_blas_thread() -> contextlib.AbstractContextManager[object]:
+    """While inside, NumPy's matrix products stay on one thread.
+
+    For many products of a few rows: there OpenBLAS's threads wait for each other, and for JAX's, longer than
+    they work.
+    """
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limits
