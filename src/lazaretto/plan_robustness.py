@@ -21,7 +21,7 @@ Shares: TypeAlias = Annotated[
 
 
 class RobustnessPlan(Section):
-    """Every rule against every attack, walked by `lazaretto sweep`. `lazaretto run` does not read this section."""
+    """Every rule against every attack, walked by `lazaretto sweep`; `lazaretto run` does not read it."""
 
     enabled: bool = Field(
         default=False,

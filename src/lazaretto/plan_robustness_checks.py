@@ -1,4 +1,4 @@
-"""What [robustness] asks for, laid over a plan: which rules and attacks can be tried, and what is wrong with it."""
+"""What [robustness] asks for, laid over a plan: which rules and attacks can be tried, and what is wrong."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ __all__ = [
 
 CRITERION = "AUROC over validation steps"
 _QUICK_RULES = ("mean", "krum", "coordinate_median", "geometric_median")
-_QUICK_ATTACKS = ("sign_flip", "foe", "min_max", "backdoor")
+_QUICK_ATTACKS = ("sign_flip", "foe", "alie", "min_max", "backdoor", "adaptive")
 
 
 class Case(NamedTuple):
@@ -107,7 +107,7 @@ def worst_attacks(plan: Plan, results: Iterable[Mapping[str, Any]]) -> dict[str,
 
 
 def quick_robustness(plan: Plan) -> Plan:
-    """A first look: half of the rounds, one seed, one share, a few rules and attacks of those that would be."""
+    """A first look: half of the rounds, one seed, one share, a few of the rules and attacks."""
     asked, chosen = plan.robustness, choices(plan)
     some = dict.fromkeys([*_QUICK_RULES, plan.aggregate.rule])
     rules = tuple(rule for rule in some if rule in chosen.rules) or chosen.rules[:5]
