@@ -30,6 +30,7 @@ LAYERS = {
     "attack_types": 1,
     "attack": 2,
     "chain": 2,
+    "catalog_page": 2,
     "cut": 2,
     "plan_keys": 3,
     "plan_words": 3,

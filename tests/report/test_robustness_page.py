@@ -136,8 +136,14 @@ def made() -> Entries:
 def case(rule: str, attack: str, share: float, seed: int) -> tuple[str, dict[str, Any]]:
     seen = watched(rule, attack, share)
     return "case", {
-        "rule": rule, "attack": attack, "share": share, "seed": seed, "failed": None,
-        "values": {"auroc": 0.8}, "watched": seen, "seconds": 2.5,
+        "rule": rule,
+        "attack": attack,
+        "share": share,
+        "seed": seed,
+        "failed": None,
+        "values": {"auroc": 0.8},
+        "watched": seen,
+        "seconds": 2.5,
     }
 
 

@@ -45,11 +45,11 @@ def heat_map(rows: Sequence[HeatRow], columns: Sequence[str], wide: bool) -> Fig
     What is gained, or lost by less than half a hundredth, has no colour.
     """
     width, down = (WIDE, 24) if wide else (NARROW, 22)
-    names = [short(row.name, 28 if wide else 19) for row in rows]
+    names = [short(row.name, 28 if wide else 17) for row in rows]
     heads = [short(column, 20) for column in columns]
-    left = (1.02 if wide else 0.92) * text_width(names) + 12
+    left = 1.02 * text_width(names) + 12
     across = min((width - left - 8) / max(len(columns), 1), 52)
-    top = 0.82 * text_width(heads) + 14
+    top = text_width(heads) + 14
     figure = sheet(width, top + down * len(rows) + 12)
     plot = axes(figure, left, top, across * len(columns), down * len(rows))
     plot.set_xlim(0, len(columns))
@@ -65,7 +65,7 @@ def heat_map(rows: Sequence[HeatRow], columns: Sequence[str], wide: bool) -> Fig
             ha="center",
             va="bottom",
         )
-    size = 9.0 if across >= 24 else 7.0
+    size = 9.0 if across >= 24 else 6.5
     for line, row in enumerate(rows):
         colour = COLOURS["ours"] if row.ours else COLOURS["ink"]
         weight = "bold" if row.ours else "normal"
@@ -112,7 +112,7 @@ def share_panels(
     """
     columns = 4 if wide else 2
     width, left, top, height = (WIDE if wide else NARROW), 34, 54, 84
-    across, down = (width - left - 4) / columns, height + 52
+    across, down = (width - left - 4) / columns, height + 64
     figure = sheet(width, top + -(-len(panels) // columns) * down - 14)
     every = [*reference[1], *(value for panel in panels for value in panel.values)]
     ends = [e for v in every if v is not None for e in (v.value, v.low, v.high) if e is not None]

@@ -13,7 +13,6 @@ from lazaretto.report.formats import (
     Triple,
     count,
     fixed,
-    interval_text,
     items,
     mapping,
     number,
@@ -71,7 +70,9 @@ def robustness_sections(log: Log) -> list[Section]:
     if not found.tree:
         return [lacking("summary", "Summary", "Summary", nothing(log, "No figure has been made yet."))]
     return [
-        Section(name="summary", title="Summary", nav="Summary", blocks=(_summary(log, found), _table(found))),
+        Section(
+            name="summary", title="Summary", nav="Summary", blocks=(*_summary(log, found), _table(found))
+        ),
         Section(name="pairs", title="Every rule against every attack", nav="Pairs", blocks=_pairs(found)),
         Section(name="shares", title="The more are hostile", nav="Shares", blocks=_shares(found)),
         Section(name="classes", title="Recall by attack family", nav="Families", blocks=(_classes(found),)),
@@ -96,7 +97,7 @@ def _value(body: dict[str, Any], name: str) -> float | None:
     return number(mapping(body.get(name)).get("value"))
 
 
-def _summary(log: Log, found: _Found) -> Text:
+def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
     about = log.last("sweep")
     first = (
         f"Every rule met every attack with {percent(found.share)} of the sites hostile; then each rule met "
@@ -114,21 +115,22 @@ def _summary(log: Log, found: _Found) -> Text:
         value, rule = max(held)
         said.append(f"Highest under its own worst attack: {rule}, {fixed(value, 3)}.")
     rate = percent(number(about.get("false_positive_rate")) or 0.01)
-    said.append(
+    how = (
         "All figures are of validation units; test units were dropped before any training. F1 and recall "
         "need a threshold, which may not be set on what it judges: the units are dealt into two halves, and "
         f"each half is judged by the threshold that lets through {rate} of the normal steps of the other. "
         "The worst attack was chosen on the units that judge it, with the first seeds alone."
     )
+    judged = [how]
     failed = sum(body.get("failed") is not None for body in log.all("case"))
     if failed:
-        said.append(
+        judged.append(
             f"{count(failed)} trainings ended in no finite model; they count as a detector that can tell "
             "nothing (AUROC 0.5, no alarm)."
         )
     for rule, why in mapping(about.get("left_out")).items():
-        said.append(f"Left out: {rule} ({why}).")
-    return Text(text=" ".join(said))
+        judged.append(f"Left out: {rule} ({why}).")
+    return Text(text=" ".join(said)), Text(text=" ".join(judged), tone="note")
 
 
 def _table(found: _Found) -> Grid:
@@ -307,7 +309,7 @@ def _shares(found: _Found) -> tuple[Block, ...]:
                     finding,
                 ),
                 lambda wide, panels=panels, mean=mean, title=title: share_panels(  # type: ignore[misc]
-                    panels, shares, ("mean", mean), f"{title} by {_SHARE}", wide
+                    panels, shares, ("plain mean", mean), f"{title} by {_SHARE}", wide
                 ),
             )
         )
@@ -363,7 +365,8 @@ def _backdoors(log: Log, found: _Found) -> Block:
         Row(
             head=rule,
             cells=tuple(
-                _success(found.at(rule, attack, found.share).get("backdoor_success")) for attack in attacks
+                cell(triple(found.at(rule, attack, found.share).get("backdoor_success")), 2)
+                for attack in attacks
             ),
             ours=rule == found.own,
         )
@@ -377,11 +380,3 @@ def _backdoors(log: Log, found: _Found) -> Block:
         note="The share by which recall falls where the trigger is put on every attacked step. Below 0: the "
         "trigger makes attacks stand out.",
     )
-
-
-def _success(body: Any) -> Cell:
-    value = triple(body)
-    if value is None:
-        return Cell(text=NOT_AVAILABLE, tone="faint")
-    text, _, under = interval_text(value, 2).partition(" ")
-    return Cell(text=text, under=under.strip("[]"))
