@@ -80,7 +80,7 @@ def show_robustness(result: Mapping[str, Any]) -> None:
     for rule, why in result["left_out"].items():
         say(f"Left out: {rule} ({why}).")
     if result["quick"]:
-        say(f"A quick look: {result['rounds']} rounds, one seed, few rules and attacks.")
+        say("A quick look: one seed, one share, few rules and attacks.")
 
 
 def _three(triple: Mapping[str, Any]) -> str:

@@ -125,7 +125,7 @@ def parse_values(text: str) -> tuple[str, list[str]]:
             found=text,
             way_out="for instance --over train.rounds=10,20,40",
         )
-    if key.strip().partition(".")[0] in ("run", "sweep", "tuned"):
+    if key.strip().partition(".")[0] in ("robustness", "run", "sweep", "tuned"):
         raise PlanError(
             f"--over {key.strip()}: says how a sweep runs, not what is trained",
             found=text,

@@ -134,7 +134,7 @@ def test_a_quick_look_is_a_part_of_the_whole() -> None:
     quick = quick_robustness(plan)
     assert {"mean", plan.aggregate.rule} <= set(choices(quick).rules) <= set(choices(plan).rules)
     assert set(choices(quick).attacks) <= set(choices(plan).attacks)
-    assert quick.train.rounds < plan.train.rounds
+    assert quick.train == plan.train
     worst = dict.fromkeys(choices(quick).rules, "foe")
     assert len({*robustness_trials(quick), *robustness_trials(quick, worst)}) < 50
 

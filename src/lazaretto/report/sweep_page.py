@@ -47,7 +47,7 @@ def render_sweep(records: Sequence[Record]) -> str:
             log,
             [*robustness_sections(log), Section(name="plan", title="Plan", nav="Plan", blocks=_plan(log))],
             robustness_facts(log),
-            "fewer rounds, rules, attacks and seeds than the plan asks for",
+            "fewer rules, attacks, shares and seeds than the plan asks for",
         )
     tuned = about.get("mode") != "grid"
     seeds = ", ".join(str(seed) for seed in items(about.get("seeds")))

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +106,7 @@ def worst_attacks(plan: Plan, results: Iterable[Mapping[str, Any]]) -> dict[str,
 
 
 def quick_robustness(plan: Plan) -> Plan:
-    """A first look: half of the rounds, one seed, one share, a few of the rules and attacks."""
+    """A first look: one seed, one share, a few of the rules and attacks."""
     asked, chosen = plan.robustness, choices(plan)
     some = dict.fromkeys([*_QUICK_RULES, plan.aggregate.rule])
     rules = tuple(rule for rule in some if rule in chosen.rules) or chosen.rules[:5]
@@ -115,7 +114,6 @@ def quick_robustness(plan: Plan) -> Plan:
     fewer = {"rules": rules, "attacks": attacks, "shares": (asked.screen_share,)}
     return plan.model_copy(
         update={
-            "train": plan.train.model_copy(update={"rounds": ceil(plan.train.rounds / 2)}),
             "robustness": asked.model_copy(update={**fewer, "screen_seeds": 1, "seeds": 1}),
         }
     )
