@@ -141,7 +141,8 @@ def toy_lull(share: float = 0.5) -> Attack:
     def craft(honest, own, context, rng):
         rows = honest if len(honest) else own
         mean = np.asarray(rows, np.float64).mean(axis=0) if len(rows) else np.zeros(own.shape[1])
-        return np.repeat(np.nan_to_num(-share * mean)[None], len(own), axis=0).astype(np.float32)
+        sent = np.clip(np.nan_to_num(-share * mean), -1e12, 1e12)  # nothing that would overflow
+        return np.repeat(sent[None], len(own), axis=0).astype(np.float32)
 
     return Attack(name="toy_lull", kind="updates", knows="honest", craft=craft)
 '''

@@ -38,6 +38,8 @@ def who_was_noticed(log: Log, own: str, share: float, worst: dict[str, Any]) -> 
 
     share: of the screening. worst: rule -> attack.
     """
+    order = [rule for rule in map(str, items(log.last("sweep").get("rules"))) if rule in worst]
+    worst = {rule: worst[rule] for rule in order}  # as everywhere on the page; a log sorts its maps
     cells: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for body in log.all("case"):
         place = (str(body.get("rule")), str(body.get("attack")), number(body.get("share")) or 0.0)
