@@ -55,7 +55,7 @@ def measured_tables(text: str) -> list[list[str]]:
 def tables() -> Iterator[tuple[str, str]]:
     """(page and heading, text of the section) of each section that holds a table of measured figures."""
     for page in PAGES:
-        if page.name == "plan.md":  # defaults are not measured
+        if page.name in ("plan.md", "catalog.md"):  # defaults and claims are not measured
             continue
         for heading, text in sections(page.read_text(encoding="utf-8")):
             if measured_tables(text):

@@ -1,4 +1,4 @@
-"""A new model, source or rule is one new file each: listed, accepted in a plan, examined, and run."""
+"""A new model, source, rule or attack is one file: listed, documented, accepted, examined, run, swept."""
 
 from __future__ import annotations
 
@@ -129,6 +129,24 @@ def toy_medoid() -> Rule:
     )
 '''
 
+ATTACK = '''
+"""A toy."""
+from __future__ import annotations
+import numpy as np
+from lazaretto.attack_types import Attack
+
+def toy_lull(share: float = 0.5) -> Attack:
+    """All hostile sites send a part of the honest mean turned round. Nobody 2026, arXiv:2601.00001."""
+
+    def craft(honest, own, context, rng):
+        rows = honest if len(honest) else own
+        mean = np.asarray(rows, np.float64).mean(axis=0) if len(rows) else np.zeros(own.shape[1])
+        sent = np.clip(np.nan_to_num(-share * mean), -1e12, 1e12)  # nothing that would overflow
+        return np.repeat(sent[None], len(own), axis=0).astype(np.float32)
+
+    return Attack(name="toy_lull", kind="updates", knows="honest", craft=craft)
+'''
+
 PLAN = """
 [run]
 name = "toy"
@@ -158,6 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("models", "toy_sums", MODEL),
         ("data", "toy_sine", SOURCE),
         ("aggregate", "toy_medoid", RULE),
+        ("attack", "toy_lull", ATTACK),
     ):
         (place / family).mkdir()
         (place / family / f"{name}.py").write_text(text, encoding="utf-8")
@@ -185,6 +204,40 @@ def test_they_are_listed(folder: Path) -> None:
     assert "Running means of what the device sends" in done.stdout
     assert "toy_sine" in done.stdout
     assert "toy_medoid" in done.stdout
+    assert "All hostile sites send a part of the honest mean" in done.stdout
+
+
+TRIALS = """
+from pathlib import Path
+from lazaretto.catalog_page import catalog_page
+from lazaretto.plan import load_plan
+from lazaretto.run.robustness import robustness_trials
+
+print("\\n".join(line for line in catalog_page().splitlines() if "toy_" in line))
+plan = load_plan(Path(PLAN))
+for case in robustness_trials(plan):
+    print(case.rule, "meets", case.attack)
+worst = {case.rule: "toy_lull" for case in robustness_trials(plan)}
+for case in robustness_trials(plan, worst):
+    print(case.rule, "at", f"{case.share:g}")
+"""
+
+
+def test_a_rule_and_an_attack_are_documented_and_in_the_sweep(folder: Path) -> None:
+    """Claim 6: one file each, and nothing else edited."""
+    plan = str(ROOT / "examples" / "poisoning.toml")
+    (folder / "trials.py").write_text(TRIALS.replace("PLAN", repr(plan)), encoding="utf-8")
+    done = call(folder, "trials")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (rule,) = (line for line in lines if line.startswith("| `toy_medoid`"))
+    assert "The update with the smallest sum of distances" in rule
+    assert "| inner products | 6 | scale, translation |" in rule
+    (attack,) = (line for line in lines if line.startswith("| `toy_lull`"))
+    assert "| updates | honest updates | no | `share = 0.5` |" in attack
+    assert "https://arxiv.org/abs/2601.00001" in attack
+    assert {"toy_medoid meets toy_lull", "toy_medoid meets alie", "krum meets toy_lull"} <= set(lines)
+    assert {"toy_medoid at 0", "toy_medoid at 0.1", "toy_medoid at 0.4"} <= set(lines)
 
 
 def test_they_run_from_a_plan(folder: Path) -> None:
@@ -203,7 +256,12 @@ def test_a_plan_refuses_their_unknown_options(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("exam", "name", "least"),
-    [("models", "toy_sums", 10), ("sources", "toy_sine", 10), ("rules", "toy_medoid", 100)],
+    [
+        ("models", "toy_sums", 10),
+        ("sources", "toy_sine", 10),
+        ("rules", "toy_medoid", 100),
+        ("attacks", "toy_lull", 10),
+    ],
 )
 def test_they_sit_the_exam(folder: Path, exam: str, name: str, least: int) -> None:
     test = ROOT / "tests" / "laws" / f"test_{exam}.py"

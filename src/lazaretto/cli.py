@@ -132,13 +132,14 @@ def sweep(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="A quarter of the rounds, one seed, four draws; marked as a quick look."
+            "--quick",
+            help="Fewer rounds, one seed, few draws (or rules and attacks); marked as a quick look.",
         ),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted sweep.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tune every system alike, or walk a grid; judged on validation units."""
+    """Tune every system alike, walk a grid, or try rules against attacks; judged on validation units."""
     words = (plan, data, out, sets or (), over or ())
     _report(_commands().sweep(*words, quick=quick, resume=resume, quiet=quiet))
 

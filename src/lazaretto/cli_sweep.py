@@ -1,4 +1,4 @@
-"""What `lazaretto sweep` prints when it is done: a row for each system, or for each point of a grid."""
+"""What `lazaretto sweep` prints when it is done: a row for each system, rule, or point of a grid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lazaretto.cli_grid import say, show
 
-__all__ = ["show_sweep"]
+__all__ = ["show_robustness", "show_sweep"]
 
 
 def show_sweep(result: Mapping[str, Any]) -> None:
@@ -61,3 +61,27 @@ def _point(draw: Mapping[str, Any], keys: Sequence[str], several: bool) -> tuple
 def _area(draw: Mapping[str, Any]) -> str:
     value = draw["auroc"]["value"]
     return "n/a" if value is None else f"{value:.4f}"
+
+
+def show_robustness(result: Mapping[str, Any]) -> None:
+    """Print what `run_robustness` returned: what each rule reaches without an attack and under its worst."""
+    share = f"{result['screen_share']:g}"
+    heads = ("rule", "AUROC", "worst attack", "AUROC", "F1", "F1 attacked")
+    rows = []
+    for rule in result["rules"]:
+        tree, worst = result["robustness"][rule], result["worst"][rule]
+        honest, hit = tree["none"]["0"], tree[worst][share]
+        before, after = _three(honest["auroc"]), _three(hit["auroc"])
+        rows.append((rule, before, worst, after, _three(honest["f1"]), _three(hit["f1"])))
+    rows.sort(key=lambda row: row[3], reverse=True)
+    show(f"{result['screen_share']:.0%} hostile sites, the worst attack of each rule", heads, rows, whole=3)
+    seeds = ", ".join(map(str, result["seeds"]))
+    say(f"{result['criterion']}, seeds {seeds}; test units were not looked at.")
+    for rule, why in result["left_out"].items():
+        say(f"Left out: {rule} ({why}).")
+    if result["quick"]:
+        say("A quick look: one seed, one share, few rules and attacks.")
+
+
+def _three(triple: Mapping[str, Any]) -> str:
+    return "n/a" if triple["value"] is None else f"{triple['value']:.3f}"

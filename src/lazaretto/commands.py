@@ -10,7 +10,7 @@ from typing import Any
 
 from lazaretto import catalog
 from lazaretto.cli_check import show_check
-from lazaretto.cli_sweep import show_sweep
+from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.errors import CheckFailed, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.report.page import write_report
@@ -18,6 +18,7 @@ from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
+from lazaretto.run.robustness import run_robustness
 from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
 
 __all__ = ["MOST_POINTS", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
@@ -67,7 +68,9 @@ def sweep(
     resume: bool,
     quiet: bool,
 ) -> Path:
-    """Search each system's settings or, with `over`, walk a grid; print the table, return the page's path.
+    """Search each system's settings; print the table, return the page's path.
+
+    With `over` a grid is walked instead, and with `robustness.enabled` rules are tried against attacks.
 
     Without `out` the folder is sweeps/<name>. Raises what `load_plan`, `run_sweep` and
     `write_sweep_page` raise, PlanError for a grid of more than 400 points.
@@ -75,6 +78,12 @@ def sweep(
     overrides = {} if data is None else {"data.path": str(data)}
     whole = load_plan(plan, sets=sets, overrides=overrides)
     axes = dict(parse_values(text) for text in over)
+    folder = Path("sweeps") / whole.run.name if out is None else out
+    if whole.robustness.enabled and not axes:
+        with display(silent=quiet) as show:
+            found = run_robustness(whole, folder, quick=quick, resume=resume, show=show)
+        show_robustness(found)
+        return write_sweep_page(folder)
     if len(axes) < len(over):
         raise PlanError(
             "--over: a key stands twice", found=", ".join(over), way_out="one --over for each key"
@@ -93,7 +102,6 @@ def sweep(
     else:
         trials = tuning(one(()))
     about = {"mode": "grid" if axes else "tuning", "keys": list(axes), "quick": quick}
-    folder = Path("sweeps") / whole.run.name if out is None else out
     with display(silent=quiet) as show:
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)

@@ -37,6 +37,7 @@ from lazaretto.plan_keys import (
     TrainPlan,
     known_keys,
 )
+from lazaretto.plan_robustness_checks import robustness_problems
 from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
 from lazaretto.plan_words import takes_of
 
@@ -98,7 +99,7 @@ def load_plan(
         raise _together([_explain(detail) for detail in error.errors()], path) from error
     problems = list(conflicts(plan))
     if check_parts:
-        problems += [*part_problems(plan), *tuned_problems(plan)]
+        problems += [*part_problems(plan), *tuned_problems(plan), *robustness_problems(plan)]
     if problems:
         raise _together(problems, path)
     return plan
@@ -124,7 +125,7 @@ def parse_values(text: str) -> tuple[str, list[str]]:
             found=text,
             way_out="for instance --over train.rounds=10,20,40",
         )
-    if key.strip().partition(".")[0] in ("run", "sweep", "tuned"):
+    if key.strip().partition(".")[0] in ("robustness", "run", "sweep", "tuned"):
         raise PlanError(
             f"--over {key.strip()}: says how a sweep runs, not what is trained",
             found=text,

@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from lazaretto.plan_robustness import RobustnessPlan
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
 from lazaretto.plan_train import TrainPlan
 from lazaretto.plan_values import (
@@ -42,6 +43,7 @@ __all__ = [
     "Plan",
     "PlanKey",
     "ReputationPlan",
+    "RobustnessPlan",
     "RunPlan",
     "SitesPlan",
     "SplitPlan",
@@ -314,6 +316,7 @@ class Plan(Section):
     attack: AttackPlan = AttackPlan()
     reputation: ReputationPlan = ReputationPlan()
     evaluate: EvaluatePlan = EvaluatePlan()
+    robustness: RobustnessPlan = RobustnessPlan()
     sweep: SweepPlan = SweepPlan()
     tuned: TunedPlan = TunedPlan()
 

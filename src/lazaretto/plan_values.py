@@ -23,6 +23,8 @@ __all__ = [
     "Seeds",
     "Share",
     "SiteCount",
+    "as_tuple",
+    "distinct",
     "whole_bits",
 ]
 
@@ -46,11 +48,13 @@ _SPECIAL = ("tcn", "mlp", "traffic_only", "record_only")  # each one more takes 
 USUAL = tuple(name for name in BASELINES if name not in _SPECIAL)
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """A list of a TOML file as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values. Raises PydanticCustomError where one stands twice."""
     twice = sorted({str(value) for value in values if values.count(value) > 1})
     if twice:
         raise PydanticCustomError(
@@ -89,10 +93,8 @@ SiteCount: TypeAlias = Annotated[
     int | Literal["all"], BeforeValidator(_site_count), Takes("a whole number at least 0, or 'all'")
 ]
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
-Seeds: TypeAlias = Annotated[
-    tuple[Seed, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct), MinLen(1)
-]
-Baselines: TypeAlias = Annotated[tuple[Baseline, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct)]
+Seeds: TypeAlias = Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), AfterValidator(distinct), MinLen(1)]
+Baselines: TypeAlias = Annotated[tuple[Baseline, ...], BeforeValidator(as_tuple), AfterValidator(distinct)]
 
 
 class Section(BaseModel):

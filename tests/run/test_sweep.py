@@ -263,6 +263,7 @@ def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--over", "train.rounds=" + ",".join(map(str, range(1, 402)))], "at most 400"),
         (["--over", "run.seeds=[0],[1]"], "says how a sweep runs"),
         (["--over", "sweep.seeds=1,2"], "says how a sweep runs"),
+        (["--over", "robustness.seeds=1,2"], "says how a sweep runs"),
     ],
 )
 def test_wrong_grids(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:

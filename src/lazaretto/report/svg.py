@@ -205,9 +205,11 @@ def _restyle(element: ElementTree.Element) -> None:
     if element.tag == f"{_SVG}text" and style.get("font-size") == f"{FONT_PX * _PX:g}":
         del style["font-size"]  # the style sheet's
     coloured = {key: style.pop(key) for key in list(style) if style[key].startswith("var(")}
+    if element.tag == f"{_SVG}text" and "font-size" in style:  # an attribute would yield to the style sheet's
+        coloured["font-size"] = f"{style.pop('font-size')}px"
     if element.tag == f"{_SVG}text" and coloured.get("fill") == _VARIABLES[COLOURS["ink"]]:
         coloured.pop("fill")
-    if coloured:  # a variable works in a style only, not in an attribute
+    if coloured:  # a variable, too, works in a style only
         element.set("style", ";".join(f"{key}:{value}" for key, value in coloured.items()))
     for key, value in style.items():
         element.set(key, value)

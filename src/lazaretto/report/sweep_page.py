@@ -23,6 +23,7 @@ from lazaretto.report.formats import (
 from lazaretto.report.page import assemble, write_html
 from lazaretto.report.parts import cell, nothing, picture
 from lazaretto.report.reading import OURS, Log, read_log, system_key, system_name
+from lazaretto.report.robustness_page import robustness_facts, robustness_sections
 from lazaretto.types import Record
 
 __all__ = ["render_sweep", "write_sweep_page"]
@@ -41,6 +42,13 @@ def render_sweep(records: Sequence[Record]) -> str:
     """The page as HTML text; the same records give the same page. All text from the records is escaped."""
     log = read_log(records)
     about = log.last("sweep")
+    if about.get("mode") == "robustness":
+        return _page(
+            log,
+            [*robustness_sections(log), Section(name="plan", title="Plan", nav="Plan", blocks=_plan(log))],
+            robustness_facts(log),
+            "fewer rules, attacks, shares and seeds than the plan asks for",
+        )
     tuned = about.get("mode") != "grid"
     seeds = ", ".join(str(seed) for seed in items(about.get("seeds")))
     sections = [
@@ -60,14 +68,18 @@ def render_sweep(records: Sequence[Record]) -> str:
         f"seeds {seeds}",
         f"{count(about.get('rounds'))} rounds",
     ]
+    return _page(log, sections, facts, "fewer rounds, draws and seeds than the plan asks for")
+
+
+def _page(log: Log, sections: Sequence[Section], facts: Sequence[str], quick: str) -> str:
+    """quick: what to say of a quick look."""
+    about = log.last("sweep")
     return assemble(
         sections,
         name=str(about.get("name") or "unnamed sweep"),
         facts=facts,
-        quick="fewer rounds, draws and seeds than the plan asks for" if about.get("quick") is True else "",
-        interrupted=""
-        if log.all("finished")
-        else "The sweep did not finish; draws that are missing are not shown.",
+        quick=quick if about.get("quick") is True else "",
+        interrupted="" if log.all("finished") else "The sweep did not finish; what is missing is not shown.",
         version=str(about.get("version") or ""),
     )
 

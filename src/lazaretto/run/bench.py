@@ -8,7 +8,7 @@ from typing import Any
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
-from lazaretto.data.streams import select
+from lazaretto.data.streams import Streams, select
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.local import LocalTraining, batches_in_round
 from lazaretto.plan import Plan
@@ -32,6 +32,7 @@ __all__ = [
     "program_of",
     "schedule_of",
     "scored_part",
+    "scored_streams",
     "seed_scores",
     "training_of",
 ]
@@ -58,7 +59,8 @@ class Bench:
     """What all systems share.
 
     units: room per site, so that one compiled program serves all seeds. without: data of a seed (its place)
-    without a site, filled as needed.
+    without a site, filled as needed. every: rounds between two in which sites judge the model; None for those
+    of a whole pass. The last one is always judged.
     """
 
     plan: Plan
@@ -68,6 +70,7 @@ class Bench:
     units: int
     programs: dict[Any, tuple[Program, Model]] = field(default_factory=dict)
     without: dict[tuple[int, int], Prepared] = field(default_factory=dict)
+    every: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -167,7 +170,12 @@ def label_of(system: str, bench: Bench, job: Job) -> str:
 
 def scored_part(prepared: Prepared, split: int, score: Float, by_site: bool = False) -> Scored:
     """Scores [u, L] of one split beside its truth. by_site: each site has its own threshold."""
-    part = select(prepared.data, prepared.data.split == split)
+    return scored_streams(prepared.data, split, score, by_site)
+
+
+def scored_streams(data: Streams, split: int, score: Float, by_site: bool = False) -> Scored:
+    """The same of streams, scaled or not: the truth is all that is read of them."""
+    part = select(data, data.split == split)
     return Scored(
         score=score,
         y=part.y,

@@ -99,9 +99,10 @@ class Group:
     last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
     attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
     did, where sites send momentum (a hostile one remembers what it would honestly have sent). reputation: of
-    all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root data in this round, or None
-    where there is none; it has a row of its own, behind the sites', in personal and momentum. controls: what
-    each site keeps for the algorithm, where a rule that looks at sites makes `control` of that.
+    all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root data
+    in this round, or None where there is none; it has a row of its own, behind the sites', in personal and
+    momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
+    `control` of that.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:

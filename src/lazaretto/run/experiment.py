@@ -40,7 +40,7 @@ from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.prepare import Laid, Prepared, prepare
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import save_seen
 from lazaretto.run.systems import (
@@ -223,7 +223,7 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
     )
 
 
-def protocol_of(plan: Plan, prepared: Prepared) -> Protocol:
+def protocol_of(plan: Plan, prepared: Prepared | Laid) -> Protocol:
     """How the plan wants to be judged."""
     return Protocol(
         classes=prepared.schema.classes,

@@ -37,6 +37,9 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "finished": (),
     "sweep": (),
     "draw": ("system", "number"),
+    "case": ("rule", "attack", "share", "seed"),
+    "worst": (),
+    "robustness": (),
 }
 
 

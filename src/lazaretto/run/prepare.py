@@ -29,12 +29,15 @@ from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, S
 
 __all__ = [
     "Keep",
+    "Laid",
     "Prepared",
+    "lay",
     "load_table",
     "members",
     "prepare",
     "read",
     "reading_notes",
+    "ready",
     "rescaled",
     "schema_words",
 ]
@@ -90,12 +93,38 @@ def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
     return source, source.load(None if plan.data.path is None else Path(plan.data.path), seed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """One seed's data as it lies at the sites, before scaling is agreed on and before anybody is hostile.
+
+    Equal for all plans that differ in [attack] alone. data: unscaled streams, `site` as partitioned.
+    """
+
+    seed: int
+    source: Source
+    table: Table
+    data: Streams
+    parts: Partition
+    leaks: list[str]
+    seen: NDArray[np.uint8]
+
+    @property
+    def schema(self) -> Schema:
+        """Of the source's table."""
+        return self.table.schema
+
+
 def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prepared:
     """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
 
     keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
     comes after, the leak check included, ever sees the others.
     """
+    return ready(plan, lay(plan, seed, keep), post)
+
+
+def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
+    """The first part of `prepare`: load, split, deal to sites."""
     source, table = load_table(plan, seed)
     table = assign_splits(table, plan.split.by, plan.split.validation, plan.split.test, seed)
     table, _ = remove_duplicates(table)
@@ -117,6 +146,12 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
     data, parts = withhold(data, parts, sites.withhold_families)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
+    return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
+
+
+def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
+    """The second part of `prepare`: who is hostile, scaling agreed over `post`, false data."""
+    seed, table, data, parts = laid.seed, laid.table, laid.data, laid.parts
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
@@ -141,9 +176,9 @@ def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prep
         site_names=parts.site_names,
         parts=parts,
         scaling=scaling,
-        seen=_seen(table),
+        seen=laid.seen,
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_with_attack(_sheet(plan, source, table, data, parts, [*notes, *leaks]), plan, names),
+        sheet=_with_attack(_sheet(plan, laid, notes), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,
@@ -279,14 +314,8 @@ def _root_notes(plan: Plan) -> list[str]:
     )
 
 
-def _sheet(
-    plan: Plan,
-    source: Source,
-    table: Table,
-    data: Streams,
-    parts: Partition,
-    found: list[str],
-) -> dict[str, Any]:
+def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
+    source, table, data, parts = laid.source, laid.table, laid.data, laid.parts
     family, classes = family_of(data), table.schema.classes
     splits = {}
     for name, split in _SPLITS.items():
@@ -328,5 +357,5 @@ def _sheet(
         "leaks_dropped": dict(source.leaks),
         "splits": splits,
         "sites": rows,
-        "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found],
+        "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
     }

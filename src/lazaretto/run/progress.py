@@ -70,6 +70,13 @@ def _draw_line(body: Mapping[str, Any]) -> str:
     return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said} · about {minutes:.0f} min left"
 
 
+def _tried_line(body: Mapping[str, Any]) -> str:
+    """One finished training of a robustness sweep, and what is left of the whole."""
+    said = body["failed"] or f"AUROC {body['values']['auroc']:.3f}"
+    met = f"{body['rule']} · {body['attack']}" + (f" {body['share']:.0%}" if body["share"] else "")
+    return f"{met} · {said} · about {body['left_seconds'] / 60:.0f} min left"
+
+
 def _bars(progress: Progress) -> Show:
     tasks: dict[str, Any] = {}
 
@@ -79,6 +86,11 @@ def _bars(progress: Progress) -> Show:
                 progress.remove_task(task)
             tasks.clear()
             progress.console.print(_draw_line(body), markup=False)
+        elif event == "tried":
+            if body["stage"] not in tasks:
+                tasks[body["stage"]] = progress.add_task(body["stage"], total=body["of"], figures="")
+            figures = _tried_line(body)
+            progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
         elif event == "begin":
             title = _title(body, "name")
             tasks[title] = progress.add_task(title, total=1, figures="")
@@ -105,6 +117,9 @@ def _lines(screen: Console) -> Show:
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
         elif event == "drawn":
             screen.print(_draw_line(body), markup=False)
+        elif event == "tried" and body["number"] % max(1, body["of"] // 40) == 0:
+            line = f"{body['stage']} {body['number']}/{body['of']}: {_tried_line(body)}"
+            screen.print(line, markup=False)
         elif event == "round" and body["round"] % max(1, body["rounds"] // 4) == 0:
             screen.print(
                 f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}"

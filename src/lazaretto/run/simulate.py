@@ -7,6 +7,7 @@ pooled models: what differs is whether the vectors are aggregated between rounds
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -141,9 +142,13 @@ def compile_program(
     def place(values: Any) -> Any:
         return jax.device_put(values, NamedSharding(mesh, spec))
 
-    def start(vectors: Float, devices_per_site: int) -> LocalState:
+    @functools.cache  # traced and compiled once, for trainings without number
+    def start_of(devices_per_site: int) -> Callable[[Array], LocalState]:
         make = jax.vmap(lambda v: local_start(model, training, v, unravel, devices_per_site, keeps))
-        return LocalState(*place(jax.jit(make)(jnp.asarray(vectors))))
+        return jax.jit(make)
+
+    def start(vectors: Float, devices_per_site: int) -> LocalState:
+        return LocalState(*place(start_of(devices_per_site)(jnp.asarray(vectors))))
 
     def batches(data: SiteData) -> Int:
         size = min(training.batch_units, data.x.shape[2])
@@ -173,12 +178,14 @@ def _noise_key(salt: Array) -> Array:
 
 def initial_vectors(model: Model, features: int, kinds: int, seeds: Sequence[int]) -> Float:
     """[len(seeds), d] float32: the model's parameters at the start, one row per seed."""
-
-    def one(key: Array) -> Array:
-        return jax.flatten_util.ravel_pytree(model.init(key, features, kinds))[0]
-
-    make = jax.jit(one)
+    make = _flat_init(model, features, kinds)
     return np.stack([np.asarray(make(jax_key(seed, "model"))) for seed in seeds]).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def _flat_init(model: Model, features: int, kinds: int) -> Callable[[Array], Array]:
+    """The model's initialisation to a flat vector, compiled once."""
+    return jax.jit(lambda key: jax.flatten_util.ravel_pytree(model.init(key, features, kinds))[0])
 
 
 def class_weights(y: Int, valid: NDArray[np.bool_], kinds: int, beta: float) -> Float:

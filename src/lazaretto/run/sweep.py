@@ -1,6 +1,6 @@
 """Many trainings, judged on validation units: a search for each system's settings, or a grid over keys.
 
-The test units are dropped before anything is prepared (`prepare(..., keep=...)`), so no system is trained
+The test units are dropped before anything is prepared (`lay(..., keep=...)`), so no system is trained
 with them in sight, none scores them, and nothing can be chosen by them.
 """
 
@@ -30,7 +30,7 @@ from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import protocol_of, run_record
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.saved import write_whole
 from lazaretto.run.search_space import draw_settings
 from lazaretto.run.settled import key_of, tuned_of
@@ -44,6 +44,7 @@ __all__ = [
     "grid",
     "quick_look",
     "run_sweep",
+    "same_sweep",
     "tuned_plan",
     "tuning",
 ]
@@ -51,7 +52,8 @@ __all__ = [
 SWEEP_SCHEMA = "lazaretto-sweep/1"
 QUICK_DRAWS, QUICK_ROUNDS = 4, 4  # a quick look: so many draws, and the plan's rounds divided by so much
 _MOST_PROGRAMS = 8
-_PREPARED_BY = {"attack", "data", "sites", "split"}  # the sections that decide what `prepare` makes
+# what decides what `lay` makes
+_LAID_BY: Any = {"data": True, "sites": True, "split": True, "aggregate": {"root_units"}}
 
 Mode = Literal["tuning", "grid"]
 
@@ -163,7 +165,7 @@ def run_sweep(
     journal = open_journal(out, plan, resume, show, log_name="sweep.sqlite")
     use_cores_of(journal.log)
     header = _header(plan, trials, about)
-    _same_sweep(journal, header)
+    same_sweep(journal, header)
     with kept_for_resuming(journal, "finished draws are"):
         return _run(plan, trials, journal, header)
 
@@ -230,7 +232,8 @@ def _tuned_text(plan: Plan, header: Mapping[str, Any], draws: Sequence[Mapping[s
     return how + quick + dump(tuned_plan(plan, draws))
 
 
-def _same_sweep(journal: Journal, header: Mapping[str, Any]) -> None:
+def same_sweep(journal: Journal, header: Mapping[str, Any]) -> None:
+    """Raises InputError where the log was begun by a sweep with another header."""
     for record in runlog.read(journal.log, "sweep"):
         other = [key for key, value in header.items() if record.body.get(key) != value]
         if other:
@@ -257,7 +260,7 @@ class _Shared:
 
     seeds: Sequence[int]
     key: str = ""
-    prepared: list[tuple[Prepared, Post]] = field(default_factory=list)
+    laid: list[Laid] = field(default_factory=list)
     programs: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -283,19 +286,13 @@ def _try(trial: Trial, folder: Path, shared: _Shared, show: Show) -> dict[str, A
 
 def _prepared(plan: Plan, shared: _Shared) -> list[tuple[Prepared, Post]]:
     """What the plan's seeds hold without their test units, each with a post that carried its scaling."""
-    key = plan.model_dump_json(include=_PREPARED_BY)
+    key = plan.model_dump_json(include=_LAID_BY)
     if key != shared.key:
-        posts = [Post() for _ in shared.seeds]
-        pairs = zip(shared.seeds, posts, strict=True)
-        shared.prepared = [(prepare(plan, seed, post, keep=blind), post) for seed, post in pairs]
+        shared.laid = [lay(plan, seed, keep=blind) for seed in shared.seeds]
         shared.key = key
         shared.programs.clear()
-    again = []
-    for one, post in shared.prepared:
-        mine = Post()
-        mine.restore(post.rows())
-        again.append((one, mine))
-    return again
+    posts = [Post() for _ in shared.seeds]
+    return [(ready(plan, one, post), post) for one, post in zip(shared.laid, posts, strict=True)]
 
 
 def _train(

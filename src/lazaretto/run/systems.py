@@ -116,7 +116,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             replication=plan.train.target_replication,
         )
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
-        rounds, a_pass = plan.train.rounds, max(1, round(1 / plan.train.local_epochs))
+        rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
         )
@@ -177,17 +177,18 @@ def withheld(bench: Bench, job: Job, vector: Float) -> dict[str, SeedScores]:
     }
 
 
-def with_trigger(bench: Bench, job: Job, vector: Float) -> SeedScores | None:
-    """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of the test units.
+def with_trigger(bench: Bench, job: Job, vector: Float, split: int = TEST) -> SeedScores | None:
+    """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of a split.
 
-    Thresholds are those of untouched validation units. None where no attack of the plan teaches a trigger.
+    All other splits are untouched: with that of test, thresholds are those of honest validation units. None
+    where no attack of the plan teaches a trigger.
     """
     plan, prepared = bench.plan, prepared_for(bench, job)
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if plan.attack.name else None
     if attack is None or attack.trigger is None:
         return None
     data = prepared.data
-    where = (data.split == TEST)[:, None] & (data.y > 0) & data.valid
+    where = (data.split == split)[:, None] & (data.y > 0) & data.valid
     shown = replace(prepared, data=replace(data, x=attack.trigger(data.x, where)))
     arrays = scores_of(ours_again(bench), vector, shown, plan.evaluate.novelty_weight)
     return seed_scores(prepared, arrays, by_site=vector.ndim == 2)

@@ -1,0 +1,382 @@
+"""Sections of the page of `lazaretto sweep` where rules were tried against attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section, Text
+from lazaretto.report.figures_robustness import HeatRow, SharePanel, heat_map, share_panels
+from lazaretto.report.formats import (
+    NOT_AVAILABLE,
+    Triple,
+    count,
+    fixed,
+    items,
+    mapping,
+    number,
+    percent,
+    triple,
+    words,
+)
+from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.reading import Log
+from lazaretto.report.robustness_watch import who_was_noticed
+
+__all__ = ["robustness_facts", "robustness_sections"]
+
+_MEAN, _NONE = "mean", "none"
+_SHARE = "share of hostile sites, %"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the log holds. tree: rule -> attack -> share -> figures. share: at which pairs were screened."""
+
+    rules: tuple[str, ...]
+    attacks: tuple[str, ...]
+    shares: tuple[float, ...]
+    share: float
+    own: str
+    tree: dict[str, Any]
+    worst: dict[str, Any]
+
+    def at(self, rule: str, attack: str, share: float) -> dict[str, Any]:
+        """Figures of a cell, or an empty map."""
+        return mapping(mapping(mapping(self.tree.get(rule)).get(attack)).get(f"{share:g}"))
+
+    def honest(self, rule: str) -> dict[str, Any]:
+        """Without an attack."""
+        return self.at(rule, _NONE, 0.0)
+
+    def hit(self, rule: str) -> dict[str, Any]:
+        """Under the rule's worst attack, at the share of the screening."""
+        return self.at(rule, str(self.worst.get(rule)), self.share)
+
+
+def robustness_sections(log: Log) -> list[Section]:
+    """All sections but the plan."""
+    about = log.last("sweep")
+    found = _Found(
+        rules=tuple(map(str, items(about.get("rules")))),
+        attacks=tuple(map(str, items(about.get("attacks")))),
+        shares=tuple(s for s in map(number, items(about.get("shares"))) if s is not None),
+        share=number(about.get("screen_share")) or 0.0,
+        own=str(about.get("own_rule")),
+        tree=mapping(log.last("robustness").get("tree")),
+        worst=mapping(log.last("worst").get("worst")),
+    )
+    if not found.tree:
+        return [lacking("summary", "Summary", "Summary", nothing(log, "No figure has been made yet."))]
+    return [
+        Section(
+            name="summary", title="Summary", nav="Summary", blocks=(*_summary(log, found), _table(found))
+        ),
+        Section(name="pairs", title="Every rule against every attack", nav="Pairs", blocks=_pairs(found)),
+        Section(name="shares", title="The more are hostile", nav="Shares", blocks=_shares(found)),
+        Section(name="classes", title="Recall by attack family", nav="Families", blocks=(_classes(found),)),
+        Section(name="backdoors", title="Backdoors", nav="Backdoors", blocks=(_backdoors(log, found),)),
+        who_was_noticed(log, found.own, found.share, found.worst),
+    ]
+
+
+def robustness_facts(log: Log) -> list[str]:
+    """What was done, in a line."""
+    about = log.last("sweep")
+    return [
+        f"{count(len(items(about.get('rules'))))} rules",
+        f"{count(len(items(about.get('attacks'))))} attacks",
+        f"{len(log.all('case'))} trainings",
+        f"seeds {', '.join(str(seed) for seed in items(about.get('seeds')))}",
+        f"{count(about.get('rounds'))} rounds",
+    ]
+
+
+def _value(body: dict[str, Any], name: str) -> float | None:
+    return number(mapping(body.get(name)).get("value"))
+
+
+def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
+    about = log.last("sweep")
+    first = (
+        f"Every rule met every attack with {percent(found.share)} of the sites hostile; then each rule met "
+        "the attack that cost it most AUROC, with more seeds and at every share."
+    )
+    said = [first]
+    for rule in dict.fromkeys((_MEAN, found.own)):
+        before, after = _value(found.honest(rule), "auroc"), _value(found.hit(rule), "auroc")
+        if before is not None and after is not None:
+            title = "Plain mean" if rule == _MEAN else f"The plan's rule, {rule},"
+            worst = words(found.worst.get(rule))
+            said.append(f"{title} falls from AUROC {fixed(before, 3)} to {fixed(after, 3)} under {worst}.")
+    held = [(value, rule) for rule in found.rules if (value := _value(found.hit(rule), "auroc")) is not None]
+    if held:
+        value, rule = max(held)
+        said.append(f"Highest under its own worst attack: {rule}, {fixed(value, 3)}.")
+    rate = percent(number(about.get("false_positive_rate")) or 0.01)
+    how = (
+        "All figures are of validation units; test units were dropped before any training. F1 and recall "
+        "need a threshold, which may not be set on what it judges: the units are dealt into two halves, and "
+        f"each half is judged by the threshold that lets through {rate} of the normal steps of the other. "
+        "The worst attack was chosen on the units that judge it, with the first seeds alone."
+    )
+    judged = [how]
+    failed = sum(body.get("failed") is not None for body in log.all("case"))
+    if failed:
+        judged.append(
+            f"{count(failed)} trainings ended in no finite model; they count as a detector that can tell "
+            "nothing (AUROC 0.5, no alarm)."
+        )
+    for rule, why in mapping(about.get("left_out")).items():
+        judged.append(f"Left out: {rule} ({why}).")
+    return Text(text=" ".join(said)), Text(text=" ".join(judged), tone="note")
+
+
+def _table(found: _Found) -> Grid:
+    mean = _value(found.honest(_MEAN), "auroc")
+    order = sorted(found.rules, key=lambda rule: -(_value(found.hit(rule), "auroc") or 0.0))
+    rows = [_row(found, rule, mean) for rule in order]
+    share = percent(found.share)
+    return Grid(
+        caption=f"Each rule without an attack, and under its worst with {share} hostile sites",
+        first="Rule",
+        columns=(
+            Column(title="AUROC", hint="no attack"),
+            Column(title="Below plain mean", hint="no attack"),
+            Column(title="Worst attack", numeric=False),
+            Column(title="AUROC", hint="attacked"),
+            Column(title="AUROC lost"),
+            Column(title="F1", hint="attacked"),
+            Column(title="F1 lost"),
+            Column(title="Most recall lost", hint="of a family"),
+        ),
+        rows=tuple(rows),
+        wide=True,
+        note="Below each value its 95 % interval, by bootstrap over units and seeds; losses are paired. The "
+        "largest loss of several families is larger by chance than a loss named beforehand.",
+    )
+
+
+def _row(found: _Found, rule: str, mean: float | None) -> Row:
+    honest, hit = found.honest(rule), found.hit(rule)
+    lost, own = mapping(hit.get("lost")), _value(honest, "auroc")
+    below = NOT_AVAILABLE if mean is None or own is None else fixed(mean - own, 3)
+    family, most = _most_lost(mapping(lost.get("recall_by_class")))
+    return Row(
+        head=rule,
+        cells=(
+            cell(triple(honest.get("auroc")), 3),
+            Cell(text=below),
+            Cell(text=words(found.worst.get(rule, NOT_AVAILABLE))),
+            cell(triple(hit.get("auroc")), 3),
+            cell(triple(lost.get("auroc")), 3),
+            cell(triple(hit.get("f1")), 3),
+            cell(triple(lost.get("f1")), 3),
+            Cell(text=NOT_AVAILABLE if most is None else fixed(most.value, 2), under=words(family)),
+        ),
+        ours=rule == found.own,
+    )
+
+
+def _most_lost(by_class: dict[str, Any]) -> tuple[str, Triple | None]:
+    known = [(name, value) for name, body in by_class.items() if (value := triple(body)) is not None]
+    return max(known, key=lambda pair: pair[1].value, default=("", None))
+
+
+def _pairs(found: _Found) -> tuple[Block, ...]:
+    """Two heat maps, and the attacker that knows the rule beside the others."""
+    mean = _first(found.honest(_MEAN))
+    own = [_heat_row(found, rule, _first(found.honest(rule))) for rule in found.rules]
+    columns = [words(name) for name in found.attacks]
+    blocks: list[Block] = [
+        _heat("own", own, columns, found, "than the same rule reaches without an attack"),
+    ]
+    if mean is not None:
+        against = [_heat_row(found, rule, mean) for rule in found.rules]
+        blocks.append(_heat("mean", against, columns, found, "than plain mean reaches without an attack"))
+    if "adaptive" in found.attacks and len(found.attacks) > 1:
+        blocks.append(_adaptive(found))
+    return tuple(blocks)
+
+
+def _first(body: dict[str, Any]) -> float | None:
+    """AUROC with the first seed, which is the one of the screening where that has one."""
+    values = items(mapping(body.get("by_seed")).get("auroc"))
+    return number(values[0]) if values else None
+
+
+def _heat_row(found: _Found, rule: str, whole: float | None) -> HeatRow:
+    values = []
+    for attack in found.attacks:
+        there = _first(found.at(rule, attack, found.share))
+        values.append(None if there is None or whole is None else whole - there)
+    worst = found.worst.get(rule)
+    return HeatRow(
+        name=rule,
+        values=tuple(values),
+        worst=found.attacks.index(worst) if worst in found.attacks else None,
+        ours=rule == found.own,
+    )
+
+
+def _heat(name: str, rows: Sequence[HeatRow], columns: Sequence[str], found: _Found, against: str) -> Picture:
+    known = [
+        (value, row.name, columns[place])
+        for row in rows
+        for place, value in enumerate(row.values)
+        if value is not None
+    ]
+    value, rule, attack = max(known, default=(0.0, "", ""))
+    finding = f"Most is lost by {rule} under {attack}: {fixed(value, 2)} AUROC."
+    caption = (
+        f"Hundredths of AUROC below what {against.removeprefix('than ')}, {percent(found.share)} of the "
+        "sites hostile, first seed. A minus is a gain, mostly chance. Framed: the worst attack of a rule."
+    )
+    return picture(
+        f"heat-{name}",
+        (f"AUROC lost: less {against}", caption, finding),
+        lambda wide: heat_map(rows, columns, wide),
+    )
+
+
+def _adaptive(found: _Found) -> Grid:
+    rows = []
+    for rule in found.rules:
+        fixed_ones = [
+            (value, attack)
+            for attack in found.attacks
+            if attack != "adaptive" and (value := _first(found.at(rule, attack, found.share))) is not None
+        ]
+        knows = _first(found.at(rule, "adaptive", found.share))
+        if knows is None or not fixed_ones:
+            continue
+        value, attack = min(fixed_ones)
+        holds = knows <= value
+        rows.append(
+            Row(
+                head=rule,
+                cells=(
+                    Cell(text=fixed(knows, 3)),
+                    Cell(text=fixed(value, 3)),
+                    Cell(text=words(attack)),
+                    Cell(text="yes" if holds else "no", tone="yes" if holds else "no"),
+                ),
+                ours=rule == found.own,
+            )
+        )
+    return Grid(
+        caption="The attacker that knows the rule, beside the worst of the others",
+        first="Rule",
+        columns=(
+            Column(title="AUROC", hint="adaptive"),
+            Column(title="AUROC", hint="worst other"),
+            Column(title="Which", numeric=False),
+            Column(title="Adaptive harms most", numeric=False),
+        ),
+        rows=tuple(rows),
+        note="First seed. By its own measure the adaptive attack is in each round at least as harmful as "
+        "every fixed one on updates; false data and false scaling counts it does not try, and what costs "
+        "most AUROC in the end may be another.",
+    )
+
+
+def _shares(found: _Found) -> tuple[Block, ...]:
+    shares = (0.0, *found.shares)
+    blocks: list[Block] = []
+    for name, title in (("auroc", "AUROC"), ("f1", "F1")):
+        panels = [
+            SharePanel(
+                name=rule,
+                about=words(found.worst.get(rule, "")),
+                values=_over(found, rule, shares, name),
+                ours=rule == found.own,
+            )
+            for rule in found.rules
+        ]
+        mean = _over(found, _MEAN, shares, name)
+        ends = [(v.value, panel.name) for panel in panels if (v := panel.values[-1]) is not None]
+        best = max(ends, default=(0.0, NOT_AVAILABLE))
+        finding = (
+            f"With {percent(shares[-1])} hostile sites {best[1]} keeps most {title}, {fixed(best[0], 3)}."
+        )
+        blocks.append(
+            picture(
+                f"shares-{name}",
+                (
+                    f"{title} over the share of hostile sites, in percent",
+                    "Each rule under its own worst attack, which stands under its name, with 95 % intervals.",
+                    finding,
+                ),
+                lambda wide, panels=panels, mean=mean, title=title: share_panels(  # type: ignore[misc]
+                    panels, shares, ("plain mean", mean), f"{title} by {_SHARE}", wide
+                ),
+            )
+        )
+    return tuple(blocks)
+
+
+def _over(found: _Found, rule: str, shares: Sequence[float], name: str) -> tuple[Triple | None, ...]:
+    worst = str(found.worst.get(rule))
+    bodies = [found.honest(rule) if not share else found.at(rule, worst, share) for share in shares]
+    return tuple(triple(body.get(name)) for body in bodies)
+
+
+def _classes(found: _Found) -> Block:
+    names = list(mapping(found.honest(found.rules[0]).get("recall_by_class")))
+    rows = []
+    for rule in found.rules:
+        before, after = (
+            mapping(body.get("recall_by_class")) for body in (found.honest(rule), found.hit(rule))
+        )
+        pairs = [(triple(before.get(name)), triple(after.get(name))) for name in names]
+        rows.append(
+            Row(
+                head=rule,
+                cells=tuple(
+                    Cell(
+                        text=NOT_AVAILABLE if hit is None else fixed(hit.value, 2),
+                        under=NOT_AVAILABLE if honest is None else fixed(honest.value, 2),
+                    )
+                    for honest, hit in pairs
+                ),
+                ours=rule == found.own,
+            )
+        )
+    return Grid(
+        caption=f"Recall under the worst attack, {percent(found.share)} hostile; below, without an attack",
+        first="Rule",
+        columns=tuple(Column(title=words(name)) for name in names),
+        rows=tuple(rows),
+        wide=True,
+        note="Validation holds few units of a family: single figures are rough. Intervals are in sweep.json.",
+    )
+
+
+def _backdoors(log: Log, found: _Found) -> Block:
+    attacks = [
+        attack
+        for attack in found.attacks
+        if any(found.at(rule, attack, found.share).get("backdoor_success") for rule in found.rules)
+    ]
+    if not attacks:
+        return nothing(log, "No attack of this sweep teaches a trigger.")
+    rows = [
+        Row(
+            head=rule,
+            cells=tuple(
+                cell(triple(found.at(rule, attack, found.share).get("backdoor_success")), 2)
+                for attack in attacks
+            ),
+            ours=rule == found.own,
+        )
+        for rule in found.rules
+    ]
+    return Grid(
+        caption=f"Success of backdoors, {percent(found.share)} hostile sites",
+        first="Rule",
+        columns=tuple(Column(title=words(attack)) for attack in attacks),
+        rows=tuple(rows),
+        note="The share by which recall falls where the trigger is put on every attacked step. Below 0: the "
+        "trigger makes attacks stand out.",
+    )

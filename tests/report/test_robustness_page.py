@@ -1,0 +1,243 @@
+"""The page of a sweep of rules against attacks, from invented records."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from lazaretto.keys import generator
+from lazaretto.report.blocks import Grid
+from lazaretto.report.reading import Log, read_log
+from lazaretto.report.robustness_page import robustness_sections
+from lazaretto.report.sweep_page import render_sweep
+from lazaretto.types import Record
+
+Entries = list[tuple[str, dict[str, Any]]]
+Chain = Callable[[Entries], list[Record]]
+RULES = (
+    *(
+        "mean",
+        "norm_clipping",
+        "krum",
+        "multi_krum",
+        "geometric_median",
+        "centered_clip",
+        "foolsgold",
+        "flame",
+    ),
+    *("clipped_clustering", "spectral", "coordinate_median", "trimmed_mean", "signguard", "bulyan", "dnc"),
+    *("nnm | multi_krum", "nnm | geometric_median", "bucketing | centered_clip"),
+)
+ATTACKS = (
+    *("adaptive", "alie", "backdoor", "foe", "free_rider", "gaussian", "label_flip", "mimic", "min_max"),
+    *("min_sum", "model_replacement", "scale_poisoning", "sign_flip"),
+)
+FAMILIES = ("scan", "brute_force", "flood", "slow_exfiltration", "man_in_the_middle", "ransomware_spread")
+SHARES = (0.1, 0.2, 0.3, 0.4)
+SEEDS = [0, 1, 2, 3, 4]
+HOSTILE = {0.1: 2, 0.2: 4, 0.3: 6, 0.4: 8}
+
+
+def triple(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + 0.8 * half}
+
+
+def cell(auroc: float, seeds: int, lost: float | None, shown: bool = False) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "auroc": triple(auroc),
+        "f1": triple(auroc - 0.25, 0.02),
+        "recall": triple(auroc - 0.3),
+        "false_positive_rate": triple(0.011, 0.002),
+        "recall_by_class": {name: triple(auroc - 0.04 * k, 0.03) for k, name in enumerate(FAMILIES)},
+        "by_seed": {"auroc": [auroc] * seeds, "f1": [auroc - 0.25] * seeds},
+        "backdoor_success": triple(1.2 * (0.9 - auroc), 0.03) if shown else None,
+        "seeds": SEEDS[:seeds],
+        "failed": 0,
+    }
+    if lost is not None:
+        by_class = {name: triple(lost * (1 + k), 0.03) for k, name in enumerate(FAMILIES)}
+        body["lost"] = {"auroc": triple(lost), "f1": triple(1.4 * lost), "recall_by_class": by_class}
+    return body
+
+
+def watched(rule: str, attack: str, share: float) -> dict[str, Any]:
+    bad = HOSTILE.get(share, 0)
+    return {
+        "rounds": 20,
+        "reputation": rule != "mean",
+        "sites": [
+            {
+                "name": f"hospital_{site}",
+                "hostile": site < bad,
+                "flagged": 1 + site if site < bad else None,
+                "rounds_flagged": 5 if site < bad else 0,
+                "quarantined": 10 + site if site < bad and rule != "mean" else 15 if site == 19 else None,
+                "rounds_out": 8 if site < bad else 3 if site == 19 else 0,
+            }
+            for site in range(20)
+        ],
+        "kinds": {"hostile": {"against": 5 * bad}, "honest": {}},
+    }
+
+
+def made() -> Entries:
+    """Every rule against every attack: plain mean falls to foe, chains hold best."""
+    rng = generator(7, "robustness")
+    tree: dict[str, Any] = {}
+    entries: Entries = []
+    worst = {rule: "foe" if rule == "mean" else ATTACKS[place % 12 + 1] for place, rule in enumerate(RULES)}
+    worst["krum"] = "adaptive"
+    for rule in RULES:
+        honest = 0.86 - 0.02 * rng.random()
+        weak = 0.9 if rule == "mean" else 0.1 if "|" in rule else 0.4
+        tree[rule] = {"none": {"0": cell(honest, 5, None)}}
+        for attack in ATTACKS:
+            harm = weak * (0.42 if attack == worst[rule] else 0.3 * rng.random() - 0.02)
+            shown = attack in ("backdoor", "model_replacement")
+            for share in SHARES if attack == worst[rule] else (0.3,):
+                lost = harm * share / 0.3
+                seeds = 5 if attack == worst[rule] else 1
+                tree[rule].setdefault(attack, {})[f"{share:g}"] = cell(honest - lost, seeds, lost, shown)
+                for seed in SEEDS[:seeds]:
+                    entries.append(case(rule, attack, share, seed))
+        entries += [case(rule, "none", 0.0, seed) for seed in SEEDS]
+    about = {
+        "name": "poisoning",
+        "version": "0.1.0",
+        "mode": "robustness",
+        "criterion": "AUROC over validation steps",
+        "quick": False,
+        "seeds": SEEDS,
+        "screen_seeds": 1,
+        "screen_share": 0.3,
+        "shares": list(SHARES),
+        "rounds": 20,
+        "rules": list(RULES),
+        "attacks": list(ATTACKS),
+        "left_out": {"fltrust": "'fltrust' needs a public row that a run does not have"},
+        "own_rule": "nnm | multi_krum",
+        "false_positive_rate": 0.01,
+        "machine": {"cores": 2, "processor": "x86_64"},
+        "commit": "0123456789ab",
+        "plan_toml": '[run]\nname = "poisoning"\n',
+    }
+    last: Entries = [
+        ("worst", {"worst": worst}),
+        ("robustness", {"tree": tree}),
+        ("finished", {"seconds": 3e3}),
+    ]
+    return [("sweep", about), *entries, *last]
+
+
+def case(rule: str, attack: str, share: float, seed: int) -> tuple[str, dict[str, Any]]:
+    seen = watched(rule, attack, share)
+    return "case", {
+        "rule": rule,
+        "attack": attack,
+        "share": share,
+        "seed": seed,
+        "failed": None,
+        "values": {"auroc": 0.8},
+        "watched": seen,
+        "seconds": 2.5,
+    }
+
+
+@pytest.fixture(scope="module")
+def invented() -> Entries:
+    return made()
+
+
+@pytest.fixture
+def log(invented: Entries, chain: Chain) -> Log:
+    return read_log(chain(invented))
+
+
+def section(log: Log, name: str) -> tuple[list[Grid], str]:
+    """Tables of a section, and all that its texts and figures say."""
+    (found,) = (one for one in robustness_sections(log) if one.name == name)
+    grids = [block for block in found.blocks if isinstance(block, Grid)]
+    said = [
+        getattr(block, key, "") for block in found.blocks for key in ("text", "title", "caption", "finding")
+    ]
+    return grids, "\n".join(said)
+
+
+def row(grid: Grid, head: str) -> list[str]:
+    (found,) = (one for one in grid.rows if one.head == head)
+    return [one.text for one in found.cells]
+
+
+def test_the_page_is_whole(invented: Entries, chain: Chain) -> None:
+    page = render_sweep(chain(invented))
+    assert page == render_sweep(chain(copy.deepcopy(invented)))
+    parser = HTMLParser()
+    parser.feed(page)
+    assert page.count("<figure") == 4
+    assert "<script" not in page
+    assert "quick look" not in page
+    assert "did not finish" not in page
+    for name in (*RULES, "Left out: fltrust"):
+        assert name in page
+
+
+def test_the_summary_names_what_falls_and_what_holds(log: Log) -> None:
+    (grid,), said = section(log, "summary")
+    assert "Plain mean falls from AUROC" in said
+    assert "under foe" in said
+    assert "two halves" in said
+    assert len(grid.rows) == len(RULES)
+    values = [float(one.cells[3].text) for one in grid.rows]
+    assert values == sorted(values, reverse=True), "what holds best stands first"
+    lost = float(row(grid, "mean")[4])
+    assert lost == pytest.approx(float(row(grid, "mean")[0]) - float(row(grid, "mean")[3]), abs=0.002)
+    assert row(grid, "mean")[1] == "0.000", "plain mean beside itself"
+
+
+def test_the_adaptive_attacker_stands_beside_the_worst_of_the_others(log: Log) -> None:
+    (grid,), _ = section(log, "pairs")
+    for rule in RULES:
+        adaptive, other, _, holds = row(grid, rule)
+        assert (holds == "yes") == (float(adaptive) <= float(other)), rule
+    assert row(grid, "krum")[3] == "yes"
+    assert row(grid, "mean")[2:] == ["foe", "no"]
+
+
+def test_backdoors_and_families(log: Log) -> None:
+    (grid,), _ = section(log, "backdoors")
+    assert [column.title for column in grid.columns] == ["backdoor", "model replacement"]
+    (grid,), _ = section(log, "classes")
+    assert [column.title.replace(" ", "_") for column in grid.columns] == list(FAMILIES)
+
+
+def test_who_was_noticed_when(log: Log) -> None:
+    grids, _ = section(log, "noticed")
+    attacked, honest, own = grids
+    (chain_row,) = (one for one in attacked.rows if one.head.startswith("nnm | multi_krum,"))
+    assert [one.text for one in chain_row.cells] == ["30 of 30", "30 of 30", "0 of 70", "5 of 70", "3"]
+    assert chain_row.cells[1].under == "round 12, last 15"
+    (mean_row,) = (one for one in attacked.rows if one.head == "mean, foe")
+    assert mean_row.cells[1].text == "n/a", "the mean suspects nobody"
+    assert row(honest, "krum") == ["n/a", "n/a", "0 of 100", "5 of 100", "3"]
+    assert len(own.rows) == len(ATTACKS)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 40])
+def test_a_sweep_cut_short_gives_a_page(invented: Entries, chain: Chain, kept: int) -> None:
+    page = render_sweep(chain(invented[:kept]))
+    assert "did not finish" in page
+    assert "No figure has been made yet" in page
+
+
+def test_missing_values_leave_a_page(invented: Entries, chain: Chain) -> None:
+    broken = copy.deepcopy(invented)
+    tree = next(body for kind, body in broken if kind == "robustness")["tree"]
+    del tree["krum"]
+    tree["mean"]["none"]["0"]["auroc"] = None
+    tree["flame"]["foe"] = "nothing"
+    tree["bulyan"]["none"] = {}
+    assert "bulyan" in render_sweep(chain(broken))
