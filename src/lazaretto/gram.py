@@ -59,7 +59,7 @@ def row_lengths(rows: Array) -> NDArray[np.float64]:
 
 def finite_rows(rows: Array) -> NDArray[np.bool_]:
     """[n] bool: which rows of [n, d] hold neither NaN nor infinity."""
-    found = np.isfinite(row_lengths(rows))
+    found = np.asarray(np.isfinite(row_lengths(rows)))
     for row in np.flatnonzero(~found):  # the square of a float64 may be infinite where it is not
         found[row] = np.isfinite(rows[row]).all()
     return found
@@ -90,7 +90,7 @@ def inner_products(rows: Array, public: Array | None = None) -> NDArray[np.float
 
 def _zero_rows(rows: Array, public: Array, square: Array) -> NDArray[np.bool_]:
     """[n + p]: which rows are zero; their squares [n + p] are 0 for rows so short that float32 ends, too."""
-    found = square == 0
+    found = np.asarray(square == 0)
     for i in np.flatnonzero(found):
         found[i] = not (rows[i] if i < len(rows) else public[i - len(rows)]).any()
     return found
