@@ -6,13 +6,14 @@
     python benchmarks/aggregate.py --sites 20 --parameters 100000 --rules krum "nnm | multi_krum"
 
 Updates are Gaussian, a third of them far away. One turn of a rule is one float32 product of all updates with
-all updates (NumPy's sgemm, X · Xᵀ), one reading of the matrix (its sum, by NumPy, on one core), ours, and each
-peer's, so that all meet the same machine; the order of the programs changes from turn to turn. Printed are
-medians with smallest and largest, our time in units of the product and of the reading of the same turn, and a
-peer's in units of ours. Ours is the whole round at the coordinator: what is not finite found, weights,
-suspicion, update. Peers get the matrix in the form that they like best (rows, or a tensor) before the clock
-runs; "apart" is the largest difference of their answer from ours, beside the largest entry of ours. "G" is the
-inner products alone, "G, near" those of updates that are all nearly the same, which are taken in float64.
+all updates (NumPy's sgemm, X · Xᵀ), one reading of the matrix (its sum, by NumPy, on one core), ours, and
+each peer's, so that all meet the same machine; the order of the programs changes from turn to turn. Printed
+are medians with smallest and largest: seconds, times in units of the product and of the reading of the same
+turn, and a peer's in units of ours. Ours is the whole round at the coordinator: finding what is not finite,
+weights, suspicion, update. Peers get the matrix in the form that they like best (rows, or a tensor) before
+the clock runs; "apart" is the largest difference of their answer from ours, beside the largest entry of
+ours. "G" is the inner products alone, "G, near" those of updates that are all nearly the same, which are
+taken again in float64.
 """
 
 # ruff: noqa: T201
@@ -23,6 +24,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,20 +163,22 @@ def _measured(
     return found
 
 
+def _in_units(seconds: list[float], times: dict[str, list[float]]) -> str:
+    """Three cells: seconds, in sgemms, in readings."""
+    product, reading = _ratio(seconds, times["one sgemm"]), _ratio(seconds, times["one reading"], 1)
+    return f"{_spread(seconds)} | {product} | {reading}"
+
+
 def _lines(rule: str, found: _Turns) -> list[str]:
     """Of the table: ours, then each peer's."""
     label = f"`{rule}`" if not rule.startswith("G") else rule
     label, times = label.replace("|", "\\|"), found.times
     ours = times["ours"]
-    lines = [
-        f"| {label} | Lazaretto | {_spread(ours)} | {_ratio(ours, times['one sgemm'])} "
-        f"| {_ratio(ours, times['one reading'], 1)} | | |"
-    ]
+    lines = [f"| {label} | Lazaretto | {_in_units(ours, times)} | | |"]
     for name in PEERS:
         if name in times:
             lines.append(
-                f"| {label} | {name} | {_spread(times[name])} | {_ratio(times[name], times['one sgemm'])} "
-                f"| {_ratio(times[name], times['one reading'], 1)} | {_ratio(times[name], ours, 1)} "
+                f"| {label} | {name} | {_in_units(times[name], times)} | {_ratio(times[name], ours, 1)} "
                 f"| {found.apart[name]:.1e} |"
             )
         elif name in found.refused:
@@ -213,12 +217,11 @@ def main() -> None:
     work: dict[str, Callable[[], Any]] = {
         "G": lambda: inner_products(rows),
         "G, near": lambda: inner_products(near),
-        **{name: (lambda rule=rule_of(name, {}): aggregate_once(rule, rows)) for name in names},
+        **{name: partial(aggregate_once, rule_of(name, {}), rows) for name in names},
     }
     print(f"n = {given.sites}, d = {given.parameters:,}, {given.turns} turns\n")
-    print(
-        "| rule | program | s | in sgemms | in readings | s ÷ ours, paired | apart |\n|---|---|---|---|---|---|---|"
-    )
+    print("| rule | program | s | in sgemms | in readings | s ÷ ours, paired | apart |")
+    print("|---|---|---|---|---|---|---|")
     loads = [os.getloadavg()[0]]
     sgemm: list[float] = []
     reading: list[float] = []
@@ -245,9 +248,8 @@ def main() -> None:
                 peer.stop()
     rate = 2 * given.sites**2 * given.parameters / float(np.median(sgemm)) / 1e9
     speed = rows.nbytes / float(np.median(reading)) / 1e9
-    print(
-        f"- one sgemm {_spread(sgemm)} s: {rate:.0f} GFLOP/s; one reading {_spread(reading)} s: {speed:.1f} GB/s"
-    )
+    print(f"- one sgemm {_spread(sgemm)} s: {rate:.0f} GFLOP/s")
+    print(f"- one reading {_spread(reading)} s: {speed:.1f} GB/s")
     print(f"- {_kernels()}")
     print(
         f"- {machine.described()}; seed {given.seed}; commit {machine.commit()}; "

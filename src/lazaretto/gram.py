@@ -36,7 +36,9 @@ __all__ = [
 _ROUNDING = 1e-13  # of squared lengths; see above
 _NEAR = 2.0**-7  # a squared distance below so much of both squared lengths is taken again in float64
 _SHORT = 2**10  # columns of a float32 block: its sums round at most 2¹⁰ times, by 2⁻²⁴ each
-_SMALL = 2**20  # entries of a matrix that is taken in float64 at once
+_SMALL = (
+    2**20
+)  # entries of a matrix that is taken in float64, and for which nothing is compiled (1 s a process)
 _SQUARED = (1e-24, 1e24)  # squared lengths whose terms and sums float32 can hold
 _BLOCK = 2**19  # entries of a block of columns: 4 MiB in float64
 
@@ -125,7 +127,7 @@ def combine(weights: Array, rows: Array, public: Array | None = None) -> NDArray
     """weights [m, n + p] · [rows [n, d]; public [p, d]]: [m, d], in float64."""
     count = len(rows)
     found = np.zeros((len(weights), rows.shape[1]))
-    if len(weights) == 1:
+    if len(weights) == 1 and rows.size >= _SMALL:
         used = np.flatnonzero(weights[0, :count])
         by_columns(lambda begin, end: _weighted(weights[0], used, rows, found[0], begin, end), rows.shape[1])
     else:
@@ -152,7 +154,10 @@ def _weighted(weights: Array, used: Array, rows: Array, found: Array, begin: int
 
 def distances_to(rows: Array, point: Array) -> NDArray[np.float64]:
     """[n]: distance of each row of [n, d] to a point [d], in float64."""
-    found, point = np.zeros(len(rows)), np.asarray(point, np.float64)
+    point = np.asarray(point, np.float64)
+    if rows.size < _SMALL:
+        return np.asarray(np.sqrt(np.square(rows - point).sum(axis=1)))
+    found = np.zeros(len(rows))
     for part in by_columns(lambda begin, end: _squares_to(rows, point, begin, end), rows.shape[1]):
         found += part
     return np.sqrt(found)
