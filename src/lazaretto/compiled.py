@@ -1,21 +1,26 @@
-"""Loops over updates that no NumPy call does in one pass: compiled, and spread over the cores."""
+"""Work on columns of updates, spread over the cores; loops that no NumPy call does in one pass, compiled."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["by_columns", "compiled", "compiled_for_finite", "larger", "smaller"]
+__all__ = ["by_columns", "compiled", "compiled_for_finite", "larger", "one_blas_thread", "smaller"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 _STEP = 2**14  # columns of a part
+_LIMIT = Lock()
 
 
 def compiled(function: _F) -> _F:
@@ -67,6 +72,22 @@ larger = _of_two("llvm.maxnum")
 def _cores() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Products of NumPy on one thread each, for work that has a thread on each core by itself.
+
+    Threads of a BLAS wait for each other after every block, awake: where other programs want the same cores,
+    that takes several times as long as the work.
+    """
+    with _LIMIT, _blas().limit(limits=1):
+        yield
 
 
 def by_columns(work: Callable[[int, int], _T], d: int) -> list[_T]:

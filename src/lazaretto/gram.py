@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.compiled import by_columns, compiled
+from lazaretto.compiled import by_columns, compiled, one_blas_thread
 from lazaretto.types import Array
 
 __all__ = [
@@ -36,21 +36,15 @@ __all__ = [
 _ROUNDING = 1e-13  # of squared lengths; see above
 _NEAR = 2.0**-7  # a squared distance below so much of both squared lengths is taken again in float64
 _SHORT = 2**10  # columns of a float32 block: its sums round at most 2¹⁰ times, by 2⁻²⁴ each
-_SMALL = (
-    2**20
-)  # entries of a matrix that is taken in float64, and for which nothing is compiled (1 s a process)
+_LONG = 2**11  # columns of a float64 block
+_SMALL = 2**20  # entries below which a matrix is taken in float64 and nothing is compiled (1 s a process)
 _SQUARED = (1e-24, 1e24)  # squared lengths whose terms and sums float32 can hold
 _BLOCK = 2**19  # entries of a block of columns: 4 MiB in float64
 
 
-def _width(rows: int) -> int:
-    """Columns of a block of so many rows."""
-    return max(64, _BLOCK // max(rows, 1))
-
-
 def _columns(rows: int, d: int) -> Iterator[slice]:
     """Blocks of columns, together all d."""
-    step = _width(rows)
+    step = max(64, _BLOCK // max(rows, 1))
     return (slice(begin, begin + step) for begin in range(0, d, step))
 
 
@@ -74,11 +68,11 @@ def inner_products(rows: Array, public: Array | None = None) -> NDArray[np.float
     """
     public = np.zeros((0, rows.shape[1])) if public is None else public
     if rows.size < _SMALL or rows.dtype != np.float32:
-        return _float64_products(rows, public)
-    found = _float32_products(rows, public)
+        return _products(rows, public, np.float64, _LONG)
+    found = _products(rows, public, np.float32, _SHORT)
     square = np.diagonal(found)
     if not ((_SQUARED[0] <= square) & (square <= _SQUARED[1]) | _zero_rows(rows, public, square)).all():
-        return _float64_products(rows, public)
+        return _products(rows, public, np.float64, _LONG)
     both = square[:, None] + square[None]
     near = both - 2.0 * found < _NEAR * both
     np.fill_diagonal(near, False)
@@ -86,7 +80,7 @@ def inner_products(rows: Array, public: Array | None = None) -> NDArray[np.float
     if len(again):
         own, known = again[again < len(rows)], again[again >= len(rows)] - len(rows)
         some = rows if len(own) == len(rows) else rows[own]
-        found[np.ix_(again, again)] = _float64_products(some, public[known])
+        found[np.ix_(again, again)] = _products(some, public[known], np.float64, _LONG)
     return found
 
 
@@ -98,28 +92,27 @@ def _zero_rows(rows: Array, public: Array, square: Array) -> NDArray[np.bool_]:
     return found
 
 
-def _float32_products(rows: Array, public: Array) -> NDArray[np.float64]:
-    """What `inner_products` gives, in float32 blocks of `_SHORT` columns."""
-    found = np.zeros((len(rows) + len(public),) * 2)
-    with np.errstate(all="ignore"):  # what does not fit shows in the squares
-        for begin in range(0, rows.shape[1], _SHORT):
-            block = rows[:, begin : begin + _SHORT]
-            if len(public):
-                block = np.concatenate([block, public[:, begin : begin + _SHORT].astype(np.float32)])
-            found += block @ block.T
-    return (found + found.T) / 2
-
-
-def _float64_products(rows: Array, public: Array) -> NDArray[np.float64]:
-    """What `inner_products` gives, in float64."""
+def _products(rows: Array, public: Array, kind: type, width: int) -> NDArray[np.float64]:
+    """What `inner_products` gives, from products of a kind of float over blocks of so many columns."""
     total = len(rows) + len(public)
-    found = np.zeros((total, total))
-    buffer = np.empty((total, min(rows.shape[1], _width(total))))
-    for part in _columns(total, rows.shape[1]):
-        block = buffer[:, : rows[:, part].shape[1]]
-        block[: len(rows)] = rows[:, part]
-        block[len(rows) :] = public[:, part]
-        found += block @ block.T
+    as_they_are = rows.dtype == kind and not len(public)
+
+    def part(begin: int, end: int) -> NDArray[np.float64]:
+        found = np.zeros((total, total))
+        buffer: NDArray[np.floating] = np.empty((total, 0 if as_they_are else min(width, end - begin)), kind)
+        with np.errstate(all="ignore"):  # what does not fit shows in the squares
+            for first in range(begin, end, width):
+                block = rows[:, first : min(first + width, end)]
+                if not as_they_are:
+                    copy = buffer[:, : block.shape[1]]
+                    copy[: len(rows)] = block
+                    copy[len(rows) :] = public[:, first : min(first + width, end)]
+                    block = copy
+                found += block @ block.T
+        return found
+
+    with one_blas_thread():
+        found: NDArray[np.float64] = sum(by_columns(part, rows.shape[1]), np.zeros((total, total)))
     return (found + found.T) / 2
 
 
