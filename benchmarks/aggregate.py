@@ -1,24 +1,37 @@
-"""How long rules take for n updates of d parameters, beside one float32 product of all rows with all rows.
+"""How long rules take for n updates of d parameters, ours and those of ByzFL and Flower, in turn.
 
     python benchmarks/aggregate.py
+    benchmarks/peers/install PEERS
+    python benchmarks/aggregate.py --peers PEERS
     python benchmarks/aggregate.py --sites 20 --parameters 100000 --rules krum "nnm | multi_krum"
 
-Updates are Gaussian, a third of them far away. In each of `--turns` the product (NumPy's sgemm, X · Xᵀ), one
-reading of the matrix (its sum) and every rule take their turn, so that all meet the same machine; printed
-are medians, and medians of a rule's time in units of the product and of the reading of the same turn. "G"
-is the inner products alone, which every rule that sees them pays first. Peers (ByzFL, Flower) are not among
-them yet.
+Updates are Gaussian, a third of them far away. One turn of a rule is one float32 product of all updates with
+all updates (NumPy's sgemm, X · Xᵀ), one reading of the matrix (its sum, by NumPy, on one core), ours, and
+each peer's, so that all meet the same machine; the order of the programs changes from turn to turn. Printed
+are medians with smallest and largest: seconds, times in units of the product and of the reading of the same
+turn, and a peer's in units of ours. Ours is the whole round at the coordinator: finding what is not finite,
+weights, suspicion, update. Peers get the matrix in the form that they like best (rows, or a tensor) before
+the clock runs; "apart" is the largest difference of their answer from ours, beside the largest entry of
+ours. "G" is the inner products alone, "G, near" those of updates that are all nearly the same, which are
+taken again in float64.
 """
 
 # ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import machine
 import numpy as np
+from rule_peers import PEERS, Peer
+from threadpoolctl import threadpool_info
 
 from lazaretto import catalog
 from lazaretto.chain import rule_of
@@ -29,12 +42,47 @@ from lazaretto.round import aggregate_once
 __all__ = ["main"]
 
 _CHAINS = ("nnm | multi_krum", "clip | nnm | geometric_median")
+_COMPARED = (
+    "krum",
+    "multi_krum",
+    "geometric_median",
+    "nnm | multi_krum",
+    "coordinate_median",
+    "trimmed_mean",
+)
+_HOSTILE = 0.3
 
 
 def _rules() -> list[str]:
     """Every rule that ends and needs no row that only a run or a hospital has, and two chains."""
     alone = [name for name in catalog.names("rules") if not rule_of(name, {}).mixes]
     return [*(name for name in alone if not set(rule_of(name, {}).public) - {"zero"}), *_CHAINS]
+
+
+def _asked(peer: str, rule: str, n: int) -> dict[str, Any] | None:
+    """Options with which a peer does what our rule does by default; None where it has no such rule.
+
+    ByzFL counts the update itself among the neighbours of Krum, so its f is one more; its Multi-Krum keeps
+    n - f, hence one less than ours. Its geometric median is left as it is, with 3 steps.
+    """
+    f = int(_HOSTILE * n)
+    if peer == "Flower":
+        known: dict[str, dict[str, Any]] = {
+            "coordinate_median": {},
+            "trimmed_mean": {"cut": f / n},
+            "krum": {"f": f},
+            "multi_krum": {"f": f, "keep": n - f},
+        }
+        return known.get(rule)
+    known = {
+        "coordinate_median": {},
+        "trimmed_mean": {"f": f},
+        "krum": {"f": f + 1},
+        "multi_krum": {"f": f + 1},
+        "nnm | multi_krum": {"f": f, "krum_f": f + 1},
+        "geometric_median": {"nu": 0.1, "T": 3},
+    }
+    return known.get(rule)
 
 
 def _updates(sites: int, parameters: int, seed: int) -> np.ndarray:
@@ -49,6 +97,104 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def _spread(values: list[float], digits: int = 3) -> str:
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def _ratio(above: list[float], below: list[float], digits: int = 2) -> str:
+    return _spread([a / b for a, b in zip(above, below, strict=True)], digits)
+
+
+class _Turns:
+    """Times of one rule, turn by turn: `times[program]`; and what peers answered or refused."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+        self.refused: dict[str, str] = {}
+        self.apart: dict[str, float] = {}
+
+
+def _first(
+    rule: str, ours: Any, peers: dict[str, Peer], n: int, folder: Path
+) -> tuple[_Turns, dict[str, Any]]:
+    """Warm everyone up and compare the answers; what to ask of the peers that have the rule and answered."""
+    found, asked = _Turns(), {}
+    for name, peer in peers.items():
+        options = _asked(name, rule, n)
+        if options is None:
+            continue
+        answer = peer.ask(rule=rule, options=options, save=str(folder / "answer.npy"))
+        if "error" in answer:
+            found.refused[name] = answer["error"]
+            continue
+        asked[name] = options
+        found.apart[name] = float(np.abs(np.load(folder / "answer.npy") - ours).max() / np.abs(ours).max())
+    return found, asked
+
+
+def _measured(
+    rule: str,
+    work: Callable[[], Any],
+    units: dict[str, Callable[[], object]],
+    peers: dict[str, Peer],
+    given: argparse.Namespace,
+    folder: Path,
+) -> _Turns:
+    """Turns of one rule."""
+    for unit in units.values():
+        unit()
+    ours = work()
+    found, asked = _first(rule, ours, peers, given.sites, folder)
+    for turn in range(given.turns):
+        programs: dict[str, Callable[[], float]] = {
+            "one sgemm": lambda: _seconds(units["one sgemm"]),
+            "one reading": lambda: _seconds(units["one reading"]),
+            "ours": lambda: _seconds(work),
+            **{
+                name: (
+                    lambda name=name, options=options: peers[name].ask(rule=rule, options=options)["seconds"]
+                )
+                for name, options in asked.items()
+            },
+        }
+        names = list(programs)
+        for name in names if turn % 2 == 0 else names[::-1]:
+            found.times.setdefault(name, []).append(programs[name]())
+    return found
+
+
+def _in_units(seconds: list[float], times: dict[str, list[float]]) -> str:
+    """Three cells: seconds, in sgemms, in readings."""
+    product, reading = _ratio(seconds, times["one sgemm"]), _ratio(seconds, times["one reading"], 1)
+    return f"{_spread(seconds)} | {product} | {reading}"
+
+
+def _lines(rule: str, found: _Turns) -> list[str]:
+    """Of the table: ours, then each peer's."""
+    label = f"`{rule}`" if not rule.startswith("G") else rule
+    label, times = label.replace("|", "\\|"), found.times
+    ours = times["ours"]
+    lines = [f"| {label} | Lazaretto | {_in_units(ours, times)} | | |"]
+    for name in PEERS:
+        if name in times:
+            lines.append(
+                f"| {label} | {name} | {_in_units(times[name], times)} | {_ratio(times[name], ours, 1)} "
+                f"| {found.apart[name]:.1e} |"
+            )
+        elif name in found.refused:
+            lines.append(f"| {label} | {name} | {found.refused[name][:80]} | | | | |")
+    return lines
+
+
+def _kernels() -> str:
+    """Which kernels NumPy's BLAS took for this machine."""
+    some = [one for one in threadpool_info() if one.get("user_api") == "blas"]
+    return ", ".join(
+        f"{one['internal_api']} {one['version']} ({one['architecture']}, {one['num_threads']} threads)"
+        for one in some
+    )
+
+
 def main() -> None:
     """Measure and print, in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -56,33 +202,59 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rules", nargs="*", default=None)
+    parser.add_argument("--rules", nargs="*", help="ours; with --peers those that a peer has, else all")
+    parser.add_argument("--peers", type=Path, help="folder made by benchmarks/peers/install")
+    parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS))
     given = parser.parse_args()
     rows = _updates(given.sites, given.parameters, given.seed)
-    names = _rules() if given.rules is None else given.rules
-    rules = {name: rule_of(name, {}) for name in names}
     copy = rows.copy()  # NumPy would see that X · Xᵀ is symmetric and do half of it
-    work: dict[str, Callable[[], object]] = {
+    units: dict[str, Callable[[], object]] = {
         "one sgemm": lambda: rows @ copy.T,
-        "one reading": lambda: rows.sum(),
-        "G": lambda: inner_products(rows),
-        **{name: (lambda rule=rule: aggregate_once(rule, rows)) for name, rule in rules.items()},
+        "one reading": rows.sum,
     }
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(given.turns + 1):
-        for name, one in work.items():
-            seconds = _seconds(one)
-            if turn:  # the first warms up
-                taken[name].append(seconds)
-    times = {name: np.array(seconds) for name, seconds in taken.items()}
+    names = given.rules or (_COMPARED if given.peers else _rules())
+    near = rows[:1] + np.float32(0.01) * rows
+    work: dict[str, Callable[[], Any]] = {
+        "G": lambda: inner_products(rows),
+        "G, near": lambda: inner_products(near),
+        **{name: partial(aggregate_once, rule_of(name, {}), rows) for name in names},
+    }
     print(f"n = {given.sites}, d = {given.parameters:,}, {given.turns} turns\n")
-    print("| what | s | in sgemms | in readings |\n|---|---|---|---|")
-    for name, seconds in times.items():
-        product, reading = (float(np.median(seconds / times[unit])) for unit in ("one sgemm", "one reading"))
-        label = f"`{name}`" if name in rules else name
-        shown = label.replace("|", "\\|")
-        print(f"| {shown} | {np.median(seconds):.3f} | {product:.2f} | {reading:.1f} |")
-    print(f"\n{machine.described()}; seed {given.seed}; commit {machine.commit()}")
+    print("| rule | program | s | in sgemms | in readings | s ÷ ours, paired | apart |")
+    print("|---|---|---|---|---|---|---|")
+    loads = [os.getloadavg()[0]]
+    sgemm: list[float] = []
+    reading: list[float] = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        peers = {}
+        try:
+            if given.peers:
+                np.save(folder / "updates.npy", rows)
+                for i, name in enumerate(given.only):
+                    peers[name] = Peer(name, given.peers, folder / f"{i}.log")
+                    peers[name].ask(matrix=str(folder / "updates.npy"))
+            for name, one in work.items():
+                found = _measured(name, one, units, peers, given, folder)
+                sgemm += found.times["one sgemm"]
+                reading += found.times["one reading"]
+                loads.append(os.getloadavg()[0])
+                print("\n".join(_lines(name, found)), flush=True)
+            print()
+            for name, peer in peers.items():
+                print(f"- {name}: {peer.said()}")
+        finally:
+            for peer in peers.values():
+                peer.stop()
+    rate = 2 * given.sites**2 * given.parameters / float(np.median(sgemm)) / 1e9
+    speed = rows.nbytes / float(np.median(reading)) / 1e9
+    print(f"- one sgemm {_spread(sgemm)} s: {rate:.0f} GFLOP/s")
+    print(f"- one reading {_spread(reading)} s: {speed:.1f} GB/s")
+    print(f"- {_kernels()}")
+    print(
+        f"- {machine.described()}; seed {given.seed}; commit {machine.commit()}; "
+        f"load average {_spread(loads, 1)}"
+    )
 
 
 if __name__ == "__main__":

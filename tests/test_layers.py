@@ -17,6 +17,7 @@ LAYERS = {
     "": 0,  # the package itself: its version
     "catalog": 1,
     "keys": 1,
+    "compiled": 0,
     "gram": 1,
     "wire": 1,
     "parameters": 1,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import InputError, PlanError
-from lazaretto.gram import combine, distances_to, finite_rows, inner_products, lengths
+from lazaretto.gram import combine, finite_rows, inner_products, row_lengths
 from lazaretto.keys import generator
 from lazaretto.types import Array, Float, Gram, Int, Rule
 
@@ -68,7 +68,8 @@ def aggregate_round(
     """
     _refuse(rule, arrived, public)
     count, sizes = len(arrived.sizes), np.asarray(arrived.sizes, np.float64)
-    dropped = ~finite_rows(arrived.updates)
+    length = row_lengths(arrived.updates)
+    dropped = ~np.isfinite(length)
     if arrived.history is not None:
         dropped |= ~finite_rows(arrived.history)
     used = np.flatnonzero(~dropped & (sizes > 0))
@@ -88,7 +89,7 @@ def aggregate_round(
     known = np.array(given, np.float64).reshape(len(given), rows.shape[1])
     inner = None if rule.gram is None else inner_products(rows, known)
     if rule.sees != "sum":
-        fine = np.flatnonzero(~_absurd(rows, inner))
+        fine = np.flatnonzero(~_absurd(length[used]))
         if len(fine) < len(used):
             dropped[np.delete(used, fine)] = True
             suspicion[dropped] = 1.0
@@ -115,11 +116,10 @@ def aggregate_round(
     return Aggregated(update, weights, suspicion, dropped, state)
 
 
-def _absurd(rows: Array, inner: Array) -> NDArray[np.bool_]:
-    """[n] bool: updates so much longer than the median that what is near them is lost to rounding."""
-    length = distances_to(rows, np.zeros(rows.shape[1])) if inner is None else lengths(inner)[: len(rows)]
+def _absurd(length: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[n] bool, by lengths [n]: updates so much longer than the median that others drown in rounding."""
     usual = float(np.median(length))
-    return np.asarray(length > _ABSURD * usual) if usual > 0 else np.zeros(len(rows), np.bool_)
+    return np.asarray(length > _ABSURD * usual) if usual > 0 else np.zeros(len(length), np.bool_)
 
 
 def _without(inner: Array, kept: Int, n: int) -> NDArray[np.float64]:
