@@ -18,24 +18,8 @@ from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
 Chain = Callable[[Entries], list[Record]]
-RULES = (
-    *(
-        "mean",
-        "norm_clipping",
-        "krum",
-        "multi_krum",
-        "geometric_median",
-        "centered_clip",
-        "foolsgold",
-        "flame",
-    ),
-    *("clipped_clustering", "spectral", "coordinate_median", "trimmed_mean", "signguard", "bulyan", "dnc"),
-    *("nnm | multi_krum", "nnm | geometric_median", "bucketing | centered_clip"),
-)
-ATTACKS = (
-    *("adaptive", "alie", "backdoor", "foe", "free_rider", "gaussian", "label_flip", "mimic", "min_max"),
-    *("min_sum", "model_replacement", "scale_poisoning", "sign_flip"),
-)
+RULES = ("mean", "krum", "flame", "bulyan", "nnm | multi_krum")
+ATTACKS = ("adaptive", "alie", "backdoor", "foe", "model_replacement", "sign_flip")
 FAMILIES = ("scan", "brute_force", "flood", "slow_exfiltration", "man_in_the_middle", "ransomware_spread")
 SHARES = (0.1, 0.2, 0.3, 0.4)
 SEEDS = [0, 1, 2, 3, 4]
@@ -89,7 +73,7 @@ def made() -> Entries:
     rng = generator(7, "robustness")
     tree: dict[str, Any] = {}
     entries: Entries = []
-    worst = {rule: "foe" if rule == "mean" else ATTACKS[place % 12 + 1] for place, rule in enumerate(RULES)}
+    worst = {rule: "foe" if rule == "mean" else ATTACKS[place % 5 + 1] for place, rule in enumerate(RULES)}
     worst["krum"] = "adaptive"
     for rule in RULES:
         honest = 0.86 - 0.02 * rng.random()
