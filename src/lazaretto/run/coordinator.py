@@ -306,8 +306,10 @@ def look(
     if group.reputation is not None:
         against = suspicion.copy()
         against[here[~known]] = np.nan
+        # copies pull what "the others agree on" their way: then nothing is held against who points elsewhere
+        copied = any(flag["kind"] == "copy" for flag in odd)
         for flag in odd:
-            if flag["kind"] in _EVIDENCE:
+            if flag["kind"] in _EVIDENCE and not (copied and flag["kind"] == "against"):
                 against[names.index(flag["site"])] = 1.0
         group.reputation = reputation_step(group.reputation, against, federation.reputation)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
