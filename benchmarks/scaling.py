@@ -73,9 +73,8 @@ def main() -> None:
     print("|---|---|---|---|")
     for name, pairs in found.items():
         scale, moved = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        print(
-            f"| {name} | {scale.min():.3g} to {scale.max():.3g} | {np.median(scale):.2f} | {moved.max():.2f} |"
-        )
+        row = f"| {name} | {scale.min():.3g} to {scale.max():.3g} | {np.median(scale):.3g} "
+        print(f"{row}| {moved.max():.2f} |")
     print(f"\n{machine.described()}; seeds {', '.join(map(str, seeds))}; commit {machine.commit()}")
 
 
