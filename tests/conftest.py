@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -24,6 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole runs first: no process is left with a long one when the others have nothing more to do."""
     items.sort(key=lambda item: item.path.parent.name != "run")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """What a file compiled goes from memory with it: by the end it would be gigabytes in each process."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -48,9 +48,9 @@ def test_gradients_over_the_cut_are_the_joint_gradients(devices: int) -> None:
         jax.tree.map(lambda s: jnp.broadcast_to(s, (devices, *s.shape)), bottom_state),
         MODEL.start(F, 2 * devices)[1],
     )
-    value, (bottom, top), _ = split_gradients(
-        MODEL, EXACT, _loss(data.y), (bottoms, params["top"]), data.x, states, jax.random.key(1)
-    )
+    value, (bottom, top), _ = jax.jit(
+        lambda params, x: split_gradients(MODEL, EXACT, _loss(data.y), params, x, states, jax.random.key(1))
+    )((bottoms, params["top"]), data.x)
 
     def joint(params: dict) -> jax.Array:
         flat = data.x.reshape(-1, T, F)
@@ -58,7 +58,7 @@ def test_gradients_over_the_cut_are_the_joint_gradients(devices: int) -> None:
         outputs, _ = MODEL.top(params["top"], h, MODEL.start(F, len(flat))[1])
         return _loss(data.y)(outputs, h)
 
-    expected, gradient = jax.value_and_grad(joint)(params)
+    expected, gradient = jax.jit(jax.value_and_grad(joint))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     summed = jax.tree.map(lambda g: g.sum(axis=0), bottom)
     for ours, theirs in zip(

@@ -254,9 +254,10 @@ def test_repeats_window_by_window(seed: int, lags: int, cut: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 3, (2, 9, 4)).astype(np.float32)
     there = rng.integers(0, 2, x.shape).astype(np.float32)
-    whole, last = repeats(x, there, repeats_start(4, 2, lags))
-    first, state = repeats(x[:, :cut], there[:, :cut], repeats_start(4, 2, lags))
-    second, end = repeats(x[:, cut:], there[:, cut:], state)
+    quick = jax.jit(repeats)
+    whole, last = quick(x, there, repeats_start(4, 2, lags))
+    first, state = quick(x[:, :cut], there[:, :cut], repeats_start(4, 2, lags))
+    second, end = quick(x[:, cut:], there[:, cut:], state)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-6)
     for one, other in zip(last, end, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -270,22 +271,27 @@ def test_a_curious_site_can_read_the_labels_from_the_gradients_it_gets() -> None
     params, data = BOTH.init(jax.random.key(0), F, K), _data(1, 8, T)
     y, weight = data.y[0], np.ones(data.y[0].shape, np.float32)
     starts = BOTH.start(F, 8)
-    h, _ = BOTH.bottom(params["bottom"], data.x[0], starts[0])
-    sent = BOTH.top(params["top"], h, starts[1])[0].sent
+
+    @jax.jit
+    def fused(x: Array) -> Array:
+        h, _ = BOTH.bottom(params["bottom"], x, starts[0])
+        return BOTH.top(params["top"], h, starts[1])[0].sent
+
+    sent = fused(data.x[0])
 
     def device(sent: Array) -> Array:
         return detection_loss(BOTH.head(params["bottom"], sent), y, weight, np.ones(K + 2, np.float32), 0.1)
 
-    gradient = jax.grad(device)(sent)
+    gradient = jax.jit(jax.grad(device))(sent)
+
+    def loss(sent: Array, labels: Array) -> Array:
+        return detection_loss(BOTH.head(params["bottom"], sent), labels, weight, jnp.ones(K + 2), 0.0)
+
+    slopes = jax.jit(jax.grad(loss))
 
     def if_all_were(label: int) -> np.ndarray:
         """Direction of the gradient at each step under that label."""
-        labels = np.full(y.shape, label)
-
-        def loss(sent: Array) -> Array:
-            return detection_loss(BOTH.head(params["bottom"], sent), labels, weight, np.ones(K + 2), 0.0)
-
-        slope = np.asarray(jax.grad(loss)(sent))
+        slope = np.asarray(slopes(sent, np.full(y.shape, label)))
         return slope / np.linalg.norm(slope, axis=-1, keepdims=True)
 
     normal, *attacks = ((np.asarray(gradient) * if_all_were(k)).sum(axis=-1) for k in range(K + 1))
