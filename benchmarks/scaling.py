@@ -20,6 +20,7 @@ from lazaretto.data.scaling import (
     TOTAL,
     Scaling,
     bucket_counts,
+    far_from,
     median_scaling,
     scaling_from_counts,
     sum_counts,
@@ -41,12 +42,12 @@ def counts_of(by: str, seed: int) -> list[Any]:
     return [bucket_counts(one.x[rows], one.valid[rows], one.origins) for rows in own]
 
 
-def falsified(counts: list[Any], end: Any, seed: int) -> list[Any]:
-    """The counts with those of six hospitals false."""
-    made, hostile = scale_poisoning(end).counts, generator(seed, "hostile").permutation(20)[:6]
+def falsified(counts: list[Any], end: Any, seed: int) -> tuple[list[Any], Any]:
+    """The counts with those of six hospitals false, and which [20] those are."""
+    made, hostile = scale_poisoning(end).counts, generator(seed, "hostile").permutation(20) < 6
     assert made is not None  # noqa: S101  it falsifies counts
     rng = generator(seed, "scale poisoning")
-    return [made(own, TOTAL, rng) if site in hostile else own for site, own in enumerate(counts)]
+    return [made(own, TOTAL, rng) if bad else own for bad, own in zip(hostile, counts, strict=True)], hostile
 
 
 def main() -> None:
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     seeds = parser.parse_args().seeds
     found: dict[str, list[tuple[Any, Any]]] = {}
+    named: dict[str, list[Any]] = {"hostile": [], "honest": []}
 
     def beside(name: str, scaling: Scaling, usual: Scaling) -> None:
         moved = np.abs(scaling.center - usual.center) / usual.scale
@@ -66,8 +68,12 @@ def main() -> None:
             usual = scaling_from_counts(sum_counts(counts))
             beside("median, all honest", median_scaling(counts), usual)
             for end in ("top", "bottom", "both"):
-                false = falsified(counts, end, seed)
-                beside("median, 30 % hostile", median_scaling(false), usual)
+                false, hostile = falsified(counts, end, seed)
+                agreed = median_scaling(false)
+                beside("median, 30 % hostile", agreed, usual)
+                far = far_from(agreed, false)
+                named["hostile"].append(far[hostile])
+                named["honest"].append(far[~hostile])
                 beside("sum, 30 % hostile", scaling_from_counts(sum_counts(false)), usual)
     print("| | scale, times that of the sum | its median | centre moved, in scales, at most |")
     print("|---|---|---|---|")
@@ -75,6 +81,9 @@ def main() -> None:
         scale, moved = (np.concatenate(values) for values in zip(*pairs, strict=True))
         row = f"| {name} | {scale.min():.3g} to {scale.max():.3g} | {np.median(scale):.3g} "
         print(f"{row}| {moved.max():.2f} |")
+    print("\nnamed as far off, of sites and features:")
+    for who, parts in named.items():
+        print(f"- {who}: {int(np.sum(parts))} of {int(np.size(parts))}")
     print(f"\n{machine.described()}; seeds {', '.join(map(str, seeds))}; commit {machine.commit()}")
 
 

@@ -231,7 +231,7 @@ def derived_flags(inner: Array, names: Sequence[str]) -> list[dict[str, str]]:
         {
             "site": names[place],
             "kind": "derived",
-            "reason": f"{1 - parts[place]:.0%} of its update follows from what others sent, "
+            "reason": f"{1 - parts[place]:.0%} of its update follows from what others sent or all were told, "
             f"usually {1 - usual:.0%}".replace("%", " %"),
         }
         for place in np.flatnonzero((parts < _DERIVED * usual) | (copied & (parts < 0.9 * least))).tolist()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar, cast
 
 from llvmlite import ir
@@ -15,12 +15,12 @@ from numba import njit
 from numba.extending import intrinsic
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["by_columns", "compiled", "compiled_for_finite", "larger", "one_blas_thread", "smaller"]
+__all__ = ["by_columns", "compiled", "compiled_for_finite", "cores", "larger", "one_blas_thread", "smaller"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 _STEP = 2**14  # columns of a part
-_LIMIT = Lock()
+_LIMIT = RLock()  # limits are put back in the order in which they were set
 
 
 def compiled(function: _F) -> _F:
@@ -69,8 +69,8 @@ smaller = _of_two("llvm.minnum")
 larger = _of_two("llvm.maxnum")
 
 
-def _cores() -> int:
-    """That this process may use."""
+def cores() -> int:
+    """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -81,10 +81,10 @@ def _blas() -> ThreadpoolController:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Products of NumPy on one thread each, for work that has a thread on each core by itself.
+    """Products of NumPy on one thread each: for work that has a thread on each core by itself, or few rows.
 
-    Threads of a BLAS wait for each other after every block, awake: where other programs want the same cores,
-    that takes several times as long as the work.
+    May be entered again while inside. Threads of a BLAS wait for each other after every block, awake: where
+    other programs want the same cores, that takes several times as long as the work.
     """
     with _LIMIT, _blas().limit(limits=1):
         yield
@@ -98,5 +98,5 @@ def by_columns(work: Callable[[int, int], _T], d: int) -> list[_T]:
     parts = [(begin, min(begin + _STEP, d)) for begin in range(0, d, _STEP)]
     if len(parts) < 2:
         return [work(begin, end) for begin, end in parts]
-    with ThreadPoolExecutor(min(_cores(), len(parts))) as pool:
+    with ThreadPoolExecutor(min(cores(), len(parts))) as pool:
         return list(pool.map(lambda part: work(*part), parts))

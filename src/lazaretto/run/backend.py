@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import jax
-from threadpoolctl import threadpool_limits
 
 from lazaretto import runlog
+from lazaretto.compiled import cores
 from lazaretto.errors import InputError
 
-__all__ = ["compiler_options", "cores", "one_blas_thread", "use_all_cores", "use_cores_of"]
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["compiler_options", "use_all_cores", "use_cores_of"]
 
 
 def use_all_cores(cache: str | None = None) -> int:
@@ -63,13 +57,3 @@ def compiler_options() -> dict[str, int]:
     XLA keeps to 256 bits otherwise; where the CPU has AVX-512 the gates and activations take half the time.
     """
     return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else {}
-
-
-def one_blas_thread() -> contextlib.AbstractContextManager[object]:
-    """While inside, NumPy's matrix products stay on one thread.
-
-    For many products of a few rows: there OpenBLAS's threads wait for each other, and for JAX's, longer than
-    they work.
-    """
-    limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, "blas")
-    return limits

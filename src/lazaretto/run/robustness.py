@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazaretto import __version__, runlog
+from lazaretto.compiled import one_blas_thread
 from lazaretto.errors import DataError, InputError
 from lazaretto.evaluate.robust import Judgement, judge_cell, judge_seed, judgement_tree
 from lazaretto.evaluate.scored import OURS, Protocol
 from lazaretto.plan import Plan
 from lazaretto.plan_robustness_checks import NO_ATTACK, Choices, choices, under
 from lazaretto.run import systems
-from lazaretto.run.backend import one_blas_thread, use_all_cores
+from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Bench, Job, make_bench, scored_streams
 from lazaretto.run.experiment import protocol_of, run_record
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
