@@ -171,7 +171,6 @@ WRONG = {
         "[data]\noptions = { since = 2020-01-01 }\n",
         ["data.options", "2020-01-01", "numbers"],
     ),
-    "natural sites with a count": ("[sites]\ncount = 3\n", ["sites.count", "'natural'", "leave it out"]),
     "sites without a count": ('[sites]\nby = "dirichlet"\n', ["sites.count", "needed", "sites.count = 20"]),
     "a share of nobody": ("[federate]\nparticipation = 0\n", ["federate.participation", "more than 0"]),
     "stragglers without work": ("[federate]\nstraggler_work = 0.2\n", ["federate.straggler_work", "0.2"]),
@@ -393,6 +392,7 @@ def test_every_attack_can_be_planned(tmp_path: Path, name: str) -> None:
 def test_a_plan_knows_the_settings_of_reputation(tmp_path: Path) -> None:
     said = load(tmp_path, "").reputation.model_dump()
     assert said.pop("enabled") is False
+    assert said.pop("probation_rounds") == 0
     assert ReputationSettings(**said) == ReputationSettings()
     assert set(said) == {field.name for field in fields(ReputationSettings)}
 

@@ -5,7 +5,8 @@ site that learned false labels differs from its neighbours by less than they dif
 things bring it out, all from inner products alone, so that they work where nobody sees an update:
 
 - *camps*: added up over rounds, the noise cancels and what a site's data says is left; sites with another aim
-  then lie apart together along the direction in which the sums differ most;
+  then lie apart together along the direction in which the sums differ most. What is learned of few inputs,
+  such as a trigger, shows in one layer long before it shows in all: large layers are looked at alone, too;
 - *chance*: updates that have nothing in common with those the site sent before come from no data;
 - *derived*: what a site computed from others' updates, or from the last aggregate, in place of training, has
   no noise of its own.
@@ -41,6 +42,7 @@ _KEPT = 0.9  # of a sum after a round: some ten rounds count
 _SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
 _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
+_IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
 _FEWEST = 6  # distinct sites, below which two camps cannot be told from chance
 _ROUNDS = 3  # before which updates have no past to be compared with
 _NO_PAST = 0.15  # of what sums of others hold more than chance would
@@ -51,25 +53,28 @@ class Sums(NamedTuple):
     """What S sites sent, every update made as long as 1, older ones counting less.
 
     total: [S, s] float32. weight: [S] squared length that `total` would have by chance. rounds: [S].
-    camp: [S] who was in the smaller camp when it was last looked.
+    layers: [k, 2] where in an update the layers begin and end that are looked at alone.
+    camp: [1 + k, S] who was in the smaller camp when it was last looked: of whole updates, of each layer.
     """
 
     total: Float
     weight: NDArray[np.float64]
     rounds: Int
+    layers: Int
     camp: NDArray[np.bool_]
 
 
-def sums_start(sites: int, size: int) -> Sums:
-    """Before the first round: S sites, updates of so many parameters."""
-    rounds = np.zeros(sites, np.int64)
-    return Sums(np.zeros((sites, size), np.float32), np.zeros(sites), rounds, np.zeros(sites, np.bool_))
+def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) -> Sums:
+    """Before the first round: S sites, updates of so many parameters, (begin, end) of layers of some size."""
+    rounds, places = np.zeros(sites, np.int64), np.array(layers, np.int64).reshape(len(layers), 2)
+    camp = np.zeros((1 + len(layers), sites), np.bool_)
+    return Sums(np.zeros((sites, size), np.float32), np.zeros(sites), rounds, places, camp)
 
 
 def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
     """After a round in which `sites` [n] sent updates [n, s]; one that is zero or not finite is no round."""
     total, weight, rounds = sums.total.copy(), sums.weight.copy(), sums.rounds.copy()
-    camp = np.zeros(len(rounds), np.bool_)
+    camp = np.zeros(sums.camp.shape, np.bool_)
     for site, update in zip(sites, updates, strict=True):
         length = float(np.sqrt(np.sum(np.square(update, dtype=np.float64))))
         if np.isfinite(length) and length > 0:
@@ -78,8 +83,11 @@ def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
             rounds[site] += 1
     known = np.flatnonzero(rounds >= _ROUNDS)
     if len(known) >= _FEWEST:
-        camp[known] = two_camps(cosines(inner_products(total[known])), sums.camp[known])
-    return Sums(total, weight, rounds, camp)
+        camp[0, known] = two_camps(inner_products(total[known]), sums.camp[0, known])
+        for place, (begin, end) in enumerate(sums.layers, 1):
+            inner = inner_products(np.ascontiguousarray(total[known, begin:end]))
+            camp[place, known] = two_camps(inner, sums.camp[place, known], layer=True)
+    return Sums(total, weight, rounds, sums.layers, camp)
 
 
 def sums_arrays(sums: Sums) -> dict[str, Array]:
@@ -90,7 +98,7 @@ def sums_arrays(sums: Sums) -> dict[str, Array]:
 def sums_from(arrays: Mapping[str, Array]) -> Sums:
     """From what `sums_arrays` gave."""
     camp = np.asarray(arrays["camp"]).astype(np.bool_)
-    return Sums(arrays["total"], arrays["weight"], arrays["rounds"], camp)
+    return Sums(arrays["total"], arrays["weight"], arrays["rounds"], arrays["layers"], camp)
 
 
 def distinct(cosine: Array, same: float = _SAME) -> Int:
@@ -108,39 +116,48 @@ def distinct(cosine: Array, same: float = _SAME) -> Int:
     return first
 
 
-def two_camps(cosine: Array, before: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-    """[n] who is in the smaller of two camps; nobody where there are none. cosine: [n, n] between sums.
+def two_camps(
+    inner: Array, before: NDArray[np.bool_] | None = None, *, layer: bool = False
+) -> NDArray[np.bool_]:
+    """[n] who is in the smaller of two camps; nobody where there are none. inner: [n, n] of the sites' sums.
 
-    before: [n] who was in it last; the same sites stay in it until they are clearly none.
+    before: [n] who was in it last; the same sites stay in it until they are clearly none. layer: whether
+    these are sums of one layer of several.
 
-    Sites are laid along the direction in which they differ most (the leading eigenvector of the centred
-    cosines) and parted where the two parts spread least. They are camps where the distance of the parts'
-    means is so many standard deviations within them as one hundred cases of Gaussian noise exceed once:
-    2.75 + 38 / n (by simulation, from 7 sites up; tested). The smaller has to be less than half. What is
-    left is parted again until nothing parts it, or half of the sites would be gone. Copies count once, and so
-    do sums that are three times as near as usual.
+    Sums are made as long as 1, what they have in common, their mean, is taken off, and what is left made as
+    long as 1 again: how far sites got says nothing of where they go. They are then laid along the direction
+    in which they differ most (the leading eigenvector of the centred cosines) and parted where the two
+    parts spread least. They are camps where the distance of the parts' means is so many standard deviations
+    within them as one hundred cases of Gaussian noise exceed once: 2.75 + 38 / n (by simulation, from 7
+    sites up; tested). The smaller has to be less than half. What is left is parted again until nothing
+    parts it, or half of the sites would be gone. Copies count once, and so do sums that are three times as
+    near as usual.
+
+    In a layer the limit is a tenth higher, and a camp is at most a third of the sites: honest sites differ in
+    what they make of one layer, in late rounds above all, and then fall into two parts of about equal size.
     At least six sites, or nobody: fewer part too easily by chance. Sites that honestly differ in one way
     from all others are a camp, too.
     """
-    n = len(cosine)
+    n = len(inner)
+    cosine = cosines(inner)
     first = distinct(cosine, _ALIKE)
     last = np.zeros(n, np.bool_) if before is None else before
     left, out = np.unique(first), np.zeros(n, np.bool_)
     total = len(left)
+    most = total // 3 if layer else (total - 1) // 2
     while len(left) >= _FEWEST:
-        small = _smaller(cosine[np.ix_(left, left)], last[left])
-        if small is None or total - (len(left) - int(small.sum())) >= total / 2:
+        small = _smaller(cosine[np.ix_(left, left)], last[left], _IN_A_LAYER if layer else 1.0)
+        if small is None or total - (len(left) - int(small.sum())) > most:
             break
         out |= np.isin(first, left[small])
         left = left[~small]
-    return out if 2 * int(out.sum()) < n else np.zeros(n, np.bool_)
+    return out if int(out.sum()) <= (n // 3 if layer else (n - 1) // 2) else np.zeros(n, np.bool_)
 
 
-def _smaller(cosine: Array, before: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """[m] who is in the smaller part, or None where two parts are no better than chance."""
+def _smaller(cosine: Array, before: NDArray[np.bool_], times: float) -> NDArray[np.bool_] | None:
+    """[m] who is in the smaller part, or None where two parts are no better than so many times chance."""
     m = len(cosine)
-    across = cosine.mean(axis=0)
-    values, vectors = np.linalg.eigh(cosine - across[None] - across[:, None] + across.mean())
+    values, vectors = np.linalg.eigh(_centred(cosines(_centred(cosine))))
     along = vectors[:, -1]
     order = np.argsort(along)
     line = along[order]
@@ -155,8 +172,14 @@ def _smaller(cosine: Array, before: NDArray[np.bool_]) -> NDArray[np.bool_] | No
         return None
     small = np.zeros(m, np.bool_)
     small[order[:count] if 2 * count < m else order[count:]] = True
-    limit = (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else 1.0)
+    limit = times * (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else 1.0)
     return small if above[best] - below[best] >= limit * spread else None
+
+
+def _centred(inner: Array) -> NDArray[np.float64]:
+    """[m, m] inner products once the mean of all m is taken off each."""
+    across = inner.mean(axis=0)
+    return np.asarray(inner - across[None] - across[:, None] + across.mean())
 
 
 def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, str]]:
@@ -169,14 +192,16 @@ def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, s
     if len(old) < _FEWEST:
         return []
     chosen = sites[old]
-    found, camp = list[dict[str, str]](), sums.camp[chosen]
+    found, camps = list[dict[str, str]](), sums.camp[:, chosen]
     more = np.square(sums.total[chosen], dtype=np.float64).sum(axis=1) / sums.weight[chosen] - 1  # 0: chance
     usual = float(np.median(more))
-    for place, in_camp, past in zip(old.tolist(), camp, more, strict=True):
-        if in_camp:
+    for place, among, past in zip(old.tolist(), camps.T, more, strict=True):
+        if among.any():
+            camp = camps[int(among.argmax())]
             said = (
                 f"one of {int(camp.sum())} sites whose updates, added up, point another way than the others'"
             )
+            said += "" if among[0] else ", in one layer of the model"
             found.append({"site": names[place], "kind": "camp", "reason": said})
         if usual > 0 and past < _NO_PAST * usual:
             said = "its updates have nothing in common from round to round"

@@ -12,7 +12,9 @@ from lazaretto.errors import PlanError
 from lazaretto.parameters import shapes_of
 from lazaretto.types import Algorithm, Model
 
-__all__ = ["personal_mask"]
+__all__ = ["large_layers", "personal_mask"]
+
+_LARGE = 0.05  # of all that is shared: smaller ones have too few numbers to tell sites apart by
 
 
 def personal_mask(algorithm: Algorithm, model: Model, features: int, kinds: int) -> NDArray[np.bool_] | None:
@@ -41,6 +43,26 @@ def personal_mask(algorithm: Algorithm, model: Model, features: int, kinds: int)
             way_out="name fewer layers in federate.options",
         )
     return mask
+
+
+def large_layers(
+    model: Model, features: int, kinds: int, personal: NDArray[np.bool_] | None = None
+) -> tuple[tuple[int, int], ...]:
+    """(begin, end) in a vector of what is shared: arrays of parameters that hold a twentieth of it or more.
+
+    personal: [d] as `personal_mask` gives it. () where one array is all that is shared.
+    """
+    sizes = [int(leaf.size) for leaf in jax.tree.leaves(shapes_of(model, features, kinds))]
+    ends = np.cumsum(sizes)
+    shared = np.ones(int(ends[-1]), np.bool_) if personal is None else ~personal
+    counts = [int(shared[end - size : end].sum()) for size, end in zip(sizes, ends, strict=True)]
+    upto = np.cumsum(counts)
+    found = [
+        (int(end) - count, int(end))
+        for count, end in zip(counts, upto, strict=True)
+        if count >= _LARGE * upto[-1]
+    ]
+    return () if len(found) < 2 else tuple(found)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:

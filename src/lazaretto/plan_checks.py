@@ -11,6 +11,7 @@ from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
+from lazaretto.reputation import ReputationSettings, rounds_to_quarantine
 
 __all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
 
@@ -27,12 +28,6 @@ def shown(value: Any) -> str:
 def conflicts(plan: Plan) -> Iterator[PlanError]:
     """Values that are fine alone and impossible together."""
     sites, cut, split = plan.sites, plan.cut, plan.split
-    if sites.by == "natural" and sites.count is not None:
-        yield PlanError(
-            "sites.count: has no meaning with sites.by='natural'",
-            found=sites.count,
-            way_out="leave it out, or choose sites.by = 'unit', 'dirichlet' or 'quantity'",
-        )
     if sites.by != "natural" and sites.count is None:
         yield PlanError(
             f"sites.count: needed with sites.by='{sites.by}'", way_out="for instance sites.count = 20"
@@ -280,6 +275,24 @@ def _reputation_conflicts(plan: Plan) -> Iterator[PlanError]:
             "reputation.quarantine_below: above reputation.decay, so that one round would do it",
             found=f"{reputation.quarantine_below}, and reputation.decay = {reputation.decay}",
             way_out=f"at most {reputation.decay}",
+        )
+    elif reputation.enabled and reputation.probation_rounds:
+        yield from _probation_conflicts(plan)
+
+
+def _probation_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """A probation in which nobody can come into quarantine, or that is longer than the training."""
+    asked = plan.reputation
+    kept = ReputationSettings(**asked.model_dump(exclude={"enabled", "probation_rounds"}))
+    least, most = rounds_to_quarantine(kept), plan.train.rounds
+    if not least <= asked.probation_rounds <= most:
+        yield PlanError(
+            f"reputation.probation_rounds: nobody is in quarantine before round {least}, "
+            f"and train.rounds = {most}",
+            found=asked.probation_rounds,
+            way_out=f"from {least} to {most}, or 0"
+            if least <= most
+            else "0, or more train.rounds, or a smaller reputation.decay",
         )
 
 

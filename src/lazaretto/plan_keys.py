@@ -104,7 +104,9 @@ class SitesPlan(Section):
         description="`natural`: as the source says; `unit`: evenly; `dirichlet`: skewed in attack families; "
         "`quantity`: skewed in size.",
     )
-    count: Count | None = Field(default=None, description="Number of sites; needed unless `by` is `natural`.")
+    count: Count | None = Field(
+        default=None, description="Number of sites; with `natural` its sites are subdivided, else needed."
+    )
     alpha: Annotated[float, Gt(0)] = Field(
         default=0.3, description="Concentration of the label skew with `dirichlet`; smaller is more skewed."
     )
@@ -249,6 +251,15 @@ class ReputationPlan(Section):
     )
     weigh: bool = Field(
         default=True, description="Whether trust lowers what a site weighs before it comes to quarantine."
+    )
+    at_most: Annotated[float, Gt(0), Le(0.5)] = Field(
+        default=0.5,
+        description="Share of the sites that may be in quarantine at once; no more than are assumed hostile.",
+    )
+    probation_rounds: Annotated[int, Ge(0)] = Field(
+        default=0,
+        description="Where a site is in quarantine after so many rounds, their model is thrown away and "
+        "training begins anew without those sites, which stay out; 0: never.",
     )
 
 

@@ -77,6 +77,7 @@ class ReputationSettings:
     readmit_rounds: >= 1, good rounds in a row, checked and not used, after which a site is back.
     relapse: >= 0, so many more for each quarantine before this one.
     weigh: whether trust below 1 lowers what a site weighs before it comes to quarantine.
+    at_most: in (0, .5], share of the sites that ever took part that may be in quarantine at once.
     Raises PlanError for a number outside of its range.
     """
 
@@ -86,6 +87,7 @@ class ReputationSettings:
     readmit_rounds: int = 2
     relapse: int = 2
     weigh: bool = True
+    at_most: float = 0.5
 
     def __post_init__(self) -> None:
         ranges = (
@@ -94,6 +96,7 @@ class ReputationSettings:
             ("quarantine_below", 0.001 <= self.quarantine_below <= self.decay, "from 0.001 to decay"),
             ("readmit_rounds", self.readmit_rounds >= 1, "at least 1"),
             ("relapse", self.relapse >= 0, "at least 0"),
+            ("at_most", 0 < self.at_most <= 0.5, "above 0 and at most 0.5"),
         )
         for name, fine, way_out in ranges:
             if not fine:
@@ -117,19 +120,24 @@ def reputation_start(sites: int) -> Reputation:
 
 
 def reputation_step(
-    reputation: Reputation, suspicion: Array, settings: ReputationSettings | None = None
+    reputation: Reputation,
+    suspicion: Array,
+    settings: ReputationSettings | None = None,
+    barred: NDArray[np.bool_] | None = None,
 ) -> Reputation:
     """Reputation after a round with suspicion [S] in [0, 1], NaN where nothing was judged.
+
+    barred: [S] who stays in quarantine whatever it does, or None.
 
     NaN leaves a site exactly as it was, in quarantine or not. A site in quarantine has to be judged with the
     others, or it never comes back; a rule that was told size 0 for it has *not* judged it, and the 0 that it
     says is not good behaviour. So where somebody is in quarantine a round asks the rule twice: with all
     sizes, for suspicion, and with `say` on the sizes, for the update.
 
-    At most half of the sites that ever took part are in quarantine at once. Who is in it keeps its place;
-    of the others the least trusted go, and of those tied for the last places none: order never decides.
-    Who stays in for want of room goes in a later bad round in which there is some.
-    Raises InputError for another shape or a number outside of [0, 1].
+    No more than `at_most` of the sites that ever took part are in quarantine at once. Who is in it keeps
+    its place; of the others the least trusted go, and of those tied for the last places none: order never
+    decides. Who stays in for want of room goes in a later bad round in which there is some. Raises
+    InputError for another shape or a number outside of [0, 1].
     """
     settings = ReputationSettings() if settings is None else settings
     given = np.asarray(suspicion, np.float64)
@@ -156,9 +164,11 @@ def reputation_step(
     good = np.where(here, np.where(bad, 0, reputation.good + 1), reputation.good)
     seen = reputation.seen + here
     needed = settings.readmit_rounds + settings.relapse * np.maximum(reputation.quarantines - 1, 0)
-    staying = reputation.quarantined & ~(here & (good >= needed))
+    back = here & (good >= needed)
+    staying = reputation.quarantined & ~(back if barred is None else back & ~barred)
     asked = bad & ~reputation.quarantined & (trust < settings.quarantine_below)
-    entering = _least_trusted(trust, asked, int((seen > 0).sum()) // 2 - int(staying.sum()))
+    room = int(settings.at_most * int((seen > 0).sum()) + 1e-9) - int(staying.sum())
+    entering = _least_trusted(trust, asked, room)
     return Reputation(trust, staying | entering, good, seen, reputation.quarantines + entering)
 
 

@@ -85,3 +85,32 @@ def test_a_site_with_validation_units_alone_is_refused() -> None:
     data = replace(data, site=np.array([0, 0, 1, 1]))
     with pytest.raises(DataError, match="no units to train on"):
         partition(data, ("one", "two"), CLASSES, generator(0, "test"), "natural", None, 1.0)
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 20])
+def test_natural_sites_are_subdivided_by_their_size(count: int) -> None:
+    draw = generator(3, "test")
+    splits = np.repeat([TRAIN, VALIDATION, TEST], [90, 30, 30]).tolist()
+    data = streams([set(draw.choice([1, 2, 3], 1).tolist()) for _ in range(150)], splits)
+    natural = np.tile(np.repeat([0, 1, 2], [5, 3, 2]), 15)
+    data = replace(data, site=natural)
+    parts = partition(data, ("a", "b", "c"), CLASSES, generator(0, "test"), "natural", count)
+    assert len(parts.site_names) == len(set(parts.site_names)) == count
+    sizes = np.bincount(parts.site, minlength=count)
+    for site in range(count):
+        (whole,) = np.unique(natural[parts.site == site])
+        assert parts.site_names[site].startswith("abc"[whole])
+        for split in (TRAIN, VALIDATION, TEST):
+            own = parts.site[natural == whole]
+            within = np.bincount(own[data.split[natural == whole] == split], minlength=count)[np.unique(own)]
+            assert within.max() - within.min() <= 1, "every split is dealt evenly"
+    assert count == 3 or sizes.max() <= 2.5 * sizes.min(), "parts are of much the same size"
+    again = partition(data, ("a", "b", "c"), CLASSES, generator(0, "test"), "natural", count)
+    np.testing.assert_array_equal(parts.site, again.site)
+
+
+@pytest.mark.parametrize("count", [2, 13])
+def test_natural_sites_are_not_merged_and_units_not_split(count: int) -> None:
+    data = replace(streams([{1}] * 12, [TRAIN] * 12), site=np.repeat([0, 1, 2], 4))
+    with pytest.raises(DataError, match="choose 3 to 12 sites"):
+        partition(data, ("a", "b", "c"), CLASSES, generator(0, "test"), "natural", count)

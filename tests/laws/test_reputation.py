@@ -352,3 +352,31 @@ def test_a_broken_checkpoint_is_refused(change: dict[str, Any], words: str) -> N
     arrays = {**reputation_arrays(reputation_start(2)), **change}
     with pytest.raises(InputError, match=words):
         reputation_from({name: value for name, value in arrays.items() if value is not None})
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.5))
+def test_no_more_than_a_share_is_out_at_once(sites: int, share: float) -> None:
+    """However many are suspected, and whoever is barred besides counts."""
+    settings, reputation = ReputationSettings(at_most=share), reputation_start(sites)
+    against = np.linspace(0.6, 1.0, sites)
+    barred = np.zeros(sites, np.bool_)
+    for round_ in range(30):
+        reputation = reputation_step(reputation, against, settings, barred)
+        assert reputation.quarantined.sum() <= share * sites + 1e-6
+        if round_ == 15:
+            barred = reputation.quarantined.copy()
+            against = against[::-1].copy()
+    assert (reputation.quarantined >= barred).all()
+
+
+def test_who_is_barred_stays_out_however_well_it_behaves() -> None:
+    settings, reputation = ReputationSettings(), reputation_start(6)
+    for _ in range(12):
+        reputation = reputation_step(reputation, np.array([1.0, 0, 0, 0, 0, 0]), settings)
+    barred = reputation.quarantined.copy()
+    kept, freed = reputation, reputation
+    for _ in range(20):
+        kept = reputation_step(kept, np.zeros(6), settings, barred)
+        freed = reputation_step(freed, np.zeros(6), settings)
+    assert kept.quarantined.tolist() == [True] + [False] * 5
+    assert not freed.quarantined.any()

@@ -36,11 +36,12 @@ def partition(
 ) -> Partition:
     """Give every stream to a site. All streams of a unit go to the same site.
 
-    natural: the source's own key. unit: shuffled, equal shares. dirichlet: for each family (and for
-    quiet units) shares over sites ~ Dirichlet(alpha), so sites see different families (Hsu et al.
-    2019, arXiv:1909.06335). quantity: site sizes ~ Dirichlet(alpha).
+    natural: the source's own key; with a count each of its sites is subdivided by chance, into as many
+    parts as its share of the units asks for, at least one. unit: shuffled, equal shares. dirichlet: for
+    each family (and for quiet units) shares over sites ~ Dirichlet(alpha), so sites see different families
+    (Hsu et al. 2019, arXiv:1909.06335). quantity: site sizes ~ Dirichlet(alpha).
     Test units are spread evenly in all but "natural", so that every site is judged on all families.
-    Raises DataError where a site would stay without training units.
+    Raises DataError where a site would stay without training units, and for a count that cannot be had.
     """
     units, first = np.unique(data.unit, return_index=True)
     if by == "natural":
@@ -53,6 +54,8 @@ def partition(
         used = np.unique(data.site)
         site = np.searchsorted(used, data.site)
         names = tuple(natural_names[i] for i in used)
+        if count is not None:
+            site, names = _subdivided(data, site, names, rng, count)
     else:
         if count is None or not 1 <= count <= len(units):
             raise DataError(
@@ -77,6 +80,35 @@ def partition(
         names = tuple(f"site {i + 1:02d}" for i in range(count))
     _all_train(data, site, names)
     return Partition(site=site, site_names=names, withheld=np.zeros((len(names), len(classes)), np.bool_))
+
+
+def _subdivided(
+    data: Streams, site: Int, names: tuple[str, ...], rng: np.random.Generator, count: int
+) -> tuple[Int, tuple[str, ...]]:
+    """Sites [n] dealt into `count` parts in all, each within one site; every split's units evenly."""
+    units, first = np.unique(data.unit, return_index=True)
+    if not len(names) <= count <= len(units):
+        raise DataError(
+            "natural sites can be subdivided, not merged",
+            found=f"sites.count = {count}, {len(names)} natural sites, {len(units)} units",
+            way_out=f"choose {len(names)} to {len(units)} sites",
+        )
+    held = np.bincount(site[first], minlength=len(names))
+    parts = np.ones(len(names), np.int64)
+    for _ in range(count - len(names)):  # the next part to where parts are largest
+        parts[int(np.argmax(held / parts))] += 1
+    begin = np.cumsum(parts) - parts
+    owner = np.zeros(len(units), np.int64)
+    for place, many in enumerate(parts):
+        for split in np.unique(data.split):
+            rows = rng.permutation(np.flatnonzero((site[first] == place) & (data.split[first] == split)))
+            owner[rows] = begin[place] + (np.arange(len(rows)) + rng.integers(many)) % many
+    found = [
+        name if many == 1 else f"{name} {part + 1}"
+        for name, many in zip(names, parts, strict=True)
+        for part in range(many)
+    ]
+    return owner[np.searchsorted(units, data.unit)], tuple(found)
 
 
 def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, Partition]:

@@ -98,6 +98,16 @@ def _story(
                     f"{count(len(out))} of {count(len(sites))} {side} sites were quarantined"
                     + (f", the last first in round {fixed(max(s.out[0] for s in out), 0)}." if out else ".")
                 )
+        if anew := [body for body in log.all("round") if body.get("began_anew")]:
+            first = min(number(body.get("round")) or 0 for body in anew)
+            said.append(
+                f"Those in quarantine after round {fixed(first - 1, 0)} stayed out: training began anew "
+                + (
+                    f"without them, with {count(len(anew))} of {count(len(read))} seeds."
+                    if len(read) > 1
+                    else "without them."
+                )
+            )
         longest = max((len(site.out) for site in good), default=0)
         said.append(f"No honest site spent more than {count(longest)} rounds in quarantine.")
     else:

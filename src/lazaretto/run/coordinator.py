@@ -56,13 +56,16 @@ class Seen(NamedTuple):
 
     suspicion: [S] in [0, 1] by the rule, NaN where nothing came, 1 where an update was dropped as not finite.
     flags: of `inspection.flags`. statistics: of `inspection.statistics_rows`, or None where nobody sent
-    anything. reputation: after the round, or None where it is not kept.
+    anything. reputation: after the round, or None where it is not kept. rounds: how many there are to be, as
+    far as is known. anew: whether training began anew with this round.
     """
 
     suspicion: NDArray[np.float64]
     flags: Sequence[Mapping[str, str]]
     statistics: Mapping[str, Any] | None
     reputation: Reputation | None
+    rounds: int | None = None
+    anew: bool = False
 
 
 class Changes(NamedTuple):
@@ -102,12 +105,31 @@ class Group:
     all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root data
     in this round, or None where there is none; it has a row of its own, behind the sites', in personal and
     momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
-    `control` of that.
+    `control` of that. barred [sites] bool: who stays in quarantine since training began anew without it; None
+    where it did not.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
-        mask = federation.personal
+        watched = federation.reputation is not None
         self.sites, self.padded = sites, padded
+        self.reputation = reputation_start(sites) if watched else None
+        self.barred: NDArray[np.bool_] | None = None
+        self._begin(federation, vector)
+        size = vector[self.shared].size
+        self.sums = sums_start(sites, size, federation.layers) if watched else None
+
+    def begin_anew(self, federation: Federation, vector: Float) -> None:
+        """From this vector [d], as if nothing had been learned; who is in quarantine stays there for good.
+
+        What is known of the sites is kept: reputation and the sums of what they sent.
+        """
+        assert self.reputation is not None  # noqa: S101  nobody is in quarantine otherwise
+        self.barred = self.reputation.quarantined.copy()
+        self._begin(federation, vector)
+
+    def _begin(self, federation: Federation, vector: Float) -> None:
+        """All that training makes, before the first round."""
+        mask, sites, padded = federation.personal, self.sites, self.padded
         self.mask = mask
         self.shared: Any = slice(None) if mask is None else ~mask
         self.vector = vector
@@ -126,8 +148,6 @@ class Group:
         self.momentum = np.full((rows, size), np.nan, np.float32) if federation.client_momentum else None
         looks = federation.algorithm.keeps and rule.sees != "sum"
         self.controls = controls_start(rule, sites, rows, vector.size) if looks else None
-        self.reputation = None if federation.reputation is None else reputation_start(sites)
-        self.sums = sums_start(sites, size) if watched else None
 
     def vectors(self) -> Float:
         """[padded, d]: the model as each site has it."""
@@ -152,6 +172,7 @@ class Group:
         if self.controls is not None:
             held |= controls_arrays(self.controls)
         held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
+        held |= {"barred": None if self.barred is None else self.barred.astype(np.uint8)}
         return {name: value for name, value in held.items() if value is not None}
 
     def restore(self, arrays: Mapping[str, Any]) -> None:
@@ -162,6 +183,7 @@ class Group:
         self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
         self.previous, self.history = arrays.get("previous"), arrays.get("history")
         self.momentum = arrays.get("momentum")
+        self.barred = arrays["barred"].astype(np.bool_) if "barred" in arrays else None
         if self.controls is not None:
             self.controls = controls_from(self.controls, arrays)
         if self.reputation is not None:
@@ -311,7 +333,7 @@ def look(
         for flag in odd:
             if flag["kind"] in _EVIDENCE and not (copied and flag["kind"] == "against"):
                 against[names.index(flag["site"])] = 1.0
-        group.reputation = reputation_step(group.reputation, against, federation.reputation)
+        group.reputation = reputation_step(group.reputation, against, federation.reputation, group.barred)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
 
 

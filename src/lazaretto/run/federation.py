@@ -76,6 +76,10 @@ class _Everyone:
         self._program, self._steady, self._whole = program, steady, program.batches(data)
         self.state, self._data = LocalState(*program.place(tuple(state))), program.place(data)
 
+    def begin_anew(self, state: LocalState) -> None:
+        """All sites go on from this state."""
+        self.state = LocalState(*self._program.place(tuple(state)))
+
     def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
         """One round; who is lost on the way does nothing."""
         place, sites, rooted = self._program.place, group.sites, group.root is not None
@@ -107,6 +111,10 @@ class _Some:
 
     def __init__(self, program: Program, state: LocalState, data: SiteData) -> None:
         self._program, self._data, self._whole = program, data, program.batches(data)
+        self.begin_anew(state)
+
+    def begin_anew(self, state: LocalState) -> None:
+        """All sites go on from this state."""
         self.state: LocalState = jax.tree.map(np.array, state)
 
     def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
@@ -159,8 +167,9 @@ def train_federation(
     None), and what is called after each round. Where not all take part, those whose update arrived get the
     new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
     changes nothing. An update with NaN or infinity is dropped, and its site suspected; InputError where all
-    of a round are. Returns the final vector [d], or each site's own [sites, d] where something is personal.
-    Raises Interrupted after saving when asked to stop.
+    of a round are. Where somebody is in quarantine after `federation.probation_rounds`, all begin anew from
+    the initial vector, and there are so many rounds more. Returns the final vector [d], or each site's own
+    [sites, d] where something is personal. Raises Interrupted after saving when asked to stop.
     """
     vector, seed = first
     post, place, done = environment
@@ -172,16 +181,24 @@ def train_federation(
     if begin:
         group.restore(arrays)
         post.restore(meta["messages"])
+    first_vector = vector.copy()
     steady = federation.drop_outs == 0 and federation.stragglers == 0
     partial, batches = federation.selection.partial, program.batches(data)[: len(names)]
     sites = _Some(program, state, data) if partial else _Everyone(program, state, data, steady)
     with stoppable() as stop:
-        for index in range(begin, schedule.rounds):
+        for index in range(begin, schedule.rounds + federation.probation_rounds):
+            anew = index == federation.probation_rounds > 0 and _somebody_out(group)
+            if anew:
+                group.begin_anew(federation, first_vector)
+                sites.begin_anew(program.start(group.vectors(), devices))
+            before = 0 if group.barred is None else federation.probation_rounds
+            if index == schedule.rounds + before:
+                break
             part = take_part(federation, seed, index, sizes, group.losses, batches)
             receivers = [names[site] for site in part.chosen]
             _tell(post, group, receivers, index + 1, training=True)
-            found = sites.work(group, part, round_keys(seed, padded, index), schedule.rate(index))
-            this = Round(seed, index + 1, schedule.rounds)
+            found = sites.work(group, part, round_keys(seed, padded, index), schedule.rate(index - before))
+            this = Round(seed, index + 1, schedule.rounds + before)
             seen = _collect(post, federation, group, names, part, found, this)
             if partial:
                 arrived = [names[site] for site in part.chosen[part.arrives]]
@@ -189,6 +206,7 @@ def train_federation(
             losses, worked = np.full(len(names), np.nan, np.float32), np.zeros(len(names), np.int64)
             losses[part.chosen[part.arrives]] = found.losses[part.arrives]
             worked[part.chosen] = part.work
+            seen = seen._replace(rounds=schedule.rounds + before, anew=anew)
             done(index + 1, losses, group.result(), worked, seen)
             extra = {"messages": post.rows()}
             checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=group.arrays())
@@ -197,6 +215,11 @@ def train_federation(
     _tell(post, group, names, schedule.rounds, training=False)
     checkpoint.remove()
     return group.result()
+
+
+def _somebody_out(group: Group) -> bool:
+    """Whether a site is in quarantine."""
+    return group.reputation is not None and bool(group.reputation.quarantined.any())
 
 
 def _tell(post: Post, group: Group, receivers: Sequence[str], round_number: int, training: bool) -> None:

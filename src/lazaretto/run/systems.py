@@ -123,6 +123,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
+            nonlocal rounds
+            rounds = round_number  # more than planned where training began anew
             if split:
                 exchanges(worked)
             watch(round_number, losses, vector, seen)
@@ -143,7 +145,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         ) | {"vector": vector}
         if common:
             agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
-        spent = cost_of_training(model, cut, training, prepared.kinds, data, plan.train.rounds)
+        spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
         if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
             cost["flops"] = sum(one["flops"] for one in spent)  # else it is chance who works how much

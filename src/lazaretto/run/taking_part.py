@@ -12,7 +12,7 @@ from lazaretto import catalog
 from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.keys import generator
-from lazaretto.personal import personal_mask
+from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
 from lazaretto.reputation import ReputationSettings
 from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
@@ -29,8 +29,10 @@ class Federation:
     a chosen site's update never comes, or that it does only `straggler_work` of its local work.
     client_momentum: share of what a site sent last in what it sends, in [0, 1). attack: what hostile sites of
     a simulation do, or None; hostile [S] bool, which they are; attack_from: the round, from 1, in which they
-    begin to send false updates. reputation: how trust is kept, or None where it is not. root: whether the
-    coordinator trains on data of its own, for a rule that asks for the update that comes of it.
+    begin to send false updates. reputation: how trust is kept, or None where it is not. layers: (begin, end)
+    of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
+    its own, for a rule that asks for the update that comes of it. probation_rounds: where somebody is in
+    quarantine after so many, training begins anew.
     """
 
     algorithm: Algorithm
@@ -47,7 +49,9 @@ class Federation:
     hostile: NDArray[np.bool_] | None = None
     attack_from: int = 1
     reputation: ReputationSettings | None = None
+    layers: tuple[tuple[int, int], ...] = ()
     root: bool = False
+    probation_rounds: int = 0
 
 
 class TakingPart(NamedTuple):
@@ -70,12 +74,13 @@ def federation_of(
     asked = plan.federate
     algorithm = catalog.build("algorithms", asked.algorithm, asked.options)
     rule = rule_of(plan.aggregate.rule, plan.aggregate.options)
+    personal, watched = personal_mask(algorithm, model, features, kinds), plan.reputation.enabled
     return Federation(
         algorithm=algorithm,
         server=catalog.build("server_optimisers", asked.server, asked.server_options),
         selection=catalog.build("selections", asked.selection, asked.selection_options),
         rule=rule,
-        personal=personal_mask(algorithm, model, features, kinds),
+        personal=personal,
         participation=asked.participation,
         drop_outs=asked.drop_outs,
         stragglers=asked.stragglers,
@@ -85,13 +90,15 @@ def federation_of(
         hostile=hostile,
         attack_from=plan.attack.first_round,
         reputation=_reputation_of(plan),
+        layers=large_layers(model, features, kinds, personal) if watched else (),
         root=plan.aggregate.root_units > 0 and "root" in rule.public,
+        probation_rounds=plan.reputation.probation_rounds,
     )
 
 
 def _reputation_of(plan: Plan) -> ReputationSettings | None:
-    asked = plan.reputation.model_dump()
-    return ReputationSettings(**asked) if asked.pop("enabled") else None
+    asked = plan.reputation.model_dump(exclude={"enabled", "probation_rounds"})
+    return ReputationSettings(**asked) if plan.reputation.enabled else None
 
 
 def take_part(

@@ -107,7 +107,8 @@ class Watch:
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
-        if self._detailed and (round_number % self._every == 0 or round_number == self._rounds):
+        rounds = self._rounds if seen.rounds is None else seen.rounds
+        if self._detailed and (round_number % self._every == 0 or round_number == rounds):
             score = score_by_site(self._program, vector, self._part)
             for site, name in enumerate(names):
                 if np.isnan(losses[site]):
@@ -128,13 +129,15 @@ class Watch:
             trust, out = seen.reputation.trust, seen.reputation.quarantined
             more["trust"] = {name: float(value) for name, value in zip(names, trust, strict=True)}
             more["quarantined"] = [name for name, away in zip(names, out, strict=True) if away]
+        if seen.anew:
+            more["began_anew"] = True
         arrived = ~np.isnan(losses)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
             "seed": self._prepared.seed,
             "system": self._label,
             "round": round_number,
-            "rounds": self._rounds,
+            "rounds": rounds,
             "loss": float(np.mean(losses[arrived])) if arrived.any() else None,
             "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,

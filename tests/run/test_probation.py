@@ -1,0 +1,123 @@
+"""Rounds on probation: training that begins anew without those who are in quarantine after them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lazaretto import runlog
+from lazaretto.cli import main
+from lazaretto.commands import write_page
+from lazaretto.errors import Interrupted
+from lazaretto.plan import load_plan
+from lazaretto.run.experiment import run_plan
+from lazaretto.run.saved import load_arrays
+
+PLAN = """
+[run]
+seeds = [2]
+[data.options]
+sites = 8
+units_per_site = 12
+windows = 2
+[model.options]
+channels = 8
+hidden = 8
+[train]
+rounds = 4
+[aggregate]
+rule = "geometric_median"
+[reputation]
+enabled = true
+decay = 0.3
+probation_rounds = 3
+[evaluate]
+baselines = []
+leave_one_family_out = false
+bootstrap = 100
+"""
+HOSTILE = ('attack.name="gaussian"', "attack.share=0.25", "attack.options={ scale = 10.0 }")
+
+
+def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]], Any]:
+    """Bodies of the rounds, and the vector that came of them."""
+    place = folder.parent / "plan.toml"
+    place.write_text(PLAN)
+    run_plan(load_plan(place, sets=list(sets)), folder, **more)
+    rounds = [record.body for record in runlog.read(folder / "run.sqlite", "round")]
+    return rounds, load_arrays(folder / "model.safetensors")[0]["vector"]
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mapping[str, Any]], Any, Path]:
+    folder = tmp_path_factory.mktemp("probation") / "out"
+    return (*run(folder, *HOSTILE), folder)
+
+
+def test_training_begins_anew_without_who_is_out(flipped: Any) -> None:
+    rounds, _, folder = flipped
+    sheet = next(runlog.read(folder / "run.sqlite", "data")).body
+    out = set(rounds[2]["quarantined"])
+    assert out == set(sheet["attack"]["sites"])
+    assert [body["round"] for body in rounds] == list(range(1, 8))
+    assert [body["rounds"] for body in rounds] == [4] * 3 + [7] * 4
+    assert [bool(body.get("began_anew")) for body in rounds] == [False] * 3 + [True] + [False] * 3
+    assert all(set(body["quarantined"]) >= out for body in rounds[3:])
+    page = write_page(folder).read_text(encoding="utf-8")
+    assert "training began anew" in page.lower()
+
+
+def test_nothing_is_left_of_what_was_thrown_away(flipped: Any, tmp_path: Path) -> None:
+    """However loud hostile sites were in the rounds before, the model is the same to the bit."""
+    rounds, vector, _ = flipped
+    louder, other = run(tmp_path / "out", *HOSTILE, "attack.options={ scale = 2.5 }")
+    assert louder[2]["quarantined"] == rounds[2]["quarantined"]
+    assert louder[1]["loss"] != rounds[1]["loss"]
+    np.testing.assert_array_equal(other, vector)
+
+
+def test_without_anybody_out_it_costs_nothing(tmp_path: Path) -> None:
+    rounds, vector = run(tmp_path / "out")
+    assert not any(body["quarantined"] for body in rounds)
+    assert len(rounds) == 4
+    _, plain = run(tmp_path / "plain", "reputation.probation_rounds=0")
+    np.testing.assert_array_equal(vector, plain)
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, flipped: Any, tmp_path: Path) -> None:
+    """Also where it stops between the last round on probation and the first of the training anew."""
+
+    def show(kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "round" and body["round"] == stop:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "out", *HOSTILE, show=show)
+    rounds, vector = run(tmp_path / "out", *HOSTILE, resume=True)
+    np.testing.assert_array_equal(vector, flipped[1])
+    assert [body["quarantined"] for body in rounds] == [body["quarantined"] for body in flipped[0]]
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (["reputation.probation_rounds=1"], "from 2 to 4, or 0"),
+        (["reputation.probation_rounds=5"], "from 2 to 4, or 0"),
+        (["reputation.decay=0.8"], "0, or more train.rounds"),
+        (["reputation.probation_rounds=-1"], "reputation.probation_rounds"),
+        (["reputation.enabled=false", "reputation.decay=0.8"], "has no meaning"),
+    ],
+)
+def test_probations_that_make_no_sense(
+    sets: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    words = [word for one in sets for word in ("--set", one)]
+    assert main(["run", str(tmp_path / "plan.toml"), *words, "--out", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
