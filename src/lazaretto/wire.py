@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import msgpack
 import numpy as np
 
 from lazaretto.errors import WireError
-from lazaretto.types import Message
+from lazaretto.types import Link, Message
 
 __all__ = [
     "DTYPES",
@@ -39,7 +39,7 @@ DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", 
 
 _MARK = "__array__"
 _MAX_RANK = 8
-_LINKS = ("device-site", "site-coordinator")
+_LINKS: tuple[str, ...] = get_args(Link)
 _FIELDS = {"kind": str, "link": str, "sender": str, "receiver": str, "round": int, "payload": dict}
 
 
@@ -125,7 +125,7 @@ def decode_message(data: bytes, *, max_bytes: int = MAX_BYTES) -> Message:
             raise WireError(f"payload '{name}' is not an array", found=type(array).__name__)
     return Message(
         kind=value["kind"],
-        link=cast("Literal['device-site', 'site-coordinator']", value["link"]),
+        link=cast("Link", value["link"]),
         sender=value["sender"],
         receiver=value["receiver"],
         round=value["round"],
