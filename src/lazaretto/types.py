@@ -25,7 +25,6 @@ __all__ = [
     "Gram",
     "Int",
     "Judged",
-    "Link",
     "Message",
     "Middle",
     "Model",
@@ -47,9 +46,6 @@ __all__ = [
 Array: TypeAlias = Any  # a NumPy or JAX array; its shape stands in the docstring
 Float: TypeAlias = NDArray[np.float32]
 Int: TypeAlias = NDArray[np.int64]
-Link: TypeAlias = Literal[
-    "device-site", "site-coordinator", "site-aggregator", "aggregator-aggregator", "aggregator-coordinator"
-]
 # what a rule that sees the updates answers: aggregate [d], suspicion [n] in [0, 1], state
 Judged: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], Mapping[str, Any]]
 
@@ -382,13 +378,11 @@ class Selection:
 class Message:
     """One message between two parties: what it is, who sent it to whom, its arrays.
 
-    Links: "device-site" stays inside the hospital; "site-coordinator" leaves it; with secret sharing
-    "site-aggregator" carries shares, "aggregator-aggregator" what the three compute with, and
-    "aggregator-coordinator" what they come to.
+    Links: "device-site" stays inside the hospital; the others (`lazaretto.wire.LINKS`) leave it.
     """
 
     kind: str
-    link: Link
+    link: str
     sender: str
     receiver: str
     round: int

@@ -4,7 +4,8 @@ Steps, each waiting for what it needs and then going on by itself:
 
     collect   shares arrive until the coordinator says "close"; then: what arrived, a committed coin, a key
     agree     rows that all three hold alike go on, the others' owners are named; coins are shown
-    coin      the joint coin; projections of the shares
+    coin      the joint coin; projections of the first share, for the aggregator that has it second
+    project   projections of both shares
     check     AND gates of the length check; one bit per row is opened, long rows are left out
     gram      addends of the inner products with fresh zero-shares
     weigh     inner products are opened, the rule answers, shares of the sum go to the coordinator
@@ -43,12 +44,12 @@ __all__ = [
     "send",
 ]
 
-_KINDS = ("arrived", "key", "coin", "short", "gram", "refused")
+_KINDS = ("arrived", "key", "coin", "projected", "short", "gram", "refused")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Kept:
-    """What an aggregator keeps between rounds: site -> shares [d] of its running sum, and of how many rounds."""
+    """What an aggregator keeps: site -> shares [d] of its running sum, and over how many rounds."""
 
     sums: Mapping[str, Shares] = field(default_factory=dict)
     rounds: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Aggregator:
     rows: Shares | None = None
     memory: Memory | None = None
     addend: tuple[Ring, ...] = ()
+    summed: Kept | None = None
     opened: SharedGram | None = None
     ignored: int = 0
     refused: str | None = None
@@ -101,7 +103,7 @@ Advance = Callable[[Aggregator], Answer | None]
 
 
 def peers(state: Aggregator) -> tuple[str, str]:
-    """The next aggregator, which also holds this one's second share, and the one before, which holds its first."""
+    """The next aggregator, which has the second share, too, and the one before, which has the first."""
     return AGGREGATORS[(state.index + 1) % 3], AGGREGATORS[(state.index + 2) % 3]
 
 
@@ -122,9 +124,11 @@ def begin(
     keys: Mapping[str, bytes],
     kept: Kept,
 ) -> Answer:
-    """The state before anything arrived, and shares of this aggregator's noise for the others, if there is any.
+    """The state before anything arrived, and shares of this aggregator's noise for the others, if there is
+    any.
 
-    public: [p, d] finite and clipped. keys: every site, aggregator and the coordinator -> the key of their channel.
+    public: [p, d] finite and clipped. keys: every site, aggregator and the coordinator -> the key of their
+    channel.
     """
     state = Aggregator(
         settings=settings,

@@ -1,7 +1,7 @@
 """Messages that nobody else could have written, and their arrays, checked where they come in.
 
-Channels between parties are private (TLS, or a bus with keys per party); the tag keeps what is on the way from being
-changed, invented, or sent again in another round by whoever carries it.
+Channels between parties are private (TLS, or a bus with keys per party); the tag keeps what is on the way
+from being changed, invented, or sent again in another round by whoever carries it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import WireError
-from lazaretto.types import Array, Link, Message
+from lazaretto.types import Array, Message
 from lazaretto.wire import encode_message
 
 __all__ = ["array", "authentic", "letter", "names_of", "sealed", "text", "text_of"]
@@ -44,7 +44,7 @@ def authentic(message: Message, key: bytes) -> bool:
 
 
 def letter(
-    kind: str, sender: str, receiver: str, round_number: int, payload: Mapping[str, Array], link: Link
+    kind: str, sender: str, receiver: str, round_number: int, payload: Mapping[str, Array], link: str
 ) -> Message:
     """A message, not yet sealed."""
     return Message(

@@ -114,8 +114,8 @@ def _opened(state: Coordinator) -> Coordinator:
     if square_sum(seen) != square:
         return replace(
             state,
-            refused="the sum is not as long as the inner products say: an update wrapped around, or an aggregator "
-            "gave false addends",
+            refused="the sum is not as long as the inner products say: an update wrapped around, or "
+            "an aggregator gave false addends",
         )
     update = total.astype(np.float64) * 2.0 ** -(state.settings.fraction_bits + WEIGHT_BITS)
     named = dict(line.split("\t", 1) for line in names_of(first, "named") if "\t" in line)

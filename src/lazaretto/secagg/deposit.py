@@ -1,8 +1,8 @@
 """One row, split into three shares: what its owner sends, and what a holder makes of it.
 
 Shares 0 and 1 travel as seeds, share 2 = row − share 0 − share 1 as numbers; aggregator j gets shares j and
-j + 1. Each share is committed to with a nonce of its own, and all three aggregators get all three commitments;
-the nonce goes to the share's two holders only.
+j + 1. Each share is committed to with a nonce of its own, and all three aggregators get all three
+commitments; the nonce goes to the share's two holders only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Deposit", "deposited", "row_of", "share_update", "shares_of", "split
 
 
 class Deposit(NamedTuple):
-    """What one aggregator got of one row: its two shares as sent, all commitments, and what is wrong or ''."""
+    """What one aggregator got of one row: two shares as sent, all commitments, what is wrong or ''."""
 
     first: NDArray[np.uint8] | Ring
     second: NDArray[np.uint8] | Ring
@@ -41,8 +41,8 @@ def share_update(
 ) -> tuple[Message, ...]:
     """All that a site does in a round: one message to each aggregator.
 
-    update: [d], finite (WireError otherwise). secret: 32 bytes, fresh for this round. keys: aggregator -> the key of its
-    channel.
+    update: [d], finite (WireError otherwise). secret: 32 bytes, fresh for this round. keys: aggregator -> the
+    key of its channel.
     """
     if not np.isfinite(update).all():
         raise WireError(f"the update of {site} is not finite", way_out="lower train.learning_rate")

@@ -2,14 +2,23 @@
 
 One hostile entry of 2³² has the square 0 mod 2⁶⁴, so inner products alone prove no bound. Each row's
 projections p on random directions, drawn after rows are committed, are shared among the three aggregators
-like the rows. p + 2^β of an honest row lies in [0, 2^(β+1)): its upper bits are 0. The aggregators turn the shares into shares of
-bits (an adder on words of 64 bits, side by side for all projections) and multiply the negated upper bits
-of all of a row's projections together: 1 means "all short", and only that is opened. 20 rounds of AND gates, each one
-word per projection at most twice. Semi-honest aggregators; Araki et al. 2016, https://eprint.iacr.org/2016/768, for
-the gates; Mohassel & Rindal 2018, https://eprint.iacr.org/2018/403, for the conversion; the idea of judging a
-norm by projections is that of Rothblum et al. 2024 (PINE), https://arxiv.org/abs/2311.10237.
+like the rows. p + 2^β of an honest row lies in [0, 2^(β+1)): its upper bits are 0. The aggregators turn
+the shares into shares of bits (an adder on words of 64 bits, side by side for all projections) and
+multiply the negated upper bits of all of a row's projections together: 1 means "all short", and only that
+is opened. 20 rounds of AND gates, each one word per projection, at most twice.
 
-Stages as pure functions: `started`, then for each of `STAGES` stages `operands`, an AND gate of the two, `after`.
+Why a long row is caught. If an entry, as a number in [-2⁶³, 2⁶³), is beyond 2·2^β, then whatever the other
+entries and coefficients are, this one's coefficient (1, -1: ¼ each; 0: ½) leads to an allowed projection with
+probability ½ at most. If none is, but the row is longer than 9·2^β, its projection is nearly Gaussian with
+deviation length/√2: Berry and Esseen (constant .56, Shevtsova 2010, arXiv:1111.6554) give at most .48 for an
+allowed one. So such a row passes 40 projections with probability at most 2⁻⁴⁰. Shorter rows do not wrap in
+their inner products, which then say by themselves whether a row is longer than the clip.
+
+Semi-honest aggregators; gates after Araki et al. 2016, https://eprint.iacr.org/2016/768, conversion after
+Mohassel and Rindal 2018, https://eprint.iacr.org/2018/403; judging a norm by projections is the idea of PINE,
+Rothblum et al. 2024, https://arxiv.org/abs/2311.10237.
+
+Pure functions: `started`, then in each of `STAGES` stages `operands`, an AND gate of the two, and `after`.
 """
 
 from __future__ import annotations
@@ -20,18 +29,18 @@ from typing import NamedTuple
 import numpy as np
 
 from lazaretto.secagg.ring import Ring, Shares
-from lazaretto.secagg.settings import PROJECTIONS
 
 __all__ = ["STAGES", "Memory", "after", "and_share", "operands", "started"]
 
+_WIDTH = 64  # projections are filled up to so many, with ones that pass
 _ONES = np.uint64(2**64 - 1)
 _ADDER = 6  # levels for 64 bits
-_HALVINGS = int(math.log2(PROJECTIONS))
+_HALVINGS = int(math.log2(_WIDTH))
 STAGES = 2 + _ADDER + _HALVINGS + 6
 
 
 class Memory(NamedTuple):
-    """Shares between stages. Which fields mean something depends on the stage; part: own share of the gate."""
+    """Shares between stages: which mean something depends on the stage. part: own share of a gate."""
 
     a: Shares
     b: Shares
@@ -42,10 +51,12 @@ class Memory(NamedTuple):
 
 
 def started(values: Shares, holder: int, bits: int) -> Memory:
-    """Before the first stage: shares of projections [n, PROJECTIONS] at aggregator `holder`; bits is β.
+    """Before the first stage: shares of projections [n, at most 64] at aggregator `holder`; bits is β.
 
     Each of the three addends is known to two aggregators, which is a sharing of its bits already.
     """
+    missing = ((0, 0), (0, _WIDTH - values.first.shape[1]))
+    values = Shares(np.pad(values.first, missing), np.pad(values.second, missing))
     offset = np.uint64(1) << np.uint64(bits)
     first = values.first + offset if holder == 0 else values.first
     second = values.second + offset if holder == 2 else values.second
@@ -57,7 +68,7 @@ def started(values: Shares, holder: int, bits: int) -> Memory:
         )
         for addend in range(3)
     ]
-    return Memory(*addends, holder, bits, none)
+    return Memory(addends[0], addends[1], addends[2], holder, bits, none)
 
 
 def operands(stage: int, m: Memory) -> tuple[Shares, Shares]:
@@ -93,7 +104,7 @@ def after(stage: int, m: Memory, product: Shares) -> Memory:
 
 
 def and_share(left: Shares, right: Shares, zero: Ring) -> Ring:
-    """This aggregator's new first share of left & right; zero: its share of a fresh sharing of 0 by xor."""
+    """An aggregator's new first share of left & right; zero: its share of a fresh sharing of 0 by xor."""
     return np.asarray(
         (left.first & right.first) ^ (left.first & right.second) ^ (left.second & right.first) ^ zero
     )

@@ -1,8 +1,8 @@
 """Discrete Gaussian noise, exactly sampled from cryptographic bits: no floating point in it.
 
-Canonne, Kamath, Steinke 2020, https://arxiv.org/abs/2004.00010, Algorithms 1 to 3, for a whole σ, all samples side
-by side: a discrete Laplace of scale σ is accepted with probability exp(-(|Y| - σ)² / (2σ²)). All comparisons
-are between integers below 2⁶³.
+Canonne, Kamath, Steinke 2020, https://arxiv.org/abs/2004.00010, Algorithms 1 to 3, for a whole σ, all samples
+side by side: a discrete Laplace of scale σ is accepted with probability exp(-(|Y| - σ)² / (2σ²)). All
+comparisons are between integers below 2⁶³.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def discrete_gaussian(seed: bytes, sigma: int, count: int) -> NDArray[np.int64]:
     open_ = np.arange(count)
     while len(open_):
         drawn, fine = _laplace(bits, sigma, len(open_))
-        # exp(-(|y| - σ)² / (2σ²)); what lies beyond 2³⁰ is never drawn for a σ below 2²⁷ (it would take e⁻⁸ ...)
+        # a draw 2³¹ away is accepted with probability below exp(-2⁷) at most, so it need not be tried
         apart = np.abs(np.abs(drawn) - sigma)
         accepted = fine & (apart < 2**31)
         accepted &= _exp_minus(bits, np.where(accepted, apart, 0) ** 2, 2 * sigma**2)
@@ -50,7 +50,7 @@ class _Bits:
         return expand(derive(self._seed, "block", self._block), count)
 
     def below(self, limits: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Uniform in [0, limit) for each limit in [1, 2⁶²]: words that would favour small ones are drawn anew."""
+        """Uniform in [0, limit) for limits in [1, 2⁶²]: words that would favour small ones are drawn anew."""
         bound = limits.astype(np.uint64)
         most = np.uint64(_SPARE) - np.uint64(_SPARE) % bound
         found = self.words(len(limits)) >> np.uint64(1)
@@ -72,14 +72,14 @@ def _exp_minus(bits: _Bits, top: NDArray[np.int64], bottom: int) -> NDArray[np.b
 
 
 def _exp_small(bits: _Bits, top: NDArray[np.int64], bottom: int) -> NDArray[np.bool_]:
-    """Events of probability exp(-top / bottom), 0 <= top <= bottom < 2⁵⁶: the first failure of top/(k·bottom)."""
+    """Events of probability exp(-top / bottom), top <= bottom < 2⁵⁶: when top/(k·bottom) first fails."""
     first = np.zeros(len(top), np.int64)
     going, k = np.arange(len(top)), 1
     while going.size:
         went_on = bits.below(np.full(len(going), bottom * k, np.int64)) < top[going]
         first[going[~went_on]] = k
         going, k = going[went_on], k + 1
-    return first % 2 == 1
+    return np.asarray(first % 2 == 1)
 
 
 def _laplace(bits: _Bits, scale: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -23,7 +23,7 @@ _ROWS = 2**21
 
 
 class Shares(NamedTuple):
-    """What one aggregator holds of a shared array: A_j has shares j and j + 1 (of 0, 1, 2, which add up to it)."""
+    """What one aggregator has of an array: A_j has shares j and j + 1 of the three that add up to it."""
 
     first: Ring
     second: Ring
@@ -33,7 +33,7 @@ def clipped(update: Array, clip: float) -> NDArray[np.float64]:
     """[d] float64, shortened to Euclidean length `clip` where it is longer."""
     row = np.asarray(update, np.float64)
     largest = float(np.abs(row).max(initial=0.0))
-    length = largest * float(np.linalg.norm(row / largest)) if largest > 0 else 0.0
+    length = largest * float(np.sqrt(np.square(row / largest).sum())) if largest > 0 else 0.0
     return row * (clip / length) if length > clip else row
 
 

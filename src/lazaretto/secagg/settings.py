@@ -29,9 +29,9 @@ __all__ = [
 AGGREGATORS = ("aggregator-0", "aggregator-1", "aggregator-2")
 COORDINATOR = "coordinator"
 WEIGHT_BITS = 24  # fractional bits of a rule's weights: their rounding moves an update by 3e-8 of the longest
-PROJECTIONS = 64  # of each row, for the check of its length; a power of two
+PROJECTIONS = 40  # of each row, for the check of its length; a longer row passes with probability 2⁻⁴⁰
 _BEYOND = 9  # an honest projection is within so many lengths but once in 2¹¹⁰
-_CAUGHT = 4.5  # times the allowed projection: longer rows fail one with probability .27 or more
+_CAUGHT = 9.0  # times the allowed projection: a row that long fails one with probability ½ or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ class Sharing:
     clip:           secure.clip, Euclidean length to which every update is shortened, > 0.
     fraction_bits:  secure.fraction_bits, of an update's entries.
     sketch_columns: secure.sketch_columns, columns of the sketch that inner products are taken of; 0: exact.
-    noise:          secure.noise, σ of the noise on every coordinate of the sum, in the update's units; each of
+    noise:          secure.noise, σ of the noise on every coordinate of the sum, in the update's units; each
+    of
                     the three aggregators adds a discrete Gaussian of variance σ²/2. 0: none.
     most_on_one:    share of the sites' weight that one of them may get; more and the round is refused, as the
                     aggregate would be that site's update.

@@ -1,4 +1,4 @@
-"""A whole round of secret sharing in one process: every message goes through `tap`, nothing else is shared."""
+"""A whole round of secret sharing in one process; every message goes through `tap`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ from lazaretto.types import Array, Message
 
 __all__ = ["Parties", "SharedRound", "channel_keys", "parties", "share_round"]
 
+_NOT_FINITE = "its update was not finite, so it had nothing to send"
+
 
 class SharedRound(NamedTuple):
     """What a round came to, and what the aggregators keep.
 
     update [d] float64. inner [n + p, n + p] and history [n, n] or None: float64, of clipped updates, as the
-    rule saw them (sketched where there is a sketch). names [n]: sites in the round, sorted; rows of inner follow them.
-    named: site -> why it was left out. kept: one per aggregator, for the next round; secret.
+    rule saw them (sketched where there is a sketch). names [n]: sites in the round, sorted; rows of inner
+    follow them. named: site -> why it was left out. kept: one per aggregator, for the next round; secret.
     """
 
     update: NDArray[np.float64]
@@ -63,16 +65,18 @@ def share_round(
     kept: tuple[Kept, ...] | None,
     tap: Callable[[Message], None],
 ) -> SharedRound:
-    """One round: sites share their updates, aggregators open inner products, the rule weighs, the sum is opened.
+    """One round: sites share their updates, aggregators open inner products, the rule weighs, the sum is
+    opened.
 
-    updates: site -> [d], finite; at least one. public: [p, d], rows that all know, clipped like updates. decide: inner
-    products -> weights [n + p]; asked once, must be a pure function. secrets: name of a role -> 32 bytes, new in
-    every call and every round (`os.urandom` in a deployment). kept: from the round before, or None.
+    updates: site -> [d]; at least one is finite. public: [p, d], rows that all know, clipped like updates.
+    decide: inner products -> weights [n + p]; asked once, must be a pure function. secrets: name of a role ->
+    32 bytes, new in every call and every round (`os.urandom` in a deployment). kept: from the round before,
+    or None.
 
     Guarantee: `update` is decide's weights · (clipped updates; public rows), to 2⁻²⁴ of the weights and
-    half a step of 2^-fraction_bits of each entry, over sites in `names`; and no party saw more than docs/secagg_sharing.md
-    says. Raises PlanError where fields are too small, InputError for wrong arguments, RoundRefused with the cause
-    where the round must not have a result.
+    half a step of 2^-fraction_bits of each entry, over sites in `names`; and no party saw more than
+    docs/secagg_sharing.md says. Raises PlanError where fields are too small, InputError for wrong arguments,
+    RoundRefused with the cause where the round must not have a result.
     """
     started = parties(settings, round_number, updates, public, _once(decide), secrets, kept)
     aggregators = dict(zip(AGGREGATORS, started.aggregators, strict=True))
@@ -94,13 +98,14 @@ def share_round(
         if head.refused is not None:
             raise RoundRefused(f"round {round_number} was refused: {head.refused}")
     one = aggregators[AGGREGATORS[0]]
+    silent = {name: _NOT_FINITE for name, row in updates.items() if not np.isfinite(row).all()}
     assert one.opened is not None  # noqa: S101  there is a sum
     return SharedRound(
         head.sum.update,
         one.opened.inner,
         one.opened.history,
         head.sum.names,
-        head.sum.named,
+        {**head.sum.named, **silent},
         tuple(aggregators[name].kept for name in AGGREGATORS),
     )
 
@@ -118,11 +123,14 @@ def parties(
     rows = {name: np.asarray(row, np.float64) for name, row in updates.items()}
     known = np.asarray(public, np.float64)
     _refuse(rows, known)
-    check_fits(settings, len(rows), known.shape[1])
+    d = int(np.size(known, 1))
+    check_fits(settings, len(rows), d)
     known = np.array([clipped(row, settings.clip) for row in known]).reshape(known.shape)
     keys = channel_keys([*rows, *AGGREGATORS, COORDINATOR], secrets)
     messages: list[Message] = []
     for name, row in rows.items():
+        if not np.isfinite(row).all():  # such a site has nothing to send
+            continue
         own = {to: keys[name][to] for to in AGGREGATORS}
         messages += share_update(settings, name, round_number, row, _fresh(secrets, name), own)
     states = []
@@ -132,14 +140,12 @@ def parties(
         state, noise = begin(settings, index, round_number, known, decide, secret, keys[name], before)
         states.append(state)
         messages += noise
-    head = Coordinator(
-        settings=settings, round=round_number, parameters=known.shape[1], keys=keys[COORDINATOR]
-    )
+    head = Coordinator(settings=settings, round=round_number, parameters=d, keys=keys[COORDINATOR])
     return Parties(tuple(states), head, tuple(messages))
 
 
 def channel_keys(names: Iterable[str], secrets: Callable[[str], bytes]) -> dict[str, dict[str, bytes]]:
-    """party -> party -> the key that the two share; here from one secret, in a deployment by key agreement."""
+    """party -> party -> the key of the two: here from one secret, in a deployment by agreement."""
     secret = _fresh(secrets, "channels")
     keys: dict[str, dict[str, bytes]] = {}
     roles = (*AGGREGATORS, COORDINATOR)
@@ -151,7 +157,7 @@ def channel_keys(names: Iterable[str], secrets: Callable[[str], bytes]) -> dict[
 
 
 def _once(decide: Decide) -> Decide:
-    """The same answer for the same inner products: the three aggregators of this process ask one rule."""
+    """The same answer for the same inner products: three aggregators here ask one rule."""
     known: dict[bytes, NDArray[np.float64]] = {}
 
     def answer(seen: SharedGram) -> NDArray[np.float64]:

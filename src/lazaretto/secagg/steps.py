@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lazaretto.errors import LazarettoError
 from lazaretto.secagg.aggregator import (
     Advance,
     Aggregator,
@@ -45,8 +46,9 @@ _TOO_LONG = "its update is longer than secure.clip allows"
 def handle(state: Aggregator, message: Message) -> Answer:
     """The state after a message, and what is to be sent.
 
-    Messages that are not for this round and party, not authentic, or came before are counted and ignored. Nothing
-    is raised: what ends the round is in `refused`, and told to the coordinator and the other aggregators.
+    Messages that are not for this round and party, not authentic, or came before are counted and ignored.
+    Nothing is raised: what ends the round is in `refused`, and told to the coordinator and the other
+    aggregators.
     """
     if state.refused is not None or state.done:
         return replace(state, ignored=state.ignored + 1), ()
@@ -140,13 +142,24 @@ def _coin(state: Aggregator) -> Answer | None:
         coins[peer] = shown
     coin = hashlib.sha256(b"".join(coins[name] for name in AGGREGATORS)).digest()
     rows = shares_of([state.deposits[name] for name in state.names], state.parameters)
-    both = [projections(derive(coin, "lengths"), rows[i], PROJECTIONS) for i in (0, 1)]
-    memory = started(Shares(*both), state.index, allowed_bits(state.settings, state.parameters))
-    return _gate(replace(state, coin=coin, rows=rows, memory=memory, step="check", stage=0))
+    own = projections(derive(coin, "lengths"), rows.first, PROJECTIONS)
+    state = replace(state, coin=coin, rows=rows, addend=(own,), step="project")
+    return state, (send(state, "projected", peers(state)[1], {"share": own}),)
+
+
+def _project(state: Aggregator) -> Answer | None:
+    """Projections of the second share come from the aggregator that has it first; then the length check."""
+    message = state.inbox.get(("projected", peers(state)[0]))
+    if message is None:
+        return None
+    own = state.addend[0]
+    shares = Shares(own, array(message, "share", np.uint64, own.shape))
+    memory = started(shares, state.index, allowed_bits(state.settings, state.parameters))
+    return _gate(replace(state, memory=memory, step="check", stage=0))
 
 
 def _gate(state: Aggregator) -> Answer:
-    """This aggregator's part of the next AND gate, for the one before."""
+    """One aggregator's part of the next AND gate, for the one before."""
     memory = _memory(state)
     left, right = operands(state.stage, memory)
     part = and_share(left, right, _zero(state, left.first.shape, f"gate {state.stage}", xor=True))
@@ -211,7 +224,7 @@ def _addends(state: Aggregator) -> Answer:
     )
     sketch = sketch_of(state.coin, state.parameters, state.settings.sketch_columns)
     addends = [_with_zero(state, products(Shares(*(sketched(sketch, one) for one in rows))), "gram")]
-    kept = state.kept
+    kept = None
     if state.settings.history:
         kept = _summed(state, Shares(rows.first[: len(state.names)], rows.second[: len(state.names)]))
         check_fits(state.settings, len(state.names), state.parameters, max(kept.rounds.values()))
@@ -220,7 +233,7 @@ def _addends(state: Aggregator) -> Answer:
             _with_zero(state, products(Shares(*(sketched(sketch, one) for one in past))), "history")
         )
     payload = dict(zip(("inner", "history"), addends, strict=False))
-    state = replace(state, rows=rows, memory=None, addend=tuple(addends), kept=kept, step="weigh")
+    state = replace(state, rows=rows, memory=None, addend=tuple(addends), summed=kept, step="weigh")
     return state, tuple(send(state, "gram", peer, payload) for peer in peers(state))
 
 
@@ -245,8 +258,8 @@ def _weigh(state: Aggregator) -> Answer | None:
         sites = len(state.names)
     unit = 4.0**-state.settings.fraction_bits
     seen = SharedGram(
-        inner[: sites + p, : sites + p] * unit,
-        None if past is None else past * unit,
+        inner[: sites + p, : sites + p].astype(np.float64) * unit,
+        None if past is None else past.astype(np.float64) * unit,
         state.names,
         derive(state.coin, "rule"),
     )
@@ -254,7 +267,7 @@ def _weigh(state: Aggregator) -> Answer | None:
     promise = promised(state.settings, inner, weights, sites, state.parameters)
     rows = _rows(state)
     shares = [combined(promise.weights.view(np.uint64), one) for one in rows]
-    payload = {
+    payload: dict[str, NDArray[Any]] = {
         "names": text_of("\n".join(state.names)),
         "named": text_of("\n".join(f"{name}\t{reason}" for name, reason in sorted(state.named.items()))),
         "share": shares[0],
@@ -264,15 +277,7 @@ def _weigh(state: Aggregator) -> Answer | None:
         "most": np.array([promise.most]),
         "coin": np.frombuffer(state.coin, np.uint8),
     }
-    kept = Kept(
-        {
-            name: one
-            for name, one in state.kept.sums.items()
-            if name not in state.named or name in state.names
-        },
-        {name: n for name, n in state.kept.rounds.items() if name not in state.named or name in state.names},
-    )
-    state = replace(state, opened=seen, kept=kept, rows=None, done=True)
+    state = replace(state, opened=seen, kept=_kept(state), rows=None, summed=None, done=True)
     return state, (send(state, "sum", COORDINATOR, payload),)
 
 
@@ -297,8 +302,19 @@ def _summed(state: Aggregator, rows: Shares) -> Kept:
     return Kept(sums, rounds)
 
 
+def _kept(state: Aggregator) -> Kept:
+    """What stays for the next round: new sums of the sites in the sum, old ones of the others."""
+    if state.summed is None:
+        return state.kept
+    new = state.summed
+    return Kept(
+        {**state.kept.sums, **{name: new.sums[name] for name in state.names}},
+        {**state.kept.rounds, **{name: new.rounds[name] for name in state.names}},
+    )
+
+
 def _zero(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> Ring:
-    """This aggregator's part of three that add up (or xor) to 0: nobody knows another's."""
+    """One aggregator's part of three that add up (or xor) to 0: nobody knows another's."""
     keys = (
         derive(state.secret, "zero", state.round),
         state.inbox["key", peers(state)[1]].payload["key"].tobytes(),
@@ -332,6 +348,7 @@ STEPS: MappingProxyType[str, Advance] = MappingProxyType(
         "collect": _collect,
         "agree": _agree,
         "coin": _coin,
+        "project": _project,
         "check": _check,
         "short": _short,
         "weigh": _weigh,

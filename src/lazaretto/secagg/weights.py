@@ -40,7 +40,8 @@ def noise_length(settings: Sharing, parameters: int) -> float:
 def too_long(settings: Sharing, inner: Array, parameters: int) -> NDArray[np.bool_]:
     """[n]: rows whose opened squared length [n, n] (on the diagonal, in the ring) a clipped one cannot have.
 
-    The length check has ruled out that it wrapped. A sketch estimates lengths; six standard deviations are allowed.
+    The length check has ruled out that it wrapped. A sketch estimates lengths; six standard deviations are
+    allowed.
     """
     columns = settings.sketch_columns
     loose = 1.0 if stretch(settings, parameters) == 1 else 1.0 + 6.0 * math.sqrt(2.0 / columns)
@@ -65,7 +66,7 @@ def promised(settings: Sharing, inner: Array, weights: Array, sites: int, parame
         raise RoundRefused(
             "the rule puts so much weight on one site that the aggregate would show its update",
             found=f"{share.max() / share.sum():.3f} of the sites' weight",
-            way_out=f"a rule that spreads its weight, at most {settings.most_on_one:.3f} on one, or more sites",
+            way_out=f"more sites, or a rule that puts at most {settings.most_on_one:.3f} on one",
         )
     lengths = np.full(len(inner), row_length(settings, parameters))
     if stretch(settings, parameters) == 1:  # exact: the lengths themselves are known
