@@ -378,11 +378,11 @@ class Selection:
 class Message:
     """One message between two parties: what it is, who sent it to whom, its arrays.
 
-    Links: "device-site" stays inside the hospital; "site-coordinator" leaves it.
+    Links: "device-site" stays inside the hospital; the others (`lazaretto.wire.LINKS`) leave it.
     """
 
     kind: str
-    link: Literal["device-site", "site-coordinator"]
+    link: str
     sender: str
     receiver: str
     round: int

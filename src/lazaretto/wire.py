@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgpack
 import numpy as np
@@ -22,6 +22,7 @@ from lazaretto.types import Message
 
 __all__ = [
     "DTYPES",
+    "LINKS",
     "MAX_BYTES",
     "MAX_DEPTH",
     "decode",
@@ -36,10 +37,17 @@ __all__ = [
 MAX_BYTES = 256 * 2**20
 MAX_DEPTH = 32
 DTYPES = ("|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8")
+# between whom a message passes; the last three are those of secret sharing
+LINKS = (
+    "device-site",
+    "site-coordinator",
+    "site-aggregator",
+    "aggregator-aggregator",
+    "aggregator-coordinator",
+)
 
 _MARK = "__array__"
 _MAX_RANK = 8
-_LINKS = ("device-site", "site-coordinator")
 _FIELDS = {"kind": str, "link": str, "sender": str, "receiver": str, "round": int, "payload": dict}
 
 
@@ -114,9 +122,9 @@ def decode_message(data: bytes, *, max_bytes: int = MAX_BYTES) -> Message:
                 found=type(value[name]).__name__,
                 way_out=f"a value of type {kind.__name__}",
             )
-    if value["link"] not in _LINKS:
+    if value["link"] not in LINKS:
         raise WireError(
-            "unknown link of a message", found=value["link"], way_out=f"one of: {', '.join(_LINKS)}"
+            "unknown link of a message", found=value["link"], way_out=f"one of: {', '.join(LINKS)}"
         )
     if value["round"] < 0:
         raise WireError("round of a message is negative", found=value["round"], way_out="0 or more")
@@ -125,7 +133,7 @@ def decode_message(data: bytes, *, max_bytes: int = MAX_BYTES) -> Message:
             raise WireError(f"payload '{name}' is not an array", found=type(array).__name__)
     return Message(
         kind=value["kind"],
-        link=cast("Literal['device-site', 'site-coordinator']", value["link"]),
+        link=value["link"],
         sender=value["sender"],
         receiver=value["receiver"],
         round=value["round"],
