@@ -41,6 +41,7 @@ LAYERS = {
     "plan_checks": 3,
     "plan_sweep": 3,
     "plan_robustness": 3,
+    "plan_secure_checks": 3,
     "plan_robustness_checks": 3,
     "plan": 3,
     "local": 3,

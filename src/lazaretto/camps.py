@@ -33,6 +33,7 @@ __all__ = [
     "own_parts",
     "sums_arrays",
     "sums_from",
+    "sums_seen",
     "sums_start",
     "sums_step",
     "two_camps",
@@ -52,12 +53,14 @@ _DERIVED = 1 / 3  # of the usual own part
 class Sums(NamedTuple):
     """What S sites sent, every update made as long as 1, older ones counting less.
 
-    total: [S, s] float32. weight: [S] squared length that `total` would have by chance. rounds: [S].
+    total: [S, s] float32, s = 0 where nobody sees an update. square: [S] its squared length; weight: [S] what
+    that would be by chance. rounds: [S].
     layers: [k, 2] where in an update the layers begin and end that are looked at alone.
     camp: [1 + k, S] who was in the smaller camp when it was last looked: of whole updates, of each layer.
     """
 
     total: Float
+    square: NDArray[np.float64]
     weight: NDArray[np.float64]
     rounds: Int
     layers: Int
@@ -68,17 +71,20 @@ def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) ->
     """Before the first round: S sites, updates of so many parameters, (begin, end) of layers of some size."""
     rounds, places = np.zeros(sites, np.int64), np.array(layers, np.int64).reshape(len(layers), 2)
     camp = np.zeros((1 + len(layers), sites), np.bool_)
-    return Sums(np.zeros((sites, size), np.float32), np.zeros(sites), rounds, places, camp)
+    zero = np.zeros(sites)
+    return Sums(np.zeros((sites, size), np.float32), zero, zero.copy(), rounds, places, camp)
 
 
 def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
     """After a round in which `sites` [n] sent updates [n, s]; one that is zero or not finite is no round."""
-    total, weight, rounds = sums.total.copy(), sums.weight.copy(), sums.rounds.copy()
+    total, square, weight = sums.total.copy(), sums.square.copy(), sums.weight.copy()
+    rounds = sums.rounds.copy()
     camp = np.zeros(sums.camp.shape, np.bool_)
     for site, update in zip(sites, updates, strict=True):
         length = float(np.sqrt(np.sum(np.square(update, dtype=np.float64))))
         if np.isfinite(length) and length > 0:
             total[site] = _KEPT * total[site] + (update / length).astype(np.float32)
+            square[site] = np.sum(np.square(total[site], dtype=np.float64))
             weight[site] = _KEPT**2 * weight[site] + 1
             rounds[site] += 1
     known = np.flatnonzero(rounds >= _ROUNDS)
@@ -87,7 +93,24 @@ def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
         for place, (begin, end) in enumerate(sums.layers, 1):
             inner = inner_products(np.ascontiguousarray(total[known, begin:end]))
             camp[place, known] = two_camps(inner, sums.camp[place, known], layer=True)
-    return Sums(total, weight, rounds, sums.layers, camp)
+    return Sums(total, square, weight, rounds, sums.layers, camp)
+
+
+def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
+    """As `sums_step` where nobody sees an update: from what is opened of the sites' own running sums.
+
+    inner: [n, n] of all that `sites` [n] ever sent, this round included; squares: [n] squared lengths of what
+    they sent in it. Nothing is forgotten, lengths count, and layers cannot be told apart.
+    """
+    square, weight, rounds = sums.square.copy(), sums.weight.copy(), sums.rounds.copy()
+    camp = np.zeros(sums.camp.shape, np.bool_)
+    square[sites] = np.diagonal(inner)
+    weight[sites] += squares
+    rounds[sites] += np.asarray(squares) > 0
+    old = np.flatnonzero((rounds[sites] >= _ROUNDS) & (square[sites] > 0))
+    if len(old) >= _FEWEST:
+        camp[0, sites[old]] = two_camps(inner[np.ix_(old, old)], sums.camp[0, sites[old]])
+    return Sums(sums.total, square, weight, rounds, sums.layers, camp)
 
 
 def sums_arrays(sums: Sums) -> dict[str, Array]:
@@ -98,7 +121,7 @@ def sums_arrays(sums: Sums) -> dict[str, Array]:
 def sums_from(arrays: Mapping[str, Array]) -> Sums:
     """From what `sums_arrays` gave."""
     camp = np.asarray(arrays["camp"]).astype(np.bool_)
-    return Sums(arrays["total"], arrays["weight"], arrays["rounds"], arrays["layers"], camp)
+    return Sums(**{name: arrays[name] for name in Sums._fields if name != "camp"}, camp=camp)
 
 
 def distinct(cosine: Array, same: float = _SAME) -> Int:
@@ -193,7 +216,7 @@ def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, s
         return []
     chosen = sites[old]
     found, camps = list[dict[str, str]](), sums.camp[:, chosen]
-    more = np.square(sums.total[chosen], dtype=np.float64).sum(axis=1) / sums.weight[chosen] - 1  # 0: chance
+    more = sums.square[chosen] / sums.weight[chosen] - 1  # 0: chance
     usual = float(np.median(more))
     for place, among, past in zip(old.tolist(), camps.T, more, strict=True):
         if among.any():

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from lazaretto import wire
 from lazaretto.errors import PlanError
-from lazaretto.plan_checks import conflicts, part_problems, shown, tuned_problems
+from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
 from lazaretto.plan_keys import (
     BASELINES,
     AggregatePlan,
@@ -39,6 +39,7 @@ from lazaretto.plan_keys import (
 )
 from lazaretto.plan_robustness_checks import robustness_problems
 from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
+from lazaretto.plan_values import shown
 from lazaretto.plan_words import takes_of
 
 __all__ = [

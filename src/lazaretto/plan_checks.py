@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,18 +10,14 @@ from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
+from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
+from lazaretto.plan_values import shown
 from lazaretto.reputation import ReputationSettings, rounds_to_quarantine
 
-__all__ = ["conflicts", "part_problems", "shown", "tuned_problems"]
+__all__ = ["conflicts", "part_problems", "tuned_problems"]
 
 _OF_SEVERAL = ("alignment_cut", "alignment_fusion", "modality_dropout")
 _ALONE = ("traffic_only", "record_only")
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it, 80 characters at most."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def conflicts(plan: Plan) -> Iterator[PlanError]:
@@ -69,6 +64,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
         )
     yield from _attack_conflicts(plan)
     yield from _reputation_conflicts(plan)
+    yield from secure_conflicts(plan)
     if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
         yield PlanError(
             "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
@@ -124,7 +120,14 @@ def part_problems(plan: Plan) -> list[PlanError]:
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
             )
-    more = (_rule_problems, _model_problems, _federate_problems, _attack_problems, _reputation_problems)
+    more = (
+        _rule_problems,
+        _model_problems,
+        _federate_problems,
+        _attack_problems,
+        _reputation_problems,
+        secure_problems,
+    )
     return problems + [problem for find in more for problem in find(plan, built)]
 
 

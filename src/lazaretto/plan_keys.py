@@ -45,6 +45,7 @@ __all__ = [
     "ReputationPlan",
     "RobustnessPlan",
     "RunPlan",
+    "SecurePlan",
     "SitesPlan",
     "SplitPlan",
     "TrainPlan",
@@ -263,6 +264,31 @@ class ReputationPlan(Section):
     )
 
 
+class SecurePlan(Section):
+    """Who sees updates: the coordinator, or nobody."""
+
+    protocol: Literal["none", "sharing"] = Field(
+        default="none",
+        description="`none`: the coordinator sees updates; `sharing`: three aggregators of different "
+        "organisations hold shares, and open inner products and the weighted sum alone.",
+    )
+    clip: Annotated[float, Gt(0)] = Field(
+        default=100.0,
+        description="Euclidean length to which a longer update is shortened before it is shared.",
+    )
+    fraction_bits: Annotated[int, Ge(1), Le(30)] = Field(
+        default=16, description="Bits after the point of a shared update's entries."
+    )
+    sketch_columns: Annotated[int, Ge(0)] = Field(
+        default=0,
+        description="Columns of the sketch that inner products are taken of; 0: exact, of all parameters.",
+    )
+    noise: Annotated[float, Ge(0)] = Field(
+        default=0.0,
+        description="Standard deviation of the noise that the aggregators add to every entry of the sum.",
+    )
+
+
 class EvaluatePlan(Section):
     """What the trained model is compared with, and how."""
 
@@ -326,6 +352,7 @@ class Plan(Section):
     federate: FederatePlan = FederatePlan()
     attack: AttackPlan = AttackPlan()
     reputation: ReputationPlan = ReputationPlan()
+    secure: SecurePlan = SecurePlan()
     evaluate: EvaluatePlan = EvaluatePlan()
     robustness: RobustnessPlan = RobustnessPlan()
     sweep: SweepPlan = SweepPlan()

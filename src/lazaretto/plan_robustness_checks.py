@@ -9,8 +9,9 @@ from lazaretto import catalog
 from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
-from lazaretto.plan_checks import conflicts, part_problems, shown
+from lazaretto.plan_checks import conflicts, part_problems
 from lazaretto.plan_keys import AggregatePlan, AttackPlan, Plan, ReputationPlan, RobustnessPlan
+from lazaretto.plan_values import shown
 
 __all__ = ["CHAINS", "NO_ATTACK", "Choices", "choices", "robustness_problems", "under"]
 

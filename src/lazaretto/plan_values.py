@@ -25,6 +25,7 @@ __all__ = [
     "SiteCount",
     "as_tuple",
     "distinct",
+    "shown",
     "whole_bits",
 ]
 
@@ -95,6 +96,12 @@ SiteCount: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[int, Ge(0), Lt(2**32)]
 Seeds: TypeAlias = Annotated[tuple[Seed, ...], BeforeValidator(as_tuple), AfterValidator(distinct), MinLen(1)]
 Baselines: TypeAlias = Annotated[tuple[Baseline, ...], BeforeValidator(as_tuple), AfterValidator(distinct)]
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it, 80 characters at most."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class Section(BaseModel):

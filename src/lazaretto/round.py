@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from lazaretto.errors import InputError, PlanError
 from lazaretto.gram import combine, finite_rows, inner_products, row_lengths
 from lazaretto.keys import generator
-from lazaretto.types import Array, Float, Gram, Int, Rule
+from lazaretto.types import Array, Float, Gram, Int, Rule, Weighed
 
-__all__ = ["Aggregated", "Arrived", "aggregate_once", "aggregate_round", "mean_update"]
+__all__ = ["Aggregated", "Arrived", "aggregate_once", "aggregate_round", "mean_update", "weigh_seen"]
 
 _ABSURD = 1e8  # times the median length: half of the digits of a float64
 
@@ -114,6 +114,36 @@ def aggregate_round(
         weights[used], weights[count:] = said[: len(used)], said[len(used) :]
     suspicion[used] = found
     return Aggregated(update, weights, suspicion, dropped, state)
+
+
+def weigh_seen(rule: Rule, seen: Gram, state: Mapping[str, Array], rng: np.random.Generator) -> Weighed:
+    """What a rule that does not look at updates says of their inner products, as `aggregate_round` asks it.
+
+    seen: of n finite updates, in any order, sizes >= 0: one of size 0 has no say and no suspicion. The rule
+    gets the others in order of their sites. Returns weights [1, n + p], suspicion [n], the rule's state; all
+    weights are 0 where no size is above 0. Raises PlanError for a rule of rows, or a pre-aggregator alone.
+    """
+    if rule.rows is not None or rule.mixes:
+        raise PlanError(
+            f"rule '{rule.name}' cannot make one update of inner products alone",
+            way_out='a rule that sees them, such as "nnm | multi_krum"',
+        )
+    n, sizes = len(seen.sizes), np.asarray(seen.sizes, np.float64)
+    used = np.flatnonzero(sizes > 0)
+    used = used[np.argsort(np.asarray(seen.sites)[used], kind="stable")]
+    weights, suspicion = np.zeros((1, len(seen.inner))), np.zeros(n)
+    if not used.size:
+        return Weighed(weights, suspicion, state)
+    if rule.gram is None:
+        assert rule.weigh is not None  # noqa: S101  it says that it sees the sum
+        weights[0, used] = rule.weigh(sizes[used])
+        return Weighed(weights, suspicion, state)
+    places = np.concatenate([used, np.arange(n, len(seen.inner))])
+    past = None if seen.history is None else seen.history[np.ix_(used, used)]
+    part = Gram(seen.inner[np.ix_(places, places)], sizes[used], seen.sites[used], seen.public, past)
+    said = rule.gram(part, state, rng)
+    weights[0, places], suspicion[used] = said.weights[0], said.suspicion
+    return Weighed(weights, suspicion, said.state)
 
 
 def _absurd(length: NDArray[np.float64]) -> NDArray[np.bool_]:

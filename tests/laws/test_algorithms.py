@@ -26,8 +26,8 @@ from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
-from lazaretto.run.coordinator import Group
 from lazaretto.run.federation import _Everyone, _Some, train_federation
+from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.simulate import Program, compile_program
 from lazaretto.run.taking_part import Federation, TakingPart

@@ -17,8 +17,9 @@ from lazaretto.chain import rule_of
 from lazaretto.errors import InputError
 from lazaretto.keys import generator
 from lazaretto.reputation import ReputationSettings
-from lazaretto.run.coordinator import Group, Round, attacked, judged
+from lazaretto.run.coordinator import Round, attacked, judged
 from lazaretto.run.federation import _collect, _Done
+from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.taking_part import Federation, TakingPart
 

@@ -174,13 +174,15 @@ def seen(log: Log) -> Section:
             nothing(log, "No message was counted, so nothing can be said here."),
         )
     lines = []
-    for link, who in (
-        ("site-coordinator", "Left the hospital"),
-        ("device-site", "Stayed inside the hospital"),
+    for links, who in (
+        (("site-coordinator", "site-aggregator"), "Left the hospital"),
+        (("aggregator-aggregator", "aggregator-coordinator"), "Among those who aggregate"),
+        (("device-site",), "Stayed inside the hospital"),
     ):
-        own = [row for row in rows if row.get("link") == link]
+        own = [row for row in rows if row.get("link") in links]
         for place, row in enumerate(own):
-            ends = link.split("-") if row.get("direction") == "up" else link.split("-")[::-1]
+            ends = str(row.get("link")).split("-")
+            ends = ends[::-1] if row.get("direction") == "down" else ends
             kind = str(row.get("kind"))
             cells = (
                 Cell(text=f"{ends[0]} → {ends[1]}"),
@@ -191,7 +193,7 @@ def seen(log: Log) -> Section:
     kinds = [
         words(r.get("kind"))
         for r in rows
-        if r.get("link") == "site-coordinator" and r.get("direction") == "up"
+        if str(r.get("link")).startswith("site-") and r.get("direction") == "up"
     ]
     text = (
         "In training the federated split, these kinds of message left a site, and no other: "

@@ -10,9 +10,10 @@ from lazaretto.data.streams import Streams, select
 from lazaretto.evaluate.operating import score_counts, threshold_from_counts
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
+from lazaretto.run.secret import secret_sum
 from lazaretto.types import VALIDATION, Float, Int
 
-__all__ = ["agree_threshold", "normal_counts"]
+__all__ = ["agree_threshold", "normal_counts", "sum_normal_counts"]
 
 
 def normal_counts(
@@ -33,13 +34,24 @@ def normal_counts(
     return np.stack(rows)
 
 
+def sum_normal_counts(
+    part: Streams, scores: Sequence[Float], prepared: Prepared, kind: str, post: Post | None
+) -> Int:
+    """[n, bins]: `normal_counts` over all sites, sent to the coordinator or summed as shares."""
+    if post is None or not prepared.secret:
+        return np.asarray(normal_counts(part, scores, prepared.site_names, kind, post).sum(axis=0))
+    counts = normal_counts(part, scores, prepared.site_names, kind, None)
+    given = dict(zip(prepared.site_names, counts, strict=True))
+    return secret_sum(given, (prepared.seed, kind), post)
+
+
 def agree_threshold(prepared: Prepared, score: Float, rate: float, post: Post) -> None:
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
     score: [u, L] of the validation units. rate: share of normal steps that it lets through.
     """
     part = select(prepared.data, prepared.data.split == VALIDATION)
-    counts = normal_counts(part, [score], prepared.site_names, "score counts", post)
-    threshold = threshold_from_counts(counts.sum(axis=(0, 1)), rate)
+    total = sum_normal_counts(part, [score], prepared, "score counts", post)
+    threshold = threshold_from_counts(total.sum(axis=0), rate)
     for name in prepared.site_names:
         post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})

@@ -1,4 +1,4 @@
-"""What the coordinator of a federation keeps, and how it makes a round's updates one."""
+"""How the coordinator of a federation makes a round's updates one, and what it sees of the sites."""
 
 from __future__ import annotations
 
@@ -9,33 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.attack_types import AttackContext
-from lazaretto.camps import camp_flags, derived_flags, sums_arrays, sums_from, sums_start, sums_step
+from lazaretto.camps import camp_flags, derived_flags, sums_seen, sums_step
 from lazaretto.gram import finite_rows, inner_products
 from lazaretto.inspection import flags, round_statistics, statistics_rows
 from lazaretto.keys import generator
-from lazaretto.reputation import (
-    Reputation,
-    reputation_arrays,
-    reputation_from,
-    reputation_start,
-    reputation_step,
-    say,
-)
+from lazaretto.reputation import Reputation, reputation_step, say
 from lazaretto.round import Aggregated, Arrived, aggregate_round
-from lazaretto.run.controls import (
-    agree_controls,
-    controls_arrays,
-    controls_from,
-    controls_start,
-    with_changes,
-)
+from lazaretto.run.controls import agree_controls, with_changes
+from lazaretto.run.group import Group
 from lazaretto.run.hostile import craft_updates
 from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.types import Array, Float, Int
 
 __all__ = [
     "Changes",
-    "Group",
     "Round",
     "Seen",
     "aggregate",
@@ -43,6 +30,7 @@ __all__ = [
     "fold_changes",
     "judged",
     "look",
+    "watch_by",
     "with_momentum",
 ]
 
@@ -92,106 +80,6 @@ class Round(NamedTuple):
     def draws(self, what: str) -> np.random.Generator:
         """The generator of what is drawn in it."""
         return generator(self.seed, what, self.number - 1)
-
-
-class Group:
-    """What the coordinator keeps from round to round, and beside it the sites' personal parameters.
-
-    vector [d]; control [d] or None; server: its optimiser's state; losses [sites], the last that each
-    said; personal [padded, p] or None. Of the shared part, s of d: rule: the rule's state; previous [s], the
-    last aggregate, and history [sites, s], the sum of what each site sent, where the rule asks for them (an
-    attack looks at the last aggregate, too); momentum [sites, s], what each site sent last, NaN before it
-    did, where sites send momentum (a hostile one remembers what it would honestly have sent). reputation: of
-    all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root data
-    in this round, or None where there is none; it has a row of its own, behind the sites', in personal and
-    momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
-    `control` of that. barred [sites] bool: who stays in quarantine since training began anew without it; None
-    where it did not.
-    """
-
-    def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
-        watched = federation.reputation is not None
-        self.sites, self.padded = sites, padded
-        self.reputation = reputation_start(sites) if watched else None
-        self.barred: NDArray[np.bool_] | None = None
-        self._begin(federation, vector)
-        size = vector[self.shared].size
-        self.sums = sums_start(sites, size, federation.layers) if watched else None
-
-    def begin_anew(self, federation: Federation, vector: Float) -> None:
-        """From this vector [d], as if nothing had been learned; who is in quarantine stays there for good.
-
-        What is known of the sites is kept: reputation and the sums of what they sent.
-        """
-        assert self.reputation is not None  # noqa: S101  nobody is in quarantine otherwise
-        self.barred = self.reputation.quarantined.copy()
-        self._begin(federation, vector)
-
-    def _begin(self, federation: Federation, vector: Float) -> None:
-        """All that training makes, before the first round."""
-        mask, sites, padded = federation.personal, self.sites, self.padded
-        self.mask = mask
-        self.shared: Any = slice(None) if mask is None else ~mask
-        self.vector = vector
-        self.control = np.zeros_like(vector) if federation.algorithm.keeps else None
-        self.server = federation.server.start(vector[self.shared].size)
-        self.losses: Float = np.full(sites, np.nan, np.float32)
-        self.personal = None if mask is None else np.repeat(vector[None, mask], padded, axis=0)
-        size, rule = vector[self.shared].size, federation.rule
-        self.rule = rule.start(sites)
-        watched = federation.reputation is not None
-        wanted = "previous" in rule.public or federation.attack is not None or watched
-        self.previous = np.zeros(size) if wanted else None
-        self.history = np.zeros((sites, size)) if rule.history else None
-        self.root = np.zeros(size, np.float32) if federation.root else None
-        rows = sites + federation.root
-        self.momentum = np.full((rows, size), np.nan, np.float32) if federation.client_momentum else None
-        looks = federation.algorithm.keeps and rule.sees != "sum"
-        self.controls = controls_start(rule, sites, rows, vector.size) if looks else None
-
-    def vectors(self) -> Float:
-        """[padded, d]: the model as each site has it."""
-        found = np.repeat(self.vector[None], self.padded, axis=0)
-        if self.personal is not None:
-            found[:, self.mask] = self.personal
-        return found
-
-    def result(self) -> Float:
-        """The vector [d], or each site's own [sites, d] where something is personal."""
-        return self.vector if self.personal is None else self.vectors()[: self.sites]
-
-    def arrays(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        held: dict[str, Any] = {"vector": self.vector, "losses": self.losses, "control": self.control}
-        held |= {"personal": self.personal} | {f"server.{name}": v for name, v in self.server.items()}
-        held |= {f"rule.{name}": v for name, v in self.rule.items()}
-        if self.reputation is not None:
-            held |= {f"reputation.{n}": v for n, v in reputation_arrays(self.reputation).items()}
-        if self.sums is not None:
-            held |= {f"sums.{name}": value for name, value in sums_arrays(self.sums).items()}
-        if self.controls is not None:
-            held |= controls_arrays(self.controls)
-        held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
-        held |= {"barred": None if self.barred is None else self.barred.astype(np.uint8)}
-        return {name: value for name, value in held.items() if value is not None}
-
-    def restore(self, arrays: Mapping[str, Any]) -> None:
-        """From a checkpoint."""
-        self.vector, self.losses = arrays["vector"], arrays["losses"]
-        self.control, self.personal = arrays.get("control"), arrays.get("personal")
-        self.server = {name: arrays[f"server.{name}"] for name in self.server}
-        self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
-        self.previous, self.history = arrays.get("previous"), arrays.get("history")
-        self.momentum = arrays.get("momentum")
-        self.barred = arrays["barred"].astype(np.bool_) if "barred" in arrays else None
-        if self.controls is not None:
-            self.controls = controls_from(self.controls, arrays)
-        if self.reputation is not None:
-            self.reputation = reputation_from(
-                {name: arrays[f"reputation.{name}"] for name in self.reputation._fields}
-            )
-        if self.sums is not None:
-            self.sums = sums_from({name: arrays[f"sums.{name}"] for name in self.sums._fields})
 
 
 def with_momentum(group: Group, keep: float, site: int, update: Float) -> Float:
@@ -312,17 +200,55 @@ def look(
     not compared with others, and its reputation stays as it is.
     """
     here, known = part.chosen[part.arrives], part.sizes[part.arrives] > 0
-    suspicion = np.full(len(names), np.nan)
-    suspicion[here] = np.where(fine, result.suspicion, 1.0)
     whole = np.flatnonzero(~result.dropped & known)
-    said = None if result.weights is None else result.weights[: len(here)][whole]
-    own = [names[site] for site in here[whole]]
     before = [] if last is None else [last]
     inner = inner_products(updates[whole], np.array(before).reshape(len(before), updates.shape[1]))
+    if group.sums is not None:
+        group.sums = sums_step(group.sums, updates[whole], here[whole])
+    return _concluded(federation, group, inner, whole, result, part, names, fine)
+
+
+def watch_by(
+    federation: Federation,
+    group: Group,
+    inner: Array,
+    whole: tuple[Int, Array],
+    result: Aggregated,
+    part: TakingPart,
+    names: Sequence[str],
+) -> Seen:
+    """As `look`, where nobody sees an update.
+
+    inner: [k + 1, k + 1] of k updates and the last aggregate. whole: their places [k] among those who sent
+    something, and inner products [k, k] of all that they ever sent, or None.
+    """
+    places, history = whole
+    if group.sums is not None and history is not None:
+        squares = np.diagonal(inner)[: len(places)]
+        group.sums = sums_seen(group.sums, history, squares, part.chosen[part.arrives][places])
+    fine = np.ones(int(part.arrives.sum()), np.bool_)
+    return _concluded(federation, group, inner, places, result, part, names, fine)
+
+
+def _concluded(
+    federation: Federation,
+    group: Group,
+    inner: Array,
+    whole: Int,
+    result: Aggregated,
+    part: TakingPart,
+    names: Sequence[str],
+    fine: NDArray[np.bool_],
+) -> Seen:
+    """Flags, statistics and reputation, from inner products of the updates at the places `whole`."""
+    here, known = part.chosen[part.arrives], part.sizes[part.arrives] > 0
+    suspicion = np.full(len(names), np.nan)
+    suspicion[here] = np.where(fine, result.suspicion, 1.0)
+    said = None if result.weights is None else result.weights[: len(here)][whole]
+    own = [names[site] for site in here[whole]]
     statistics = round_statistics(inner[: len(whole), : len(whole)], said)
     odd = [*flags(statistics, own), *derived_flags(inner, own)]
     if group.sums is not None:
-        group.sums = sums_step(group.sums, updates[whole], here[whole])
         odd += camp_flags(group.sums, here[whole], own)
     odd.sort(key=lambda flag: own.index(flag["site"]))
     if group.reputation is not None:

@@ -207,7 +207,7 @@ def _bytes(
         return {"up": 0, "down": 0, "inside": None}
     found = next((body["rows"] for body in messages if body["system"] == name), None)
     if found is not None:
-        outside = [row for row in found if row["link"] == "site-coordinator"]
+        outside = [row for row in found if row["link"].startswith("site-")]
         return {
             "up": sum(row["bytes"] for row in outside if row["direction"] == "up"),
             "down": sum(row["bytes"] for row in outside if row["direction"] == "down"),

@@ -343,7 +343,8 @@ def write_metrics(
     stages = [record.body for record in runlog.read(journal.log, "stage")]
     per_round = [float(body["seconds"]) for body in rounds if body["round"] > 1]
     compile_seconds = [s["compile_seconds"] for s in stages if s["name"] == OURS and s["compile_seconds"]]
-    outside = [row for rows in messages[:1] for row in rows if row["link"] == "site-coordinator"]
+    outside = [row for rows in messages[:1] for row in rows if row["link"].startswith("site-")]
+    between = [row for rows in messages[:1] for row in rows if row["link"].startswith("aggregator-")]
     inside = [row for rows in messages[:1] for row in rows if row["link"] == "device-site"]
     total = sum(float(body["seconds"]) for body in stages)
     names = [OURS, *verdict["baselines"]]
@@ -362,6 +363,7 @@ def write_metrics(
             "bytes_down": sum(row["bytes"] for row in outside if row["direction"] == "down"),
             "device_site_bytes_up": sum(row["bytes"] for row in inside if row["direction"] == "up"),
             "device_site_bytes_down": sum(row["bytes"] for row in inside if row["direction"] == "down"),
+            "aggregator_bytes": sum(row["bytes"] for row in between),
         },
         "time": {
             "seconds_per_round": float(np.median(per_round)) if per_round else None,

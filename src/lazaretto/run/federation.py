@@ -15,7 +15,6 @@ from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
 from lazaretto.run.coordinator import (
     Changes,
-    Group,
     Round,
     Seen,
     aggregate,
@@ -24,8 +23,10 @@ from lazaretto.run.coordinator import (
     look,
     with_momentum,
 )
+from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.root import take_root
+from lazaretto.run.secretly import collect_secretly
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -243,7 +244,7 @@ def _collect(
     updates, changes, round_number = [], [], this.number
     if found.root is not None:
         take_root(group, federation.client_momentum, found.root)
-    here = np.flatnonzero(part.arrives)
+    here, secret = np.flatnonzero(part.arrives), federation.secure is not None
     rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
     rows = [
         with_momentum(group, federation.client_momentum, part.chosen[p], r)
@@ -253,8 +254,11 @@ def _collect(
         rows = list(attacked(federation, group, np.stack(rows), part, this))
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
-        sent = post.send("update", name, "coordinator", round_number, {"update": row})
-        updates.append(np.asarray(sent["update"]))
+        if secret:
+            updates.append(row)
+        else:
+            sent = post.send("update", name, "coordinator", round_number, {"update": row})
+            updates.append(np.asarray(sent["update"]))
         if found.changes is not None:
             change = {"change": found.changes[place]}
             sent = post.send("control change", name, "coordinator", round_number, change)
@@ -268,6 +272,11 @@ def _collect(
     if not here.size:
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
+    if secret:
+        shared, seen = collect_secretly(federation, group, sent_all, part, this, names, post)
+        if shared is not None and shared.update is not None:
+            _move(federation, group, shared.update)
+        return seen
     last = group.previous
     result = aggregate(federation, group, sent_all, part, this)
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
@@ -281,7 +290,12 @@ def _collect(
         fold_changes(federation, group, given, this)
     if result.update is None:  # nobody who has data, or who is trusted
         return seen
-    moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
+    _move(federation, group, result.update)
+    return seen
+
+
+def _move(federation: Federation, group: Group, update: NDArray[np.float64]) -> None:
+    """The server's optimiser moves what is shared by the round's update."""
+    moved, group.server = federation.server.step(group.vector[group.shared], update, group.server)
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    return seen

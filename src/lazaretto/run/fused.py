@@ -8,7 +8,7 @@ import numpy as np
 
 from lazaretto.data.streams import select
 from lazaretto.evaluate.fusion import Tail, fuse, tail_from_counts, tails_to_array
-from lazaretto.run.agreed import normal_counts
+from lazaretto.run.agreed import normal_counts, sum_normal_counts
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, score_by_site
@@ -36,15 +36,15 @@ def scores_of(
         return dict(plain)
     unlike = {name: score_by_site(program, vector, part, "novelty") for name, part in parts.items()}
     both = (plain["validation"], unlike["validation"])
-    counts = normal_counts(parts["validation"], both, prepared.site_names, "part counts", post)
     found = {f"supervised.{name}": score for name, score in plain.items()}
     if vector.ndim == 1:
-        tails = _tails(counts.sum(axis=0))
+        tails = _tails(sum_normal_counts(parts["validation"], both, prepared, "part counts", post))
         if post is not None:
             for name in prepared.site_names:
                 post.send("score tails", "coordinator", name, 0, {"tails": tails_to_array(tails)})
         found |= {name: fuse(tails, (plain[name], unlike[name]), weight) for name in parts}
         return found | {"tails": tails_to_array(tails)}
+    counts = normal_counts(parts["validation"], both, prepared.site_names, "part counts", post)
     for name, part in parts.items():
         score = np.zeros_like(plain[name])
         for site in range(len(vector)):

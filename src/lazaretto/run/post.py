@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from lazaretto import wire
 from lazaretto.cut import Cut, payload_bytes
 from lazaretto.types import Array, Message
 
-__all__ = ["KINDS", "LEAVES_THE_SITE", "Post", "count_cut_traffic"]
+__all__ = ["KINDS", "LEAVES_THE_SITE", "OUTSIDE", "Post", "count_cut_traffic"]
 
 # What may pass, by link and direction. Anything else is a programming error and stops the run.
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -21,6 +21,18 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "control": ("site-coordinator", "down", "the usual gradient of all sites, as they last reported it"),
     "update": ("site-coordinator", "up", "change of the site's parameters in a round"),
     "control change": ("site-coordinator", "up", "change of the site's usual gradient since its last round"),
+    "shares": (
+        "site-aggregator",
+        "up",
+        "shares of a site's update or counts, and commitments",
+    ),
+    "between aggregators": (
+        "aggregator-aggregator",
+        "both",
+        "what makes inner products, and checks",
+    ),
+    "opened sum": ("aggregator-coordinator", "up", "shares of the weighted sum, which together are the sum"),
+    "close": ("aggregator-coordinator", "down", "that a step is over"),
     "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
     "score counts": ("site-coordinator", "up", "binned scores of normal validation steps"),
     "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
@@ -35,9 +47,9 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "bottom": ("device-site", "down", "the device's part of the model"),
     "trained bottom": ("device-site", "up", "the device's part of the model after a round"),
 }
-LEAVES_THE_SITE = tuple(
-    kind for kind, (link, way, _) in KINDS.items() if (link, way) == ("site-coordinator", "up")
-)
+_UP = (("site-coordinator", "up"), ("site-aggregator", "up"))
+LEAVES_THE_SITE = tuple(kind for kind, (link, way, _) in KINDS.items() if (link, way) in _UP)
+OUTSIDE = tuple(dict.fromkeys(link for link, _, _ in KINDS.values() if link != "device-site"))
 
 
 class _Passed(NamedTuple):
@@ -64,6 +76,13 @@ class Post:
             self._tap(message)
         return message.payload
 
+    def carry(self, message: Message, kind: str) -> None:
+        """Pass a message that a protocol made; it is counted as one of a kind. KeyError as `send`."""
+        assert KINDS[kind][0] == message.link  # noqa: S101  the protocol's links are those of the table
+        self.count(kind, 1, wire.message_bytes(message))
+        if self._tap is not None:
+            self._tap(message)
+
     def count(self, kind: str, messages: int, size_bytes: int) -> None:
         """Count messages that passed inside the compiled program."""
         before = self._counts.get(kind, _Passed(0, 0))
@@ -87,9 +106,9 @@ class Post:
         """Go on from the rows of an interrupted run."""
         self._counts = {row["kind"]: _Passed(row["count"], row["bytes"]) for row in rows}
 
-    def link_bytes(self, link: Literal["device-site", "site-coordinator"]) -> int:
-        """Bytes over one link so far, both directions."""
-        return sum(passed.size_bytes for kind, passed in self._counts.items() if KINDS[kind][0] == link)
+    def link_bytes(self, *links: str) -> int:
+        """Bytes over some links so far, both directions."""
+        return sum(passed.size_bytes for kind, passed in self._counts.items() if KINDS[kind][0] in links)
 
 
 def _message(

@@ -74,6 +74,7 @@ class Prepared:
     raw: Streams | None = None
     hostile: NDArray[np.bool_] | None = None
     agreement: Agreement = "sum"
+    secret: bool = False
 
     @property
     def kinds(self) -> int:
@@ -161,7 +162,8 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
             return counts
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
-    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said)
+    secret = plan.secure.protocol != "none"
+    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, seed if secret else None)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -183,14 +185,19 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,
         agreement=plan.data.scaling,
+        secret=secret,
     )
 
 
 def rescaled(
-    data: Streams, parts: Partition, post: Post, agreement: Agreement = "sum"
+    data: Streams,
+    parts: Partition,
+    post: Post,
+    agreement: Agreement = "sum",
+    secret_seed: int | None = None,
 ) -> tuple[Scaling, Streams]:
     """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it."""
-    scaling, _ = agree_scaling(data, parts, post, agreement)
+    scaling, _ = agree_scaling(data, parts, post, agreement, secret_seed=secret_seed)
     return scaling, read(data, scaling)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from lazaretto.data.streams import carries
 from lazaretto.errors import DataError
-from lazaretto.run.coordinator import Group, with_momentum
+from lazaretto.run.coordinator import with_momentum
+from lazaretto.run.group import Group
 from lazaretto.run.prepare import Prepared
 from lazaretto.types import TRAIN, Float, Int
 

@@ -18,6 +18,7 @@ from lazaretto.data.scaling import (
 from lazaretto.data.sites import Partition
 from lazaretto.data.streams import Streams
 from lazaretto.run.post import Post
+from lazaretto.run.secret import secret_sum
 from lazaretto.types import TRAIN, Int
 
 __all__ = ["Agreement", "agree_scaling"]
@@ -32,19 +33,28 @@ def agree_scaling(
     post: Post,
     how: Agreement = "sum",
     said: Callable[[Int, int], Int] = lambda counts, site: counts,
+    secret_seed: int | None = None,
 ) -> tuple[Scaling, list[str]]:
     """Scaling that the sites of `parts` agree on over `post`, from training units; notes for the data sheet.
 
-    said: (true counts, site) -> what the site says they are. Where the coordinator reads the sum alone it
+    said: (true counts, site) -> what the site says they are. secret_seed: where given (a run's seed) the
+    counts are summed as shares, and nobody sees a site's own. Where the coordinator reads the sum alone it
     knows of no site how its counts lie, so there are no notes.
     """
     counts = []
     for site, name in enumerate(parts.site_names):
         rows = (data.site == site) & (data.split == TRAIN)
         own = said(bucket_counts(data.x[rows], data.valid[rows], data.origins), site)
+        if secret_seed is not None:
+            counts.append(own)
+            continue
         sent = post.send("scaling counts", name, "coordinator", 0, {"counts": own.astype(np.uint32)})
         counts.append(np.asarray(sent["counts"], np.int64))
-    if how == "sum":
+    if secret_seed is not None:
+        given = dict(zip(parts.site_names, counts, strict=True))
+        total = secret_sum(given, (secret_seed, "scaling counts"), post)
+        scaling, notes = scaling_from_counts(total, data.origins), list[str]()
+    elif how == "sum":
         scaling, notes = scaling_from_counts(sum_counts(counts), data.origins), list[str]()
     else:
         scaling = median_scaling(counts, data.origins)

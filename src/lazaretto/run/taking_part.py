@@ -15,9 +15,10 @@ from lazaretto.keys import generator
 from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
 from lazaretto.reputation import ReputationSettings
+from lazaretto.secagg.settings import Sharing
 from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
 
-__all__ = ["Federation", "TakingPart", "federation_of", "take_part"]
+__all__ = ["Federation", "TakingPart", "federation_of", "sharing_of", "take_part"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +33,8 @@ class Federation:
     begin to send false updates. reputation: how trust is kept, or None where it is not. layers: (begin, end)
     of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
     its own, for a rule that asks for the update that comes of it. probation_rounds: where somebody is in
-    quarantine after so many, training begins anew.
+    quarantine after so many, training begins anew. secure: how updates are shared among three aggregators, or
+    None where the coordinator sees them.
     """
 
     algorithm: Algorithm
@@ -52,6 +54,7 @@ class Federation:
     layers: tuple[tuple[int, int], ...] = ()
     root: bool = False
     probation_rounds: int = 0
+    secure: Sharing | None = None
 
 
 class TakingPart(NamedTuple):
@@ -93,6 +96,21 @@ def federation_of(
         layers=large_layers(model, features, kinds, personal) if watched else (),
         root=plan.aggregate.root_units > 0 and "root" in rule.public,
         probation_rounds=plan.reputation.probation_rounds,
+        secure=sharing_of(plan, rule),
+    )
+
+
+def sharing_of(plan: Plan, rule: Rule) -> Sharing | None:
+    """The plan's section [secure]; sums over rounds are opened where rule or reputation need them."""
+    asked = plan.secure
+    if asked.protocol == "none":
+        return None
+    return Sharing(
+        clip=asked.clip,
+        fraction_bits=asked.fraction_bits,
+        sketch_columns=asked.sketch_columns,
+        noise=asked.noise,
+        history=rule.history or plan.reputation.enabled,
     )
 
 

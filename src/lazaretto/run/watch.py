@@ -16,7 +16,7 @@ from lazaretto.local import LocalTraining, SiteData
 from lazaretto.parameters import shapes_of
 from lazaretto.run.coordinator import Seen
 from lazaretto.run.journal import Journal
-from lazaretto.run.post import Post, count_cut_traffic
+from lazaretto.run.post import OUTSIDE, Post, count_cut_traffic
 from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, score_by_site
 from lazaretto.types import VALIDATION, Array, Float, Int, Model
@@ -150,7 +150,7 @@ class Watch:
             "flags": [dict(flag) for flag in seen.flags],
             "bytes": {
                 "device_site": self._post.link_bytes("device-site"),
-                "site_coordinator": self._post.link_bytes("site-coordinator"),
+                "site_coordinator": self._post.link_bytes(*OUTSIDE),
             },
             "seconds": seconds,
         } | more

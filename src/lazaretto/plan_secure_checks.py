@@ -1,0 +1,82 @@
+"""What is wrong with a plan in which nobody is to see an update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lazaretto.errors import PlanError
+from lazaretto.plan_keys import Plan, SecurePlan
+from lazaretto.plan_values import shown
+from lazaretto.secagg.settings import Sharing, check_fits
+
+__all__ = ["secure_conflicts", "secure_problems"]
+
+_LARGE_MODEL = 2**22  # parameters for which fields are checked; a run checks its own model's
+
+
+def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Settings of a protocol that is not used, and what would show single sites beside it."""
+    for key, field in SecurePlan.model_fields.items():
+        value = getattr(plan.secure, key)
+        if plan.secure.protocol == "none" and value != field.default:
+            yield PlanError(
+                f"secure.{key}: has no meaning with secure.protocol='none'",
+                found=shown(value),
+                way_out='leave it out, or set secure.protocol = "sharing"',
+            )
+    if plan.secure.protocol != "none" and plan.data.scaling == "median":
+        yield PlanError(
+            "data.scaling: the median reads each site's counts, which secure.protocol keeps secret",
+            found=plan.data.scaling,
+            way_out='data.scaling = "sum"; more than a twentieth of the sites can then stretch it',
+        )
+
+
+def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """Rules that need more than is opened, or would publish a site's update; fields that are too small."""
+    rule, algorithm = built.get("rules"), built.get("algorithms")
+    if plan.secure.protocol == "none" or rule is None:
+        return []
+    problems, n = [], plan.sites.count or 20  # the number of natural sites is known later
+    if rule.sees == "rows":
+        problems.append(
+            PlanError(
+                f"aggregate.rule: '{rule.name}' looks at updates, and secure.protocol keeps them secret",
+                found=f"secure.protocol={plan.secure.protocol!r}",
+                way_out='a rule of inner products, such as "nnm | multi_krum" (lazaretto list rules)',
+            )
+        )
+    elif rule.sees == "gram" and not rule.mixes and rule.most_on_one(n) > 1 / 3:
+        problems.append(
+            PlanError(
+                f"aggregate.rule: '{rule.name}' may put more than a third on one site, whose update the sum "
+                "would then tell",
+                found=f"up to {rule.most_on_one(n):.2g} of {n} sites",
+                way_out='a rule that spreads weight, such as "nnm | multi_krum"',
+            )
+        )
+    elif rule.sees == "sum" and plan.attack.share > 0:
+        problems.append(
+            PlanError(
+                f"aggregate.rule: '{rule.name}' sees sums alone, and attack.share makes sites hostile",
+                found=plan.attack.share,
+                way_out='a rule that sees inner products, such as "nnm | multi_krum"',
+            )
+        )
+    if algorithm is not None and algorithm.keeps:
+        problems.append(
+            PlanError(
+                f"federate.algorithm: '{algorithm.name}' sends two vectors, and secure.protocol carries one",
+                found=plan.federate.algorithm,
+                way_out="fedavg, fedprox, fedper or fedbn",
+            )
+        )
+    try:
+        sharing = Sharing(
+            **plan.secure.model_dump(exclude={"protocol"}), history=rule.history or plan.reputation.enabled
+        )
+        check_fits(sharing, n, _LARGE_MODEL, plan.train.rounds + plan.reputation.probation_rounds)
+    except PlanError as error:
+        problems.append(error)
+    return problems

@@ -1,0 +1,198 @@
+"""Rounds in which nobody sees an update: what sites send goes to three aggregators as shares.
+
+A simulation: all parties in one process, and secrets that follow from the run's seed so that it can be run
+again. A deployment takes them from the system's generator. `lazaretto.secagg` has the protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import InputError
+from lazaretto.keys import generator
+from lazaretto.run.post import Post
+from lazaretto.secagg.aggregator import Kept
+from lazaretto.secagg.ring import Shares
+from lazaretto.secagg.settings import SharedGram, Sharing
+from lazaretto.secagg.sharing import SharedRound, share_round
+from lazaretto.types import Array, Int, Message
+
+__all__ = [
+    "FEWEST",
+    "Decided",
+    "Shared",
+    "Weigh",
+    "kept_arrays",
+    "kept_from",
+    "secret_sum",
+    "share_updates",
+    "simulated_secrets",
+]
+
+FEWEST = 3  # sites, below which a sum and one's own part of it tell another's
+_LONGEST = 2.0**22  # of counts that are summed: the same for everyone, so that it tells nothing
+_COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum"}  # all else: between aggregators
+
+
+class Decided(NamedTuple):
+    """What a rule says of inner products.
+
+    weights: [n + p] on updates and public rows; all 0 where no update is to be used. said: what else came of
+    it, for the coordinator.
+    """
+
+    weights: NDArray[np.float64]
+    said: object
+
+
+# (inner [n + p, n + p], history [n, n] or None, places of the n in what was given, () -> the same generator
+# each time) -> Decided
+Weigh = Callable[[Array, Array, Int, Callable[[], np.random.Generator]], Decided]
+
+
+class Shared(NamedTuple):
+    """What a secret round came to, of n sites whose shares arrived.
+
+    update: [d]. inner: [n + p, n + p]; history: [n, n] or None. places: [n] of those sites among the rows
+    that were given, in order. said: of `Decided`. named: site -> why it was left out. kept: what the
+    aggregators keep for the next round.
+    """
+
+    update: NDArray[np.float64]
+    inner: NDArray[np.float64]
+    history: NDArray[np.float64] | None
+    places: Int
+    said: object
+    named: Mapping[str, str]
+    kept: tuple[Kept, ...]
+
+
+def simulated_secrets(seed: int, what: str, round_number: int) -> Callable[[str], bytes]:
+    """Role -> 32 bytes, each call others: of a simulation, as they follow from the seed."""
+    calls: dict[str, int] = {}
+
+    def secret(role: str) -> bytes:
+        calls[role] = calls.get(role, 0) + 1
+        text = f"{seed}\n{what}\n{round_number}\n{calls[role]}\n{role}"
+        return hashlib.sha256(text.encode()).digest()
+
+    return secret
+
+
+def share_updates(
+    settings: Sharing,
+    rows: Mapping[str, Array],
+    public: Array,
+    weigh: Weigh,
+    about: tuple[int, int, tuple[Kept, ...] | None],
+    post: Post,
+) -> Shared:
+    """One round: updates [d] by site, at least three of them finite; public rows [p, d].
+
+    about: the run's seed, the round's number, and what the aggregators kept of the one before (or None).
+    Raises RoundRefused with the cause where there must be no aggregate.
+    """
+    seed, number, kept = about
+    names = list(rows)
+    answers: list[Decided] = []
+
+    def decide(seen: SharedGram) -> NDArray[np.float64]:
+        places = np.array([names.index(name) for name in seen.names])
+        coin = int.from_bytes(seen.coin[:8], "little")
+        answers[:] = [weigh(seen.inner, seen.history, places, lambda: generator(coin, "rule", number))]
+        return answers[0].weights
+
+    done = share_round(
+        settings,
+        number,
+        rows,
+        public,
+        decide,
+        simulated_secrets(seed, "shares", number),
+        kept,
+        _counter(post),
+    )
+    return _shared(done, names, answers[0].said)
+
+
+def _shared(done: SharedRound, names: Sequence[str], said: object) -> Shared:
+    places = np.array([names.index(name) for name in done.names])
+    return Shared(done.update, done.inner, done.history, places, said, done.named, done.kept)
+
+
+def secret_sum(rows: Mapping[str, Int], about: tuple[int, str], post: Post) -> Int:
+    """The sum of whole numbers [...] by site, exact; nobody sees a site's own.
+
+    about: the run's seed, and what is summed. Raises InputError for fewer than three sites and for numbers
+    whose Euclidean length exceeds 2²² (some four million), RoundRefused as `share_updates`.
+    """
+    if len(rows) < FEWEST:
+        raise InputError(
+            f"a secret sum of {about[1]} needs three sites or more",
+            found=len(rows),
+            way_out='more sites, or secure.protocol = "none"',
+        )
+    flat = {name: np.asarray(row, np.float64).ravel() for name, row in rows.items()}
+    size, shape = next(iter(flat.values())).size, np.shape(next(iter(rows.values())))
+    for name, row in flat.items():
+        if (length := float(np.sqrt(row @ row))) > _LONGEST:
+            raise InputError(
+                f"counts of {name} are too large for a secret sum of {about[1]}",
+                found=f"length {length:.3g}",
+                way_out=f"fewer steps at a site: a length of {_LONGEST:.3g} at most",
+            )
+    done = share_round(
+        Sharing(clip=_LONGEST, fraction_bits=1, most_on_one=1.0),
+        0,
+        flat,
+        np.zeros((0, size)),
+        lambda seen: np.ones(len(seen.names)),
+        simulated_secrets(about[0], about[1], 0),
+        None,
+        _counter(post),
+    )
+    return np.rint(done.update).astype(np.int64).reshape(shape)
+
+
+def _counter(post: Post) -> Callable[[Message], None]:
+    def tap(message: Message) -> None:
+        post.carry(message, _COUNTED.get(message.kind, "between aggregators"))
+
+    return tap
+
+
+def kept_arrays(kept: tuple[Kept, ...] | None) -> dict[str, Array]:
+    """Name -> array, for a checkpoint of a simulation; a deployment's aggregators each keep their own."""
+    found: dict[str, Array] = {}
+    for place, one in enumerate(kept or ()):
+        for name, shares in one.sums.items():
+            for which in ("first", "second"):
+                found[f"kept.{place}.{which}.{name}"] = getattr(shares, which).view(np.int64)
+            found[f"kept.{place}.rounds.{name}"] = np.array([one.rounds[name]])
+    return found
+
+
+def kept_from(arrays: Mapping[str, Array]) -> tuple[Kept, ...] | None:
+    """From what `kept_arrays` gave, exactly; other names are left alone."""
+    parts: list[dict[str, dict[str, Array]]] = [{"first": {}, "second": {}, "rounds": {}} for _ in range(3)]
+    for key, value in arrays.items():
+        if key.startswith("kept."):
+            _, place, which, name = key.split(".", 3)
+            parts[int(place)][which][name] = value
+    if not parts[0]["rounds"]:
+        return None
+    return tuple(
+        Kept(
+            sums={
+                name: Shares(part["first"][name].view(np.uint64), part["second"][name].view(np.uint64))
+                for name in part["first"]
+            },
+            rounds={name: int(value[0]) for name, value in part["rounds"].items()},
+        )
+        for part in parts
+    )

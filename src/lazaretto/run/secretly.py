@@ -1,0 +1,135 @@
+"""What a coordinator does where nobody sees an update: it asks its rule by inner products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazaretto.errors import InputError
+from lazaretto.gram import finite_rows
+from lazaretto.reputation import say
+from lazaretto.round import Aggregated, weigh_seen
+from lazaretto.run.coordinator import Round, Seen, watch_by
+from lazaretto.run.group import Group
+from lazaretto.run.post import Post
+from lazaretto.run.secret import FEWEST, Decided, share_updates
+from lazaretto.run.taking_part import Federation, TakingPart
+from lazaretto.types import Array, Float, Gram, Int, Weighed
+
+__all__ = ["collect_secretly"]
+
+
+class _Said(NamedTuple):
+    """Of the sites whose shares arrived: what the rule says of all, and of those trusted."""
+
+    checked: Weighed
+    used: Weighed
+
+
+def collect_secretly(
+    federation: Federation,
+    group: Group,
+    rows: Float,
+    part: TakingPart,
+    this: Round,
+    names: Sequence[str],
+    post: Post,
+) -> tuple[Aggregated | None, Seen]:
+    """Updates [n, s] of those who arrived, made one by the plan's rule from inner products alone.
+
+    None where fewer than three finite ones came: nothing is shared then, as a sum of two tells either site
+    the other's. Raises InputError where none of several is finite, RoundRefused with the cause where the
+    protocol must not have a result.
+    """
+    assert federation.secure is not None  # noqa: S101  the caller looks
+    here, fine = part.chosen[part.arrives], finite_rows(rows)
+    sizes = part.sizes[part.arrives]
+    if not fine.any() and (sizes > 0).any():
+        raise InputError(
+            f"no update is finite, that of site {here[0]} for instance",
+            found=f"{len(here)} with NaN or infinity",
+            way_out="lower train.learning_rate",
+        )
+    suspicion = np.full(len(names), np.nan)
+    suspicion[here[~fine]] = 1.0
+    if fine.sum() < FEWEST:
+        return None, Seen(suspicion, [], None, group.reputation)
+    public = _public(federation, group, rows.shape[1])
+    trust = (
+        np.ones(len(here)) if group.reputation is None else say(group.reputation, federation.reputation)[here]
+    )
+    given = {names[site]: row for site, row in zip(here, rows, strict=True)}
+
+    def weigh(inner: Array, past: Array, places: Int, draws: Callable[[], np.random.Generator]) -> Decided:
+        seen = Gram(inner, sizes[places], here[places], (), past)
+        return _weigh(federation, group, seen, trust[places], draws)
+
+    done = share_updates(federation.secure, given, public, weigh, (this.seed, this.number, group.kept), post)
+    group.kept = done.kept
+    assert isinstance(done.said, _Said)  # noqa: S101  of `weigh` above
+    result = _result(federation, group, done.places, done.said, done.update, len(here))
+    group.rule = dict(result.state)
+    if group.previous is not None and result.update is not None:
+        group.previous = result.update
+    known = sizes[done.places] > 0
+    # the last public row is the last aggregate, where it is known
+    view = np.flatnonzero(np.concatenate([known, np.zeros(len(public) - 1, bool), np.ones(1, bool)]))
+    seen = watch_by(
+        federation,
+        group,
+        done.inner[np.ix_(view, view)],
+        (done.places[known], None if done.history is None else done.history[np.ix_(known, known)]),
+        result,
+        part,
+        names,
+    )
+    return result, seen
+
+
+def _public(federation: Federation, group: Group, size: int) -> NDArray[np.float64]:
+    """[p, s]: the rule's public rows in their order, then the last aggregate (0 where it is not kept)."""
+    known: Mapping[str, Any] = {"zero": np.zeros(size), "previous": group.previous, "root": group.root}
+    last = np.zeros(size) if group.previous is None else group.previous
+    return np.stack([*(known[name] for name in federation.rule.public), last]).astype(np.float64)
+
+
+def _weigh(
+    federation: Federation,
+    group: Group,
+    seen: Gram,
+    trust: NDArray[np.float64],
+    draws: Callable[[], np.random.Generator],
+) -> Decided:
+    """The rule asked of everyone, for suspicion, and of those trusted, for the update."""
+    rule, n = federation.rule, len(seen.sizes)
+    cut = n + len(rule.public)
+    part = seen._replace(
+        inner=seen.inner[:cut, :cut], public=rule.public, history=seen.history if rule.history else None
+    )
+    checked = used = weigh_seen(rule, part, group.rule, draws())
+    if not (trust == 1).all():
+        used = weigh_seen(rule, part._replace(sizes=part.sizes * trust), group.rule, draws())
+    weights = np.zeros(len(seen.inner))
+    weights[:cut] = used.weights[0]
+    return Decided(weights, _Said(checked, used))
+
+
+def _result(
+    federation: Federation, group: Group, places: Int, said: _Said, update: NDArray[np.float64], count: int
+) -> Aggregated:
+    """What came of a round, of all who sent something; who was left out by the protocol is suspected."""
+    n, p = len(places), len(federation.rule.public)
+    weights, suspicion, dropped = np.zeros(count + p), np.ones(count), np.ones(count, np.bool_)
+    weights[places], weights[count:] = said.used.weights[0, :n], said.used.weights[0, n : n + p]
+    suspicion[places], dropped[places] = said.checked.suspicion, False
+    nothing = not weights.any()
+    return Aggregated(
+        update=None if nothing else update,
+        weights=None if nothing else weights,
+        suspicion=suspicion,
+        dropped=dropped,
+        state=group.rule if nothing else said.used.state,
+    )
