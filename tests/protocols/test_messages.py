@@ -27,6 +27,7 @@ PLAN = (
     "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
 )
 CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
+SECRET = {"shares"}  # what only a secret run sends: tests/run/test_secret_runs.py
 FUSION = {"part counts", "score tails"}  # what only a model with a self-supervised score sends
 
 
@@ -63,7 +64,7 @@ def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mes
 def idle_kinds(plan: Plan) -> set[str]:
     """Kinds that this plan has no use for."""
     control = set() if plan.federate.algorithm == "scaffold" else CONTROL
-    return control | (set() if "novelty_hidden" in plan.model.options else FUSION)
+    return control | SECRET | (set() if "novelty_hidden" in plan.model.options else FUSION)
 
 
 def leaving_kinds(plan: Plan) -> set[str]:

@@ -1,0 +1,207 @@
+"""Runs in which nobody sees an update come to what runs in the open come to, and send nothing in the open."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazaretto import runlog, wire
+from lazaretto.chain import rule_of
+from lazaretto.cli import main
+from lazaretto.commands import write_page
+from lazaretto.errors import InputError, Interrupted
+from lazaretto.gram import inner_products
+from lazaretto.keys import generator
+from lazaretto.plan import load_plan
+from lazaretto.round import Arrived, aggregate_round, weigh_seen
+from lazaretto.run import systems
+from lazaretto.run.bench import Job, make_bench
+from lazaretto.run.experiment import run_plan
+from lazaretto.run.journal import open_journal, quiet
+from lazaretto.run.post import KINDS, Post
+from lazaretto.run.prepare import prepare
+from lazaretto.run.saved import load_arrays
+from lazaretto.run.secret import secret_sum
+from lazaretto.types import Gram, Message
+
+PLAN = """
+[run]
+seeds = [2]
+[data.options]
+sites = 7
+units_per_site = 12
+windows = 2
+[model.options]
+channels = 8
+hidden = 8
+[train]
+rounds = 4
+[aggregate]
+rule = "nnm | multi_krum"
+[evaluate]
+baselines = []
+leave_one_family_out = false
+bootstrap = 100
+"""
+SHARED = 'secure.protocol="sharing"'
+HOSTILE = ('attack.name="sign_flip"', "attack.share=0.3", "attack.options={ scale = 4.0 }")
+TRUSTED = ("reputation.enabled=true", "reputation.decay=0.3")
+
+
+def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]], Any]:
+    """Bodies of the rounds, and the vector that came of them."""
+    place = folder.parent / "plan.toml"
+    place.write_text(PLAN)
+    run_plan(load_plan(place, sets=list(sets)), folder, **more)
+    rounds = [record.body for record in runlog.read(folder / "run.sqlite", "round")]
+    arrays = load_arrays(folder / "model.safetensors")[0]
+    return rounds, arrays["vectors" if "vectors" in arrays else "vector"]
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ('aggregate.rule="mean"', 'federate.server="fedadam"'),
+        ('aggregate.rule="clip | centered_clip"', *HOSTILE),
+        ('aggregate.rule="nnm | geometric_median"', 'federate.algorithm="fedper"', "federate.drop_outs=0.2"),
+        (*HOSTILE, *TRUSTED),
+    ],
+)
+def test_it_comes_to_what_the_open_run_comes_to(sets: tuple[str, ...], tmp_path: Path) -> None:
+    """To the rounding of shares: 2^-17 of an entry each round, and what training makes of that."""
+    plain, vector = run(tmp_path / "plain", *sets)
+    secret, other = run(tmp_path / "secret", *sets, SHARED)
+    np.testing.assert_allclose(other, vector, atol=2e-3 * np.abs(vector).max())
+    for one, two in zip(plain, secret, strict=True):
+        assert one["arrived"] == two["arrived"]
+        assert one.get("quarantined") == two.get("quarantined")
+        assert {row["name"] for row in one["suspected"] if row["suspicion"] > 0.05} <= {
+            row["name"] for row in two["suspected"]
+        }
+
+
+def test_no_update_and_no_site_s_counts_pass_in_the_open(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    plan = load_plan(tmp_path / "plan.toml", sets=[SHARED, "model.options.novelty_hidden=8"])
+    messages: list[Message] = []
+    post = Post(tap=messages.append)
+    prepared = prepare(plan, 2, post)
+    journal = open_journal(tmp_path / "run", plan, False, quiet)
+    systems.federated(make_bench(plan, [prepared], [post], journal), systems.OURS, Job(place=0))
+    leaving = {m.kind for m in messages if m.link.startswith("site-") and m.sender in prepared.site_names}
+    assert leaving == {"shares", "round report"}
+    assert {row["kind"] for row in post.rows()} >= {"shares", "between aggregators", "opened sum", "close"}
+    rows = {row["kind"]: row for row in post.rows()}
+    sent = [m for m in messages if m.kind == "shares"]
+    assert rows["shares"]["bytes"] == sum(len(wire.encode_message(m)) for m in sent)
+    assert {m.link for m in sent} == {"site-aggregator"}
+    assert all(KINDS[row["kind"]][0] == row["link"] for row in post.rows())
+
+
+def test_its_report_says_who_saw_what(tmp_path: Path) -> None:
+    run(tmp_path / "out", SHARED)
+    page = write_page(tmp_path / "out").read_text(encoding="utf-8")
+    assert "shares of a site" in page
+    assert "aggregator" in page
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, tmp_path: Path) -> None:
+    sets = (*HOSTILE, *TRUSTED, SHARED)
+    rounds, vector = run(tmp_path / "whole", *sets)
+
+    def show(kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "round" and body["round"] == stop:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "out", *sets, show=show)
+    again, other = run(tmp_path / "out", *sets, resume=True)
+    np.testing.assert_array_equal(other, vector)
+    assert [body["suspected"] for body in again] == [body["suspected"] for body in rounds]
+
+
+def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
+    """A round in which one or two arrive changes nothing, and says so."""
+    rounds, _ = run(tmp_path / "out", SHARED, "federate.drop_outs=0.8", "train.rounds=6")
+    few = [place for place, body in enumerate(rounds) if body["arrived"] < 3]
+    assert few
+    (messages,) = [record.body for record in runlog.read(tmp_path / "out" / "run.sqlite", "messages")]
+    shares = next(row["count"] for row in messages["rows"] if row["kind"] == "shares")
+    many = sum(body["arrived"] for body in rounds if body["arrived"] >= 3)
+    assert shares == 3 * (many + 2 * 7), "three for each update that was shared, and for two sums of counts"
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (['aggregate.rule="trimmed_mean"'], "looks at updates"),
+        (['aggregate.rule="krum"'], "more than a third on one site"),
+        (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
+        (['data.scaling="median"'], "the median reads each site's counts"),
+        (['federate.algorithm="scaffold"'], "sends two vectors"),
+        (["secure.clip=1e9"], "would not fit the ring"),
+        (["secure.fraction_bits=40"], "secure.fraction_bits"),
+        (["secure.protocol=none", "secure.clip=3"], "has no meaning with secure.protocol='none'"),
+        (["secure.protocol=sharding"], "secure.protocol"),
+    ],
+)
+def test_plans_that_would_show_an_update(
+    sets: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    words = [word for one in [SHARED, *sets] for word in ("--set", one)]
+    assert main(["run", str(tmp_path / "plan.toml"), *words, "--out", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_two_sites_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace("sites = 7", "sites = 2"))
+    words = ["--set", SHARED, "--set", 'aggregate.rule="mean"', "--out", str(tmp_path / "out")]
+    assert main(["run", str(tmp_path / "plan.toml"), *words]) == 2
+    assert "three sites or more" in capsys.readouterr().err
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 6))
+def test_a_secret_sum_is_exact(seed: int, sites: int) -> None:
+    rng = generator(seed, "sum")
+    rows = {f"site {k}": rng.integers(0, 60_000, (4, 5)) for k in range(sites)}
+    found = secret_sum(rows, (seed, "counts"), Post())
+    np.testing.assert_array_equal(found, sum(rows.values()))
+
+
+def test_a_secret_sum_refuses_what_would_wrap() -> None:
+    rows = {f"site {k}": np.full(3, 10**7) for k in range(3)}
+    with pytest.raises(InputError, match="too large for a secret sum"):
+        secret_sum(rows, (0, "counts"), Post())
+
+
+@pytest.mark.parametrize("name", ["nnm | multi_krum", "mean", "foolsgold", "bucketing | geometric_median"])
+def test_a_rule_says_the_same_of_inner_products_as_of_updates(name: str) -> None:
+    rule, rng = rule_of(name, {}), generator(4, name)
+    rows = rng.standard_normal((9, 30)).astype(np.float32)
+    sizes = np.array([3.0, 1, 0, 2, 1, 1, 5, 1, 0])
+    sites = rng.permutation(9)
+    past = rows if rule.history else None
+    open_ = aggregate_round(rule, Arrived(rows, sizes, sites, past), {}, rule.start(9), generator(0, "rule"))
+    public = np.zeros((len(rule.public), 30))
+    seen = Gram(
+        inner_products(rows, public),
+        sizes,
+        sites,
+        rule.public,
+        None if past is None else inner_products(past),
+    )
+    said = weigh_seen(rule, seen, rule.start(9), generator(0, "rule"))
+    assert open_.weights is not None
+    np.testing.assert_allclose(said.weights[0], open_.weights, atol=1e-9)
+    np.testing.assert_allclose(said.suspicion, open_.suspicion, atol=1e-9)
