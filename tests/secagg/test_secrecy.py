@@ -36,7 +36,7 @@ Arrays = dict[tuple[str, str, str], np.ndarray]
 
 
 def two_sets() -> tuple[np.ndarray, np.ndarray]:
-    """Rows [N, D] and their turned copies: the same inner products, with the public row too, and mean."""
+    """Rows [N, D] and turned copies: the same inner products, with the public row too, and mean."""
     rng = np.random.default_rng(11)
     half = rng.integers(-90, 90, (N, D // 2)) / 64.0
     other = rng.integers(-90, 90, (N, D // 2)) / 64.0
@@ -71,7 +71,7 @@ def received(rows: np.ndarray, number: int) -> dict[str, Arrays]:
 
 
 def simulated(index: int, gram: np.ndarray, number: int, rng: np.random.Generator) -> Arrays:
-    """What aggregator `index` receives, written from G [N + 1, N + 1] in the ring and random numbers alone."""
+    """What aggregator `index` receives, written from G [N + 1, N + 1] in the ring and random numbers."""
     secrets = fresh(number)
     zeros = dict.fromkeys(SITES, np.zeros(D))  # gives parties their keys; no update is in it
     state: Aggregator = parties(AGREED, number, zeros, PUBLIC, mean, secrets, None).aggregators[index]
@@ -251,7 +251,7 @@ def test_a_simulator_with_nothing_but_products_writes_the_view(index: int, views
 
 
 def test_the_coordinator_gets_shares_of_the_sum_alone(views: Lots) -> None:
-    """Two of the three are sums of seeds' expansions, whatever the updates; the third follows from the sum."""
+    """Two of three are sums of seeds' expansions, whatever the updates; the third follows from the sum."""
     both = of(COORDINATOR, views)
     for name in AGGREGATORS:
         words = [[float(seen["sum", name, "share"][0]) for seen in lot] for lot in both]
