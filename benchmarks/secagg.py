@@ -3,12 +3,12 @@
     python benchmarks/secagg.py
     python benchmarks/secagg.py --sizes 50x100000 20x10000 --columns 0 8192 --turns 5
 
-Updates are Gaussian, a third of them far away. In one turn plain Krum takes the float32 updates as they are, then all
-parties of a round play it one after the other in one process, each with all cores, and the time inside each is added
-up. "aggregator" is the one that receives most: taking shares in (tags, commitments) apart from everything after the
-coordinator has closed, which is what stands beside Krum. Printed are medians with smallest and largest. Bytes are
-those of the messages as they cross, envelopes and tags included. The error of distances is that of the sketch,
-relative to the exact ones: median and largest over all pairs.
+Updates are Gaussian, a third of them far away. In one turn plain Krum takes the float32 updates as they are,
+then all parties of a round play it one after the other in one process, each with all cores, and the time
+inside each is added up. "aggregator" is the one that receives most: taking shares in (tags, commitments)
+apart from everything after the coordinator has closed, which is what stands beside Krum. Printed are medians
+with smallest and largest. Bytes are those of the messages as they cross, envelopes and tags included. The
+error of distances is that of the sketch, relative to the exact ones: median and largest over all pairs.
 """
 
 # ruff: noqa: T201
@@ -171,8 +171,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(
-        "| n × d | columns | plain Krum s | aggregator s | ÷ Krum, paired | takes in s | site s | coordinator s "
-        "| a site sends MB | between aggregators MB | to the coordinator MB | error of distances |"
+        "| n × d | columns | plain Krum s | aggregator s | ÷ Krum, paired | takes in s | site s "
+        "| coordinator s | a site sends MB | between aggregators MB "
+        "| to the coordinator MB | error of distances |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for size in given.sizes:

@@ -120,7 +120,7 @@ def simulated(index: int, gram: np.ndarray, number: int, rng: np.random.Generato
     for peer, (coin, nonce) in coins.items():
         give("coin", peer, coin=coin, nonce=nonce)
     assert state.rows is not None
-    lengths = steps.projections(steps.derive(state.coin, "lengths"), state.rows.second, steps.PROJECTIONS)
+    lengths = steps.projections(steps.derive(state.coin, "lengths"), state.rows.second[:N], steps.PROJECTIONS)
     give("projected", following, share=lengths)  # of a share that it holds: nothing new
     while state.step == "check":
         assert state.memory is not None
@@ -169,7 +169,7 @@ def statistics(index: int, seen: Arrays) -> dict[str, float]:
 
 
 def guesses(index: int, seen: Arrays, shares: list[list[np.ndarray]], rows: np.ndarray) -> dict[str, float]:
-    """Whether a guess of all updates is confirmed, by the commitment of the share not held or by an addend."""
+    """Whether a guess of all updates is confirmed, by a commitment or by an addend."""
     ring, found = to_ring(rows, 16), {}
     missing = [row - a - b for row, (a, b) in zip(ring, shares, strict=True)]
     for i, site in enumerate(SITES):
