@@ -165,7 +165,12 @@ def play(seed: int, old: list[Message]) -> tuple[str, list[Message]]:
         assert head.refused
         return head.refused, network.sent
     rows = np.array([clipped(updates[name], 4.0) for name in head.sum.names])
-    assert np.abs(head.sum.update - rows.mean(axis=0)).max() < 1e-4 + 10 * agreed.noise, (seed, hostile)
+    sums = [rows.mean(axis=0)]
+    for i, name in enumerate(head.sum.names):
+        if hostile.get(name) == "two rows":  # whichever of the two reached all three
+            sums += [one - rows[i] / len(rows) for one in sums]
+    apart = min(np.abs(head.sum.update - one).max() for one in sums)
+    assert apart < 1e-4 + 10 * agreed.noise, (seed, hostile)
     bad = {site for site, fault in hostile.items() if fault in ("huge", "wraps", "not what it committed to")}
     assert not bad & set(head.sum.names), (seed, hostile)
     return "sum", network.sent
