@@ -90,7 +90,8 @@ def forged(message: Message, rng: np.random.Generator) -> Message:
         changed = np.zeros(int(rng.integers(4)), np.uint8)
     else:
         changed = value.copy()
-        changed.reshape(-1)[rng.integers(value.size)] += value.dtype.type(1)
+        place = int(rng.integers(value.size))
+        changed.reshape(-1)[place : place + 1] += value.dtype.type(1)  # wraps, as a part of an array
     return replace(message, payload={**message.payload, name: changed})
 
 
