@@ -100,9 +100,11 @@ def deposited(message: Message, holder: int, parameters: int) -> Deposit:
     return Deposit(shares[0], shares[1], commitments, "")
 
 
-def shares_of(deposits: list[Deposit], parameters: int) -> Shares:
-    """[n, d] shares of rows, seeds expanded."""
-    found = Shares(*(np.empty((len(deposits), parameters), np.uint64) for _ in range(2)))
+def shares_of(deposits: list[Deposit], parameters: int, room: int = 0) -> Shares:
+    """[n + room, d] shares of n rows, seeds expanded; then `room` rows of 0."""
+    found = Shares(*(np.empty((len(deposits) + room, parameters), np.uint64) for _ in range(2)))
+    for share in found:
+        share[len(deposits) :] = 0
     for i, deposit in enumerate(deposits):
         for target, sent in ((found.first, deposit.first), (found.second, deposit.second)):
             target[i] = sent if sent.dtype == np.uint64 else expand(sent.tobytes(), parameters)

@@ -26,7 +26,7 @@ from lazaretto.secagg.settings import (
 )
 from lazaretto.types import Array, Message
 
-__all__ = ["Parties", "SharedRound", "channel_keys", "parties", "share_round"]
+__all__ = ["Parties", "SharedRound", "channel_keys", "parties", "play", "share_round"]
 
 _NOT_FINITE = "its update was not finite, so it had nothing to send"
 
@@ -79,25 +79,10 @@ def share_round(
     RoundRefused with the cause where the round must not have a result.
     """
     started = parties(settings, round_number, updates, public, _once(decide), secrets, kept)
-    aggregators = dict(zip(AGGREGATORS, started.aggregators, strict=True))
-    head = started.coordinator
-    queue = list(started.messages)
-    while queue or head.sum is None:
-        if not queue:
-            head, closing = coordinator.close(head)
-            queue += closing
-        for message in (sent := queue):
-            tap(message)
-        queue = []
-        for message in sent:
-            if message.receiver == COORDINATOR:
-                head, answers = coordinator.handle(head, message)
-            else:
-                aggregators[message.receiver], answers = steps.handle(aggregators[message.receiver], message)
-            queue += answers
-        if head.refused is not None:
-            raise RoundRefused(f"round {round_number} was refused: {head.refused}")
-    one = aggregators[AGGREGATORS[0]]
+    ended = play(started, tap)
+    head, one = ended.coordinator, ended.aggregators[0]
+    if head.sum is None or one.opened is None:
+        raise RoundRefused(f"round {round_number} was refused: {head.refused}")
     silent = {name: _NOT_FINITE for name, row in updates.items() if not np.isfinite(row).all()}
     assert one.opened is not None  # noqa: S101  there is a sum
     return SharedRound(
@@ -106,8 +91,28 @@ def share_round(
         one.opened.history,
         head.sum.names,
         {**head.sum.named, **silent},
-        tuple(aggregators[name].kept for name in AGGREGATORS),
+        tuple(state.kept for state in ended.aggregators),
     )
+
+
+def play(started: Parties, tap: Callable[[Message], None]) -> Parties:
+    """The states at the end: everything is delivered in the order sent, then the round is closed."""
+    aggregators = dict(zip(AGGREGATORS, started.aggregators, strict=True))
+    head, queue, closed = started.coordinator, list(started.messages), False
+    while queue or not closed:
+        if not queue:
+            head, messages = coordinator.close(head)
+            queue, closed = list(messages), True
+        sent, queue = queue, []
+        for message in sent:
+            tap(message)
+            if message.receiver == COORDINATOR:
+                head, answers = coordinator.handle(head, message)
+            else:
+                aggregators[message.receiver], answers = steps.handle(aggregators[message.receiver], message)
+            queue += answers
+    head, _ = coordinator.give_up(head)
+    return Parties(tuple(aggregators.values()), head, ())
 
 
 def parties(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.compiled import by_columns, compiled, cores, one_blas_thread
+from lazaretto.compiled import by_columns, compiled, cores
 from lazaretto.secagg.drawn import derive, expand, signs
 from lazaretto.secagg.ring import Ring
 from lazaretto.types import Array
@@ -63,25 +63,47 @@ def _sketch(rows: Array, column: Array, minus: Array, found: Array, begin: int, 
 
 
 def projections(coin: bytes, rows: Ring, count: int) -> Ring:
-    """[n, count]: of rows [n, d] on `count` random directions mod 2⁶⁴, of coefficients 1, -1 (¼ each) and 0.
-
-    Taken as float64 products of halves of 32 bits, which are exact: sums of 2¹⁴ terms below 2³².
-    """
-    d = rows.shape[1]
+    """[n, count]: of rows [n, d] on `count` random directions, of coefficients 1, -1 (¼ each) and 0."""
 
     def part(begin: int, end: int) -> Ring:
-        seeds = derive(coin, "projections", begin)
-        bits = np.unpackbits(expand(seeds, (end - begin) * count // 32 + 1).view(np.uint8))
-        pairs = bits[: 2 * (end - begin) * count].reshape(2, end - begin, count).astype(np.float64)
-        direction = pairs[0] - pairs[1]
-        block = rows[:, begin:end]
-        low = (block & np.uint64(2**32 - 1)).astype(np.float64) @ direction
-        high = (block >> np.uint64(32)).astype(np.float64) @ direction
-        both = low.astype(np.int64).view(np.uint64), high.astype(np.int64).view(np.uint64)
-        return np.asarray(both[0] + (both[1] << np.uint64(32)))
+        drawn = expand(derive(coin, "projections", begin), -(-(end - begin) * count // 32))
+        return np.asarray(_project(rows, drawn, begin, end, count))
 
-    with one_blas_thread():
-        found = np.zeros((len(rows), count), np.uint64)
-        for some in by_columns(part, d):
-            found += some
+    found = np.zeros((len(rows), count), np.uint64)
+    for some in by_columns(part, rows.shape[1]):
+        found += some
     return found
+
+
+@compiled
+def _project(rows: Array, drawn: Array, begin: int, end: int, count: int) -> Array:
+    """Columns begin to end of `projections`; two bits to a coefficient."""
+    width = 64  # columns whose masks stay in the cache
+    found = np.zeros((rows.shape[0], count), np.uint64)
+    some = np.empty((width, count), np.uint64)  # all ones where the coefficient is not 0
+    minus = np.empty((width, count), np.uint64)  # all ones where it is -1
+    negated = np.zeros(count, np.uint64)
+    one, none = np.uint64(1), np.uint64(0)
+    for start in range(begin, end, width):
+        size = min(width, end - start)
+        for c in range(size):
+            for k in range(count):
+                place = (start - begin + c) * count + k
+                pair = drawn[place >> 5] >> np.uint64(2 * (place & 31))
+                up, down = pair & one, (pair >> one) & one
+                some[c, k] = none - (up ^ down)
+                minus[c, k] = none - (down & (up ^ one))
+                negated[k] += down & (up ^ one)
+        for i in range(0, rows.shape[0] - 1, 2):
+            for c in range(size):
+                a, b = rows[i, start + c], rows[i + 1, start + c]
+                for k in range(count):
+                    found[i, k] += (a & some[c, k]) ^ minus[c, k]
+                    found[i + 1, k] += (b & some[c, k]) ^ minus[c, k]
+        if rows.shape[0] % 2:
+            i = rows.shape[0] - 1
+            for c in range(size):
+                a = rows[i, start + c]
+                for k in range(count):
+                    found[i, k] += (a & some[c, k]) ^ minus[c, k]
+    return found + negated  # -v is ~v + 1

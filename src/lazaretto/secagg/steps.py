@@ -141,8 +141,8 @@ def _coin(state: Aggregator) -> Answer | None:
             return refuse(state, f"{peer} showed another coin than it had committed to")
         coins[peer] = shown
     coin = hashlib.sha256(b"".join(coins[name] for name in AGGREGATORS)).digest()
-    rows = shares_of([state.deposits[name] for name in state.names], state.parameters)
-    own = projections(derive(coin, "lengths"), rows.first, PROJECTIONS)
+    rows = _shared(state)
+    own = projections(derive(coin, "lengths"), rows.first[: len(state.names)], PROJECTIONS)
     state = replace(state, coin=coin, rows=rows, addend=(own,), step="project")
     return state, (send(state, "projected", peers(state)[1], {"share": own}),)
 
@@ -156,6 +156,19 @@ def _project(state: Aggregator) -> Answer | None:
     shares = Shares(own, array(message, "share", np.uint64, own.shape))
     memory = started(shares, state.index, allowed_bits(state.settings, state.parameters))
     return _gate(replace(state, memory=memory, step="check", stage=0))
+
+
+def _shared(state: Aggregator) -> Shares:
+    """Shares of all rows: the sites', the public (their share 0 is the row), the sum of all noise."""
+    n, p, noise = len(state.names), len(state.public), bool(state.settings.noise)
+    rows = shares_of([state.deposits[name] for name in state.names], state.parameters, p + noise)
+    if state.index != 1:
+        rows[0 if state.index == 0 else 1][n : n + p] = state.public
+    if noise:
+        added = shares_of([state.deposits[name] for name in AGGREGATORS], state.parameters)
+        for target, one in zip(rows, added, strict=True):
+            target[n + p] = one.sum(axis=0, dtype=np.uint64)
+    return rows
 
 
 def _gate(state: Aggregator) -> Answer:
@@ -210,18 +223,6 @@ def _addends(state: Aggregator) -> Answer:
     if not state.names:
         return refuse(state, f"no update passed: {_reasons(state)}")
     rows = _rows(state)
-    noise = [state.deposits[name] for name in AGGREGATORS if state.settings.noise]
-    extra = shares_of(noise, state.parameters)
-    added = Shares(*(one.sum(axis=0, keepdims=True, dtype=np.uint64)[: len(noise)] for one in extra))
-    public = np.zeros_like(state.public)
-    known = (
-        state.public if state.index == 0 else public,
-        state.public if state.index == 2 else public,
-    )
-    rows = Shares(
-        np.concatenate([rows.first, known[0], added.first]),
-        np.concatenate([rows.second, known[1], added.second]),
-    )
     sketch = sketch_of(state.coin, state.parameters, state.settings.sketch_columns)
     addends = [_with_zero(state, products(Shares(*(sketched(sketch, one) for one in rows))), "gram")]
     kept = None
