@@ -71,7 +71,7 @@ def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]],
         (),
         ('aggregate.rule="mean"', 'federate.server="fedadam"'),
         ('aggregate.rule="clip | centered_clip"', *HOSTILE),
-        ('aggregate.rule="nnm | geometric_median"', 'federate.algorithm="fedper"', "federate.drop_outs=0.2"),
+        ('federate.algorithm="fedper"', "federate.drop_outs=0.2"),
         (*HOSTILE, *TRUSTED),
     ],
 )
