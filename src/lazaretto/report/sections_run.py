@@ -28,8 +28,11 @@ from lazaretto.report.reading import OURS, Log, system_key, system_name
 __all__ = ["bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
 
 _LINKS = {
-    "device-site": "device to site, inside the hospital",
-    "site-coordinator": "site to coordinator, leaves the hospital",
+    "device-site": "Device to site, inside the hospital",
+    "site-coordinator": "Site to coordinator, leaves the hospital",
+    "site-aggregator": "Site to aggregators, leaves the hospital as shares",
+    "aggregator-aggregator": "Among aggregators",
+    "aggregator-coordinator": "Aggregators to coordinator",
 }
 
 
@@ -143,7 +146,7 @@ def bytes_by_link(log: Log) -> Section:
     if not rows:
         return lacking("bytes", title, "Bytes", nothing(log, "No message was counted."))
     total = {link: sum(float(r["bytes"]) for r in rows if r.get("link") == link) for link in _LINKS}
-    outside = [row.get("link") == "site-coordinator" for row in rows]
+    outside = [row.get("link") != "device-site" for row in rows]
     found = [
         Bar(
             name=f"{words(row.get('kind'))} {_arrow(row)}",
@@ -166,12 +169,19 @@ def bytes_by_link(log: Log) -> Section:
     )
     finding = (
         f"Inside the hospitals {bytes_human(total['device-site'])}, between sites and coordinator "
-        f"{bytes_human(total['site-coordinator'])}."
+        f"{bytes_human(total['site-coordinator'])}"
+    )
+    secret = total["aggregator-aggregator"] + total["aggregator-coordinator"]
+    finding += (
+        f", from sites to aggregators {bytes_human(total['site-aggregator'])}, and among those who aggregate "
+        f"{bytes_human(secret)}."
+        if secret
+        else "."
     )
     figure = picture(
         "bytes",
         ("What crosses which link", caption, finding),
-        lambda wide: bars(found, ("inside the hospital", "leaves the hospital"), wide),
+        lambda wide: bars(found, ("inside the hospital", "outside of it"), wide),
     )
     grid = Grid(
         caption="Messages and bytes of one training",
