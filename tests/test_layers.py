@@ -30,6 +30,7 @@ LAYERS = {
     "select": 2,
     "attack_types": 1,
     "attack": 2,
+    "secagg": 2,
     "chain": 2,
     "catalog_page": 2,
     "cut": 2,
@@ -70,6 +71,7 @@ FOLDERS_APART = {
     "server",
     "select",
     "attack",
+    "secagg",
 }  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 

@@ -6,6 +6,7 @@ LazarettoError
 │   └── WireError     bytes from outside are not one of our messages
 ├── PlanError         exit 2: the plan or a command-line value is wrong
 ├── CheckFailed       exit 1: what was checked does not hold
+│   └── RoundRefused  a protected round ended without an aggregate
 └── Interrupted       exit 3: stopped by the user; the state is saved
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "Interrupted",
     "LazarettoError",
     "PlanError",
+    "RoundRefused",
     "WireError",
 ]
 
@@ -56,6 +58,10 @@ class CheckFailed(LazarettoError):
     """A check ran to its end and its answer is no."""
 
     exit_code = 1
+
+
+class RoundRefused(CheckFailed):
+    """A round under secure aggregation was refused: nothing was aggregated, and the cause is said."""
 
 
 class Interrupted(LazarettoError):

@@ -1,0 +1,1 @@
+"""Secure aggregation: nobody sees an update. Protocols as state machines, without sockets or clocks."""
