@@ -304,7 +304,7 @@ def test_the_coordinator_cannot_put_its_own_key_for_a_site() -> None:
     payload = {name: array.copy() for name, array in messages[0].payload.items() if name != "signature"}
     payload["keys"][0, 1] = 7
     message = from_server(played, "site-00", "all mask keys", payload)
-    with pytest.raises(WireError, match="signature of 'mask keys' from 'site-01'"):
+    with pytest.raises(WireError, match=r"signature of 'mask keys' from 'site-01'"):
         handle_at_site(played.sites["site-00"], message)
 
 
@@ -314,7 +314,7 @@ def test_keys_of_an_old_round_do_not_serve_again() -> None:
     payload = {name: array.copy() for name, array in messages[0].payload.items() if name != "signature"}
     for name, key in (("keys", "keys"), ("commitments", "commitment"), ("signatures", "signature")):
         payload[name][0] = old.sent["mask keys"]["site-01"].payload[key]
-    with pytest.raises(WireError, match="signature of 'mask keys' from 'site-01'"):
+    with pytest.raises(WireError, match=r"signature of 'mask keys' from 'site-01'"):
         handle_at_site(played.sites["site-00"], from_server(played, "site-00", "all mask keys", payload))
 
 
@@ -352,7 +352,7 @@ def test_copies_forgeries_and_old_messages_at_the_coordinator(kind: str) -> None
         with pytest.raises(WireError, match=problem):
             handle_at_server(played.server, forged)
     old = play(kind, 5, number=7).sent[kind]["site-01"]
-    with pytest.raises(WireError, match="signature of .* is not its sender's"):
+    with pytest.raises(WireError, match=r"signature of .* is not its sender's"):
         handle_at_server(played.server, replace(old, round=1))
 
 
