@@ -32,6 +32,7 @@ __all__ = [
     "CkksServer",
     "CkksSite",
     "check_ckks",
+    "encryption_error",
     "flood_scale",
     "handle_at_ckks_server",
     "handle_at_ckks_site",
