@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 SECRET_BYTES, SIGNATURE_BYTES = 32, 64
-_BLOCK = 2**18  # bytes of a mask at a time: they stay in the cache
+_BLOCK = 2**19  # bytes of a mask at a time: they stay in the cache
 _ZEROS = bytes(_BLOCK)
 
 
