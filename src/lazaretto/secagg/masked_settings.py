@@ -37,6 +37,7 @@ __all__ = [
 COORDINATOR = "coordinator"
 _SECRECY, _COMPLETION = 2.0**-40, 2.0**-20  # what a graph with few neighbours may leave to chance
 _LEAST_BITS, _MOST_BITS = 8, 40
+_BLOCK = 2**15  # entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +172,11 @@ def _risks(sites: int, threshold: int, hostile: int, degree: int, shares: int) -
 
 
 def smallest_graph(sites: int, threshold: int, hostile: int) -> tuple[int, int] | None:
-    """(neighbours, shares) of the sparsest graph that `check_masked` accepts, or None where only all will
-    do.
+    """(neighbours, most shares) of the sparsest graph that `check_masked` accepts, or None where only all
+    will do.
     """
     for degree in range(2, sites, 2):
-        for shares in range(2, degree + 1):
+        for shares in range(degree, 1, -1):
             told, stuck = _risks(sites, threshold, hostile, degree, shares)
             if told <= _SECRECY and stuck <= _COMPLETION:
                 return degree, shares
@@ -249,20 +250,28 @@ def to_fixed(update: Array, share: float, settings: Masked, sites: int) -> NDArr
     share: the site's weight over the largest possible, in (0, 1]. An update with an entry beyond the bound is
     shortened to it as a whole. Raises InputError for NaN, infinity or another share.
     """
-    row = np.asarray(update, np.float64)
-    if row.ndim != 1 or not np.isfinite(row).all():
+    row = np.asarray(update)
+    row = row if row.dtype in (np.float32, np.float64) else row.astype(np.float64)
+    ends = (float(row.max(initial=0.0)), float(row.min(initial=0.0)))  # NaN where there is one
+    if row.ndim != 1 or not (math.isfinite(ends[0]) and math.isfinite(ends[1])):
         raise InputError("an update to be masked is not a finite vector", found=f"shape {row.shape}")
     if not 0 < share <= 1:
         raise InputError("a weight under masks is not within the public largest one", found=share)
-    largest = float(np.abs(row).max(initial=0.0))
+    largest = max(ends[0], -ends[1])
     weight = max(1, round(share * 2 ** weight_bits(settings, sites)))
     scale = 2.0 ** fraction_bits(settings, sites) * weight / 2 ** weight_bits(settings, sites)
     if largest > settings.bound:
         scale *= settings.bound / largest
-    fixed = np.empty(len(row) + 1, np.int64)
-    np.rint(row * scale, out=fixed[:-1], casting="unsafe")
+    fixed = np.empty(len(row) + 1, "<u4" if settings.ring_bits == 32 else "<u8")
+    floats, whole = np.empty(_BLOCK), np.empty(_BLOCK, np.int64)
+    for begin in range(0, len(row), _BLOCK):  # in blocks: what is in between stays in the cache
+        part = row[begin : begin + _BLOCK]
+        size = len(part)
+        np.multiply(part, scale, out=floats[:size], dtype=np.float64)
+        np.rint(floats[:size], out=whole[:size], casting="unsafe")
+        fixed[begin : begin + size] = whole[:size].view(np.uint64)
     fixed[-1] = weight
-    return fixed.view(np.uint64).astype("<u4" if settings.ring_bits == 32 else "<u8", copy=False)
+    return fixed
 
 
 def from_fixed(total: Array, settings: Masked, sites: int) -> tuple[NDArray[np.float64], float]:
