@@ -98,7 +98,9 @@ def start_site(setup: Setup, name: str, identity: bytes, secret: bytes, vector: 
     if vector.shape != (setup.length,) or vector.dtype != setup.dtype:
         raise InputError("a vector to be masked has another form", found=f"{vector.dtype} {vector.shape}")
     # The vector too, so that a secret that serves twice does not mask two vectors alike.
-    own = derive(secret, "round", setup.session, name, hashlib.sha256(np.ascontiguousarray(vector)).digest())
+    own = derive(
+        secret, "round", setup.session, name, hashlib.sha256(np.ascontiguousarray(vector).data).digest()
+    )
     state = SiteState(setup, setup.sites.index(name), identity=identity, secret=own, vector=vector)
     keys = rows(
         [public_key(derive(own, "sealing key")), public_key(mask_private(_seed(own, "mask key")))], 32
