@@ -1,6 +1,6 @@
 """Random schedules: a network that drops, delays, doubles, reorders, forges and replays, and sites that fail.
 
-LAZARETTO_SCHEDULES says how many, 200 unless it is set; the claim of 10,000 is run with
+LAZARETTO_SCHEDULES says how many, 150 unless it is set; the claim of 10,000 is run with
 `LAZARETTO_SCHEDULES=10000 pytest -s --timeout=0 tests/protocols/test_masked_fuzz.py`.
 """
 
@@ -23,7 +23,7 @@ from lazaretto.secagg.masked_site import SiteState, handle_at_site, start_site
 from lazaretto.types import Message
 from lazaretto.wire import decode_message, encode_message
 
-SCHEDULES = int(os.environ.get("LAZARETTO_SCHEDULES", "200"))
+SCHEDULES = int(os.environ.get("LAZARETTO_SCHEDULES", "150"))
 MOST_TICKS = 3000
 D = 3
 CAUSES = ("than the threshold", "shares do not open", "too few shares of site")  # of a refusal
