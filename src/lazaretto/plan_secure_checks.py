@@ -12,6 +12,7 @@ from lazaretto.secagg.settings import Sharing, check_fits
 
 __all__ = ["secure_conflicts", "secure_problems"]
 
+_OF_SHARING = ("fraction_bits", "sketch_columns", "noise")
 _LARGE_MODEL = 2**22  # parameters for which fields are checked; a run checks its own model's
 
 
@@ -47,6 +48,14 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out='a rule of inner products, such as "nnm | multi_krum" (lazaretto list rules)',
             )
         )
+    elif rule.sees != "sum" and plan.secure.protocol == "masked":
+        problems.append(
+            PlanError(
+                f"aggregate.rule: '{rule.name}' looks at single sites, and a masked sum shows none",
+                found=f"secure.protocol={plan.secure.protocol!r}",
+                way_out='aggregate.rule = "mean", or secure.protocol = "sharing"',
+            )
+        )
     elif rule.sees == "gram" and not rule.mixes and rule.most_on_one(n) > 1 / 3:
         problems.append(
             PlanError(
@@ -72,10 +81,22 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out="fedavg, fedprox, fedper or fedbn",
             )
         )
+    if plan.secure.protocol == "masked":
+        unused = [
+            key for key in _OF_SHARING if getattr(plan.secure, key) != SecurePlan.model_fields[key].default
+        ]
+        problems += [
+            PlanError(
+                f"secure.{key}: has no meaning with secure.protocol='masked'",
+                found=shown(getattr(plan.secure, key)),
+                way_out="leave it out",
+            )
+            for key in unused
+        ]
+        return problems
     try:
-        sharing = Sharing(
-            **plan.secure.model_dump(exclude={"protocol"}), history=rule.history or plan.reputation.enabled
-        )
+        asked = plan.secure.model_dump(exclude={"protocol"})
+        sharing = Sharing(**asked, history=rule.history or plan.reputation.enabled)
         check_fits(sharing, n, _LARGE_MODEL, plan.train.rounds + plan.reputation.probation_rounds)
     except PlanError as error:
         problems.append(error)

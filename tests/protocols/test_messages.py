@@ -27,7 +27,7 @@ PLAN = (
     "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
 )
 CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
-SECRET = {"shares"}  # what only a secret run sends: tests/run/test_secret_runs.py
+SECRET = {"shares", "masked", "masked answers"}  # what only a secret run sends: tests/run/test_secret_runs.py
 FUSION = {"part counts", "score tails"}  # what only a model with a self-supervised score sends
 
 

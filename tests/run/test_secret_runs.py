@@ -28,7 +28,7 @@ from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import KINDS, Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.saved import load_arrays
-from lazaretto.run.secret import secret_sum
+from lazaretto.run.secret import Door, secret_sum
 from lazaretto.types import Gram, Message
 
 PLAN = """
@@ -51,6 +51,7 @@ leave_one_family_out = false
 bootstrap = 100
 """
 SHARED = 'secure.protocol="sharing"'
+MASKED = 'secure.protocol="masked"'
 HOSTILE = ('attack.name="sign_flip"', "attack.share=0.3", "attack.options={ scale = 4.0 }")
 TRUSTED = ("reputation.enabled=true", "reputation.decay=0.3")
 
@@ -73,12 +74,13 @@ def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]],
         ('aggregate.rule="clip | centered_clip"', *HOSTILE),
         ('federate.algorithm="fedper"', "federate.drop_outs=0.2"),
         (*HOSTILE, *TRUSTED),
+        (MASKED, 'aggregate.rule="mean"', "federate.drop_outs=0.2"),
     ],
 )
 def test_it_comes_to_what_the_open_run_comes_to(sets: tuple[str, ...], tmp_path: Path) -> None:
     """To the rounding of shares: 2^-17 of an entry each round, and what training makes of that."""
-    plain, vector = run(tmp_path / "plain", *sets)
-    secret, other = run(tmp_path / "secret", *sets, SHARED)
+    plain, vector = run(tmp_path / "plain", *[one for one in sets if one != MASKED])
+    secret, other = run(tmp_path / "secret", *sets, *([] if MASKED in sets else [SHARED]))
     np.testing.assert_allclose(other, vector, atol=2e-3 * np.abs(vector).max())
     for one, two in zip(plain, secret, strict=True):
         assert one["arrived"] == two["arrived"]
@@ -148,6 +150,8 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         (['data.scaling="median"'], "the median reads each site's counts"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
+        ([MASKED], "a masked sum shows none"),
+        ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),
         (["secure.clip=1e9"], "would not fit the ring"),
         (["secure.fraction_bits=40"], "secure.fraction_bits"),
         (["secure.protocol=none", "secure.clip=3"], "has no meaning with secure.protocol='none'"),
@@ -170,19 +174,35 @@ def test_two_sites_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "three sites or more" in capsys.readouterr().err
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.integers(3, 6))
-def test_a_secret_sum_is_exact(seed: int, sites: int) -> None:
+def test_masked_runs_send_nothing_in_the_open_either(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    plan = load_plan(tmp_path / "plan.toml", sets=[MASKED, 'aggregate.rule="mean"'])
+    messages: list[Message] = []
+    post = Post(tap=messages.append)
+    prepared = prepare(plan, 2, post)
+    journal = open_journal(tmp_path / "run", plan, False, quiet)
+    systems.federated(make_bench(plan, [prepared], [post], journal), systems.OURS, Job(place=0))
+    rows = {row["kind"]: row for row in post.rows()}
+    assert not {"update", "scaling counts", "score counts", "shares"} & set(rows)
+    masked = [m for m in messages if m.sender in prepared.site_names and m.kind != "round report"]
+    assert rows["masked"]["count"] == len(masked)
+    assert rows["masked"]["bytes"] == sum(len(wire.encode_message(m)) for m in masked)
+
+
+@pytest.mark.parametrize("protocol", ["sharing", "masked"])
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), sites=st.integers(3, 6))
+def test_a_secret_sum_is_exact(protocol: str, seed: int, sites: int) -> None:
     rng = generator(seed, "sum")
     rows = {f"site {k}": rng.integers(0, 60_000, (4, 5)) for k in range(sites)}
-    found = secret_sum(rows, (seed, "counts"), Post())
+    found = secret_sum(rows, Door(protocol, seed), "counts", Post())
     np.testing.assert_array_equal(found, sum(rows.values()))
 
 
 def test_a_secret_sum_refuses_what_would_wrap() -> None:
     rows = {f"site {k}": np.full(3, 10**7) for k in range(3)}
     with pytest.raises(InputError, match="too large for a secret sum"):
-        secret_sum(rows, (0, "counts"), Post())
+        secret_sum(rows, Door("sharing", 0), "counts", Post())
 
 
 @pytest.mark.parametrize("name", ["nnm | multi_krum", "mean", "foolsgold", "bucketing | geometric_median"])

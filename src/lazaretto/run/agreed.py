@@ -38,11 +38,11 @@ def sum_normal_counts(
     part: Streams, scores: Sequence[Float], prepared: Prepared, kind: str, post: Post | None
 ) -> Int:
     """[n, bins]: `normal_counts` over all sites, sent to the coordinator or summed as shares."""
-    if post is None or not prepared.secret:
+    if post is None or prepared.door is None:
         return np.asarray(normal_counts(part, scores, prepared.site_names, kind, post).sum(axis=0))
     counts = normal_counts(part, scores, prepared.site_names, kind, None)
     given = dict(zip(prepared.site_names, counts, strict=True))
-    return secret_sum(given, (prepared.seed, kind), post)
+    return secret_sum(given, prepared.door, kind, post)
 
 
 def agree_threshold(prepared: Prepared, score: Float, rate: float, post: Post) -> None:

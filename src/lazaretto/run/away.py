@@ -37,8 +37,7 @@ def without_site(prepared: Prepared, site: int, post: Post) -> Prepared:
     number = np.where(kept.site == site, len(names), kept.site - (kept.site > site))
     order = [other for other in range(len(prepared.site_names)) if other != site] + [site]
     parts = replace(prepared.parts, site=number, site_names=names, withheld=prepared.parts.withheld[order])
-    secret_seed = prepared.seed if prepared.secret else None
-    scaling, scaled = rescaled(replace(kept, site=number), parts, post, prepared.agreement, secret_seed)
+    scaling, scaled = rescaled(replace(kept, site=number), parts, post, prepared.agreement, prepared.door)
     return replace(
         prepared,
         data=scaled,

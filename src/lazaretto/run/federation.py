@@ -26,7 +26,7 @@ from lazaretto.run.coordinator import (
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.root import take_root
-from lazaretto.run.secretly import collect_secretly
+from lazaretto.run.secretly import collect_masked, collect_secretly
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -244,7 +244,8 @@ def _collect(
     updates, changes, round_number = [], [], this.number
     if found.root is not None:
         take_root(group, federation.client_momentum, found.root)
-    here, secret = np.flatnonzero(part.arrives), federation.secure is not None
+    here = np.flatnonzero(part.arrives)
+    secret = federation.secure is not None or federation.masked_bound is not None
     rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
     rows = [
         with_momentum(group, federation.client_momentum, part.chosen[p], r)
@@ -273,7 +274,8 @@ def _collect(
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
     if secret:
-        shared, seen = collect_secretly(federation, group, sent_all, part, this, names, post)
+        collect = collect_masked if federation.secure is None else collect_secretly
+        shared, seen = collect(federation, group, sent_all, part, this, names, post)
         if shared is not None and shared.update is not None:
             _move(federation, group, shared.update)
         return seen

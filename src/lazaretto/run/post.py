@@ -26,6 +26,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
         "up",
         "shares of a site's update or counts, and commitments",
     ),
+    "masked": ("site-coordinator", "up", "keys, shares of masks, masked updates or counts"),
+    "masked answers": ("site-coordinator", "down", "keys and sealed shares passed on, who is still there"),
     "between aggregators": (
         "aggregator-aggregator",
         "both",

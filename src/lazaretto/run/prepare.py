@@ -25,6 +25,7 @@ from lazaretto.plan import Plan
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling
+from lazaretto.run.secret import Door
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
 __all__ = [
@@ -74,7 +75,7 @@ class Prepared:
     raw: Streams | None = None
     hostile: NDArray[np.bool_] | None = None
     agreement: Agreement = "sum"
-    secret: bool = False
+    door: Door | None = None
 
     @property
     def kinds(self) -> int:
@@ -162,8 +163,8 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
             return counts
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
-    secret = plan.secure.protocol != "none"
-    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, seed if secret else None)
+    door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
+    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -185,7 +186,7 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,
         agreement=plan.data.scaling,
-        secret=secret,
+        door=door,
     )
 
 
@@ -194,10 +195,10 @@ def rescaled(
     parts: Partition,
     post: Post,
     agreement: Agreement = "sum",
-    secret_seed: int | None = None,
+    door: Door | None = None,
 ) -> tuple[Scaling, Streams]:
     """Scaling that the sites of `parts` agree on over `post`, from training units; streams `read` by it."""
-    scaling, _ = agree_scaling(data, parts, post, agreement, secret_seed=secret_seed)
+    scaling, _ = agree_scaling(data, parts, post, agreement, door=door)
     return scaling, read(data, scaling)
 
 

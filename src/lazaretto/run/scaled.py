@@ -18,7 +18,7 @@ from lazaretto.data.scaling import (
 from lazaretto.data.sites import Partition
 from lazaretto.data.streams import Streams
 from lazaretto.run.post import Post
-from lazaretto.run.secret import secret_sum
+from lazaretto.run.secret import Door, secret_sum
 from lazaretto.types import TRAIN, Int
 
 __all__ = ["Agreement", "agree_scaling"]
@@ -33,7 +33,7 @@ def agree_scaling(
     post: Post,
     how: Agreement = "sum",
     said: Callable[[Int, int], Int] = lambda counts, site: counts,
-    secret_seed: int | None = None,
+    door: Door | None = None,
 ) -> tuple[Scaling, list[str]]:
     """Scaling that the sites of `parts` agree on over `post`, from training units; notes for the data sheet.
 
@@ -45,14 +45,14 @@ def agree_scaling(
     for site, name in enumerate(parts.site_names):
         rows = (data.site == site) & (data.split == TRAIN)
         own = said(bucket_counts(data.x[rows], data.valid[rows], data.origins), site)
-        if secret_seed is not None:
+        if door is not None:
             counts.append(own)
             continue
         sent = post.send("scaling counts", name, "coordinator", 0, {"counts": own.astype(np.uint32)})
         counts.append(np.asarray(sent["counts"], np.int64))
-    if secret_seed is not None:
+    if door is not None:
         given = dict(zip(parts.site_names, counts, strict=True))
-        total = secret_sum(given, (secret_seed, "scaling counts"), post)
+        total = secret_sum(given, door, "scaling counts", post)
         scaling, notes = scaling_from_counts(total, data.origins), list[str]()
     elif how == "sum":
         scaling, notes = scaling_from_counts(sum_counts(counts), data.origins), list[str]()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from lazaretto.errors import InputError
 from lazaretto.keys import generator
 from lazaretto.run.post import Post
 from lazaretto.secagg.aggregator import Kept
+from lazaretto.secagg.masked import MaskedRound, mask_counts, mask_round
+from lazaretto.secagg.masked_settings import COORDINATOR, Masked, default_masked
 from lazaretto.secagg.ring import Shares
 from lazaretto.secagg.settings import SharedGram, Sharing
 from lazaretto.secagg.sharing import SharedRound, share_round
@@ -25,10 +28,12 @@ from lazaretto.types import Array, Int, Message
 __all__ = [
     "FEWEST",
     "Decided",
+    "Door",
     "Shared",
     "Weigh",
     "kept_arrays",
     "kept_from",
+    "mask_updates",
     "secret_sum",
     "share_updates",
     "simulated_secrets",
@@ -37,6 +42,13 @@ __all__ = [
 FEWEST = 3  # sites, below which a sum and one's own part of it tell another's
 _LONGEST = 2.0**22  # of counts that are summed: the same for everyone, so that it tells nothing
 _COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum"}  # all else: between aggregators
+
+
+class Door(NamedTuple):
+    """How what sites send is kept secret, "sharing" or "masked", and the seed of the simulation's secrets."""
+
+    protocol: str
+    seed: int
 
 
 class Decided(NamedTuple):
@@ -125,15 +137,33 @@ def _shared(done: SharedRound, names: Sequence[str], said: object) -> Shared:
     return Shared(done.update, done.inner, done.history, places, said, done.named, done.kept)
 
 
-def secret_sum(rows: Mapping[str, Int], about: tuple[int, str], post: Post) -> Int:
+def mask_updates(
+    bound: float, rows: Mapping[str, Array], weights: Mapping[str, float], about: tuple[int, int], post: Post
+) -> MaskedRound:
+    """One round of a masked sum: updates [d] and weights above 0 by site, at least three.
+
+    bound: the largest absolute value of an entry. about: the run's seed and the round's number. Raises
+    RoundRefused where too few sites are left.
+    """
+    secrets = simulated_secrets(about[0], "masks", about[1])
+    settings = _masked(len(rows), bound)
+    return mask_round(settings, rows, weights, secrets, _mask_counter(post), round_number=about[1])
+
+
+def _masked(sites: int, bound: float = 1.0) -> Masked:
+    """A third of the sites may vanish, one may be in league with the coordinator."""
+    return replace(default_masked(sites), bound=bound, ring_bits=64)
+
+
+def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> Int:
     """The sum of whole numbers [...] by site, exact; nobody sees a site's own.
 
-    about: the run's seed, and what is summed. Raises InputError for fewer than three sites and for numbers
-    whose Euclidean length exceeds 2²² (some four million), RoundRefused as `share_updates`.
+    what: is summed, in words. Raises InputError for fewer than three sites and for numbers whose Euclidean
+    length exceeds 2²² (some four million), RoundRefused as the protocols do.
     """
     if len(rows) < FEWEST:
         raise InputError(
-            f"a secret sum of {about[1]} needs three sites or more",
+            f"a secret sum of {what} needs three sites or more",
             found=len(rows),
             way_out='more sites, or secure.protocol = "none"',
         )
@@ -142,17 +172,21 @@ def secret_sum(rows: Mapping[str, Int], about: tuple[int, str], post: Post) -> I
     for name, row in flat.items():
         if (length := float(np.sqrt(row @ row))) > _LONGEST:
             raise InputError(
-                f"counts of {name} are too large for a secret sum of {about[1]}",
+                f"counts of {name} are too large for a secret sum of {what}",
                 found=f"length {length:.3g}",
                 way_out=f"fewer steps at a site: a length of {_LONGEST:.3g} at most",
             )
+    if door.protocol == "masked":
+        secrets = simulated_secrets(door.seed, what, 0)
+        tap = _mask_counter(post)
+        return mask_counts(_masked(len(rows)), rows, int(_LONGEST), secrets, tap, round_number=0).total
     done = share_round(
         Sharing(clip=_LONGEST, fraction_bits=1, most_on_one=1.0),
         0,
         flat,
         np.zeros((0, size)),
         lambda seen: np.ones(len(seen.names)),
-        simulated_secrets(about[0], about[1], 0),
+        simulated_secrets(door.seed, what, 0),
         None,
         _counter(post),
     )
@@ -162,6 +196,13 @@ def secret_sum(rows: Mapping[str, Int], about: tuple[int, str], post: Post) -> I
 def _counter(post: Post) -> Callable[[Message], None]:
     def tap(message: Message) -> None:
         post.carry(message, _COUNTED.get(message.kind, "between aggregators"))
+
+    return tap
+
+
+def _mask_counter(post: Post) -> Callable[[Message], None]:
+    def tap(message: Message) -> None:
+        post.carry(message, "masked answers" if message.sender == COORDINATOR else "masked")
 
     return tap
 

@@ -15,11 +15,11 @@ from lazaretto.round import Aggregated, weigh_seen
 from lazaretto.run.coordinator import Round, Seen, watch_by
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.secret import FEWEST, Decided, share_updates
+from lazaretto.run.secret import FEWEST, Decided, mask_updates, share_updates
 from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.types import Array, Float, Gram, Int, Weighed
 
-__all__ = ["collect_secretly"]
+__all__ = ["collect_masked", "collect_secretly"]
 
 
 class _Said(NamedTuple):
@@ -47,12 +47,7 @@ def collect_secretly(
     assert federation.secure is not None  # noqa: S101  the caller looks
     here, fine = part.chosen[part.arrives], finite_rows(rows)
     sizes = part.sizes[part.arrives]
-    if not fine.any() and (sizes > 0).any():
-        raise InputError(
-            f"no update is finite, that of site {here[0]} for instance",
-            found=f"{len(here)} with NaN or infinity",
-            way_out="lower train.learning_rate",
-        )
+    _refuse_all_bad(fine, sizes, here)
     suspicion = np.full(len(names), np.nan)
     suspicion[here[~fine]] = 1.0
     if fine.sum() < FEWEST:
@@ -87,6 +82,49 @@ def collect_secretly(
         names,
     )
     return result, seen
+
+
+def collect_masked(
+    federation: Federation,
+    group: Group,
+    rows: Float,
+    part: TakingPart,
+    this: Round,
+    names: Sequence[str],
+    post: Post,
+) -> tuple[Aggregated | None, Seen]:
+    """As `collect_secretly`, for a rule of sums: the coordinator gets the weighted mean and nothing else."""
+    rule, bound = federation.rule, federation.masked_bound
+    assert rule.weigh is not None  # noqa: S101  refused in plans otherwise
+    assert bound is not None  # noqa: S101  the caller looks
+    here, fine = part.chosen[part.arrives], finite_rows(rows)
+    sizes = part.sizes[part.arrives]
+    _refuse_all_bad(fine, sizes, here)
+    suspicion = np.where(fine, 0.0, 1.0)
+    told = np.full(len(names), np.nan)
+    told[here] = suspicion
+    used = np.flatnonzero(fine & (sizes > 0))
+    if len(used) < FEWEST:
+        return None, Seen(told, [], None, group.reputation)
+    weights = np.asarray(rule.weigh(sizes[used]), np.float64)
+    given = {names[here[place]]: rows[place] for place in used}
+    shares = {names[here[place]]: float(w) for place, w in zip(used, weights, strict=True)}
+    done = mask_updates(bound, given, shares, (this.seed, this.number), post)
+    whole = np.zeros(len(here))
+    whole[used] = weights
+    if group.previous is not None:
+        group.previous = done.update
+    result = Aggregated(done.update, whole, suspicion, ~fine, group.rule)
+    return result, Seen(told, [], None, group.reputation)
+
+
+def _refuse_all_bad(fine: NDArray[np.bool_], sizes: Array, here: Int) -> None:
+    if not fine.any() and (sizes > 0).any():
+        raise InputError(
+            f"no update is finite, that of site {here[0]} for instance",
+            found=f"{len(here)} with NaN or infinity",
+            way_out="lower train.learning_rate",
+        )
 
 
 def _public(federation: Federation, group: Group, size: int) -> NDArray[np.float64]:

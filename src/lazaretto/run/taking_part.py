@@ -34,7 +34,7 @@ class Federation:
     of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
     its own, for a rule that asks for the update that comes of it. probation_rounds: where somebody is in
     quarantine after so many, training begins anew. secure: how updates are shared among three aggregators, or
-    None where the coordinator sees them.
+    None. masked_bound: the largest entry of an update whose masked sum alone is seen, or None.
     """
 
     algorithm: Algorithm
@@ -55,6 +55,7 @@ class Federation:
     root: bool = False
     probation_rounds: int = 0
     secure: Sharing | None = None
+    masked_bound: float | None = None
 
 
 class TakingPart(NamedTuple):
@@ -97,13 +98,14 @@ def federation_of(
         root=plan.aggregate.root_units > 0 and "root" in rule.public,
         probation_rounds=plan.reputation.probation_rounds,
         secure=sharing_of(plan, rule),
+        masked_bound=plan.secure.clip if plan.secure.protocol == "masked" else None,
     )
 
 
 def sharing_of(plan: Plan, rule: Rule) -> Sharing | None:
     """The plan's section [secure]; sums over rounds are opened where rule or reputation need them."""
     asked = plan.secure
-    if asked.protocol == "none":
+    if asked.protocol != "sharing":
         return None
     return Sharing(
         clip=asked.clip,
