@@ -243,17 +243,29 @@ def test_an_update_that_wraps_is_named_and_not_aggregated(what: str, columns: in
     assert np.abs(total.update - left).max() < 1e-4
 
 
+@pytest.mark.parametrize("columns", [0, 16])
 @pytest.mark.parametrize("times", [1.01, 3.0, 40.0])
-def test_an_update_just_beyond_the_clip_is_named(times: float) -> None:
-    rows = honest()
+def test_an_update_just_beyond_the_clip_is_named(times: float, columns: int) -> None:
+    rows, agreed = honest(), Sharing(clip=10.0, sketch_columns=columns)
     long = row_of(Sharing(clip=1000.0), rows["site-02"] / np.linalg.norm(rows["site-02"]) * 10.0 * times)
-    total = with_row(rows, Sharing(clip=10.0), {"site-02": long}).coordinator.sum
+    total = with_row(rows, agreed, {"site-02": long}).coordinator.sum
     assert total is not None
     assert set(total.named) == {"site-02"}
     fine = row_of(Sharing(clip=1000.0), rows["site-02"] / np.linalg.norm(rows["site-02"]) * 10.0)
-    total = with_row(rows, Sharing(clip=10.0), {"site-02": fine}).coordinator.sum
+    total = with_row(rows, agreed, {"site-02": fine}).coordinator.sum
     assert total is not None
     assert not total.named
+
+
+def test_a_short_update_is_not_named_because_a_sketch_made_it_long() -> None:
+    row = np.zeros(64)
+    row[[0, 8]] = 10.0 / np.sqrt(2)  # where the two meet, a sketch says 14 or 0
+    lengths = []
+    for seed in range(12):
+        found = shared({**some(5, 64), "heavy": row}, Sharing(clip=10.0, sketch_columns=2), seed=seed)
+        assert not found.named
+        lengths.append(found.inner[0, 0])
+    assert max(lengths) > 150
 
 
 def let_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +308,7 @@ def hidden(coin: bytes, d: int, columns: int) -> np.ndarray:
     sketch = sketch_of(coin, d, columns)
     assert sketch is not None
     maps = np.zeros((columns + 40, d), np.uint8)
-    maps[np.arange(d) % columns, sketch.order] = 1
+    maps[sketch.column, np.arange(d)] = 1
     unit = projections(derive(coin, "lengths"), np.eye(d, dtype=np.uint64), 40)
     maps[columns:] = (unit.T & np.uint64(1)).astype(np.uint8)
     pivots: list[int] = []
