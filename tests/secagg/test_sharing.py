@@ -303,6 +303,22 @@ def test_without_the_length_check_the_sum_is_refused(
         assert "site-02" in total.named  # its length showed in the inner products
 
 
+@pytest.mark.parametrize("columns", [0, 16])
+def test_a_wrapped_entry_within_its_bound_shows_in_the_length_of_the_sum(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_through(monkeypatch)
+    light = {f"site-{i:02d}": 2.0**-20 if i == 2 else 0.25 for i in range(5)}
+    ended = with_row(
+        honest(),
+        Sharing(clip=10.0, sketch_columns=columns),
+        {"site-02": HUGE["2^32"]},
+        lambda seen: np.array([light[name] for name in seen.names]),
+    )
+    assert ended.coordinator.sum is None
+    assert "not as long as the inner products say" in str(ended.coordinator.refused)
+
+
 def hidden(coin: bytes, d: int, columns: int) -> np.ndarray:
     """A row of 0 and 2⁶³ that a known sketch and known projections map to 0: a kernel over GF(2)."""
     sketch = sketch_of(coin, d, columns)
@@ -490,7 +506,20 @@ def test_a_report_that_differs_names_the_aggregator(field: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("columns", [0, 16])
-def test_a_false_addend_of_the_products_is_refused(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("to_itself", [False, True])
+def test_a_false_addend_of_the_products_is_refused(
+    to_itself: bool, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed = Sharing(clip=10.0, sketch_columns=columns)
+    honest_part = steps._with_zero
+
+    def false(state: Any, addend: np.ndarray, label: str) -> np.ndarray:
+        made = honest_part(state, addend, label).copy()
+        if state.index == 1:
+            made[0, 1] += np.uint64(1)
+            made[1, 0] += np.uint64(1)
+        return made
+
     def change(message: Message) -> Message:
         if message.kind != "gram" or message.sender != "aggregator-1":
             return message
@@ -499,8 +528,12 @@ def test_a_false_addend_of_the_products_is_refused(columns: int, monkeypatch: py
         inner[1, 0] += np.uint64(1)
         return resealed(message, inner=inner)
 
-    why = lying(change, monkeypatch, Sharing(clip=10.0, sketch_columns=columns))
-    assert "not as long as the inner products say" in why or "is lying" in why
+    if to_itself:  # all three believe it
+        monkeypatch.setattr(steps, "_with_zero", false)
+        why = lying(lambda message: message, monkeypatch, agreed)
+        assert "not as long as the inner products say" in why
+    else:
+        assert "aggregator-1 is lying" in lying(change, monkeypatch, agreed)
 
 
 def test_a_false_bit_of_the_length_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
