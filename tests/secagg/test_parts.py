@@ -15,7 +15,7 @@ from lazaretto.secagg.channel import authentic, letter, sealed
 from lazaretto.secagg.drawn import commitment, derive, expand, opens
 from lazaretto.secagg.length_check import STAGES, after, and_share, operands, started
 from lazaretto.secagg.noise import discrete_gaussian
-from lazaretto.secagg.ring import Shares, clipped, combined, products, signed, square_sum, to_ring
+from lazaretto.secagg.ring import Shares, clipped, combined, products, signed, square_sum, squares, to_ring
 from lazaretto.secagg.settings import Sharing, allowed_bits, check_fits, row_length, stretch
 from lazaretto.secagg.sketch import projections, sketch_of, sketched
 
@@ -62,6 +62,7 @@ def test_addends_of_three_holders_add_up_to_the_products(seed: int, n: int, d: i
 
 def test_products_of_more_columns_than_a_block() -> None:
     a, b = words(1, 2, 40000), words(2, 2, 40000)
+    assert (squares(Shares(a, b)) == np.diagonal(products(Shares(a, b)))).all()
     x, y = whole(a), whole(b)
     expected = (x @ x.T + x @ y.T + y @ x.T) % 2**64
     assert (whole(products(Shares(a, b))) == expected).all()

@@ -243,17 +243,29 @@ def test_an_update_that_wraps_is_named_and_not_aggregated(what: str, columns: in
     assert np.abs(total.update - left).max() < 1e-4
 
 
+@pytest.mark.parametrize("columns", [0, 16])
 @pytest.mark.parametrize("times", [1.01, 3.0, 40.0])
-def test_an_update_just_beyond_the_clip_is_named(times: float) -> None:
-    rows = honest()
+def test_an_update_just_beyond_the_clip_is_named(times: float, columns: int) -> None:
+    rows, agreed = honest(), Sharing(clip=10.0, sketch_columns=columns)
     long = row_of(Sharing(clip=1000.0), rows["site-02"] / np.linalg.norm(rows["site-02"]) * 10.0 * times)
-    total = with_row(rows, Sharing(clip=10.0), {"site-02": long}).coordinator.sum
+    total = with_row(rows, agreed, {"site-02": long}).coordinator.sum
     assert total is not None
     assert set(total.named) == {"site-02"}
     fine = row_of(Sharing(clip=1000.0), rows["site-02"] / np.linalg.norm(rows["site-02"]) * 10.0)
-    total = with_row(rows, Sharing(clip=10.0), {"site-02": fine}).coordinator.sum
+    total = with_row(rows, agreed, {"site-02": fine}).coordinator.sum
     assert total is not None
     assert not total.named
+
+
+def test_a_short_update_is_not_named_because_a_sketch_made_it_long() -> None:
+    row = np.zeros(64)
+    row[[0, 8]] = 10.0 / np.sqrt(2)  # where the two meet, a sketch says 14 or 0
+    lengths = []
+    for seed in range(12):
+        found = shared({**some(5, 64), "heavy": row}, Sharing(clip=10.0, sketch_columns=2), seed=seed)
+        assert not found.named
+        lengths.append(found.inner[0, 0])
+    assert max(lengths) > 150
 
 
 def let_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,12 +303,28 @@ def test_without_the_length_check_the_sum_is_refused(
         assert "site-02" in total.named  # its length showed in the inner products
 
 
+@pytest.mark.parametrize("columns", [0, 16])
+def test_a_wrapped_entry_within_its_bound_shows_in_the_length_of_the_sum(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_through(monkeypatch)
+    light = {f"site-{i:02d}": 2.0**-20 if i == 2 else 0.25 for i in range(5)}
+    ended = with_row(
+        honest(),
+        Sharing(clip=10.0, sketch_columns=columns),
+        {"site-02": HUGE["2^32"]},
+        lambda seen: np.array([light[name] for name in seen.names]),
+    )
+    assert ended.coordinator.sum is None
+    assert "not as long as the inner products say" in str(ended.coordinator.refused)
+
+
 def hidden(coin: bytes, d: int, columns: int) -> np.ndarray:
     """A row of 0 and 2⁶³ that a known sketch and known projections map to 0: a kernel over GF(2)."""
     sketch = sketch_of(coin, d, columns)
     assert sketch is not None
     maps = np.zeros((columns + 40, d), np.uint8)
-    maps[np.arange(d) % columns, sketch.order] = 1
+    maps[sketch.column, np.arange(d)] = 1
     unit = projections(derive(coin, "lengths"), np.eye(d, dtype=np.uint64), 40)
     maps[columns:] = (unit.T & np.uint64(1)).astype(np.uint8)
     pivots: list[int] = []
@@ -478,7 +506,20 @@ def test_a_report_that_differs_names_the_aggregator(field: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("columns", [0, 16])
-def test_a_false_addend_of_the_products_is_refused(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("to_itself", [False, True])
+def test_a_false_addend_of_the_products_is_refused(
+    to_itself: bool, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed = Sharing(clip=10.0, sketch_columns=columns)
+    honest_part = steps._with_zero
+
+    def false(state: Any, addend: np.ndarray, label: str) -> np.ndarray:
+        made = honest_part(state, addend, label).copy()
+        if state.index == 1:
+            made[0, 1] += np.uint64(1)
+            made[1, 0] += np.uint64(1)
+        return made
+
     def change(message: Message) -> Message:
         if message.kind != "gram" or message.sender != "aggregator-1":
             return message
@@ -487,8 +528,12 @@ def test_a_false_addend_of_the_products_is_refused(columns: int, monkeypatch: py
         inner[1, 0] += np.uint64(1)
         return resealed(message, inner=inner)
 
-    why = lying(change, monkeypatch, Sharing(clip=10.0, sketch_columns=columns))
-    assert "not as long as the inner products say" in why or "is lying" in why
+    if to_itself:  # all three believe it
+        monkeypatch.setattr(steps, "_with_zero", false)
+        why = lying(lambda message: message, monkeypatch, agreed)
+        assert "not as long as the inner products say" in why
+    else:
+        assert "aggregator-1 is lying" in lying(change, monkeypatch, agreed)
 
 
 def test_a_false_bit_of_the_length_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lazaretto.compiled import by_columns, compiled
 from lazaretto.types import Array
 
-__all__ = ["Ring", "Shares", "clipped", "combined", "products", "signed", "square_sum", "to_ring"]
+__all__ = ["Ring", "Shares", "clipped", "combined", "products", "signed", "square_sum", "squares", "to_ring"]
 
 Ring = NDArray[np.uint64]
 
@@ -80,6 +80,25 @@ def _part(first: Array, second: Array, begin: int, end: int) -> Array:
                 for c in range(size):
                     total += both[i, c] * both[j, c] - other[i, c] * other[j, c]
                 found[i, j] += total
+    return found
+
+
+def squares(shares: Shares) -> Ring:
+    """[n]: this aggregator's addend of the rows' squared lengths, the diagonal of `products`."""
+    found = np.zeros(len(shares.first), np.uint64)
+    for some in by_columns(lambda a, b: _squares(shares.first, shares.second, a, b), shares.first.shape[1]):
+        found += some
+    return found
+
+
+@compiled
+def _squares(first: Array, second: Array, begin: int, end: int) -> Array:
+    found = np.zeros(first.shape[0], np.uint64)
+    for i in range(first.shape[0]):
+        total = np.uint64(0)
+        for c in range(begin, end):
+            total += first[i, c] * (first[i, c] + second[i, c] + second[i, c])
+        found[i] = total
     return found
 
 

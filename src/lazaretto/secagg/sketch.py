@@ -20,14 +20,15 @@ __all__ = ["Sketch", "projections", "sketch_of", "sketched"]
 
 
 class Sketch(NamedTuple):
-    """A balanced count-sketch: order [d], a permutation; minus [d] bool; columns k.
+    """A balanced count-sketch to k columns: column [d] of each entry, minus [d] bool its sign.
 
-    Entry order[i], with its sign, is added to column i % k, so no column gets more than ⌈d / k⌉ entries and a
-    squared length grows by that at most. Inner products are right on average; off by about √(2 / k) of
-    the two lengths (Charikar, Chen, Farach-Colton 2002; Weinberger et al. 2009, arXiv:0902.2206).
+    Every run of k entries is turned by a random step and laid over the columns, so that no column gets more
+    than ⌈d / k⌉ entries, and a squared length grows by that at most. Two entries of different runs meet with
+    probability 1 / k, and signs are independent: inner products are right on average, off by about √(2 / k)
+    of the two lengths (Charikar, Chen, Farach-Colton 2002; Weinberger et al. 2009, arXiv:0902.2206).
     """
 
-    order: NDArray[np.int64]
+    column: NDArray[np.int64]
     minus: NDArray[np.bool_]
     columns: int
 
@@ -36,19 +37,21 @@ def sketch_of(coin: bytes, d: int, columns: int) -> Sketch | None:
     """The sketch to `columns` that a coin gives, or None where rows are to be taken as they are."""
     if columns == 0 or columns >= d:
         return None
-    order = np.argsort(expand(derive(coin, "sketch order"), d), kind="stable")
-    return Sketch(order, signs(derive(coin, "sketch signs"), d), columns)
+    runs = -(-d // columns)
+    step = (expand(derive(coin, "sketch steps"), runs) % np.uint64(columns)).astype(np.int64)
+    column = (np.arange(runs * columns) + np.repeat(step, columns)) % columns
+    return Sketch(column[:d], signs(derive(coin, "sketch signs"), d), columns)
 
 
 def sketched(sketch: Sketch | None, rows: Ring) -> Ring:
     """[n, k] of rows [n, d] mod 2⁶⁴; linear, so the sketch of shares is a share of the sketch."""
     if sketch is None:
         return rows
-    column = np.empty(len(sketch.order), np.int64)
-    column[sketch.order] = np.arange(len(column)) % sketch.columns
     found = np.zeros((len(rows), sketch.columns), np.uint64)
     with ThreadPoolExecutor(min(cores(), max(len(rows), 1))) as pool:
-        list(pool.map(lambda i: _sketch(rows, column, sketch.minus, found, i, i + 1), range(len(rows))))
+        list(
+            pool.map(lambda i: _sketch(rows, sketch.column, sketch.minus, found, i, i + 1), range(len(rows)))
+        )
     return found
 
 

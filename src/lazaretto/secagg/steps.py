@@ -25,7 +25,7 @@ from lazaretto.secagg.channel import array, names_of, text_of
 from lazaretto.secagg.deposit import shares_of
 from lazaretto.secagg.drawn import SECRET_BYTES, commitment, derive, expand, opens
 from lazaretto.secagg.length_check import STAGES, Memory, after, and_share, operands, started
-from lazaretto.secagg.ring import Ring, Shares, combined, products, signed
+from lazaretto.secagg.ring import Ring, Shares, combined, products, signed, squares
 from lazaretto.secagg.settings import (
     AGGREGATORS,
     COORDINATOR,
@@ -33,6 +33,7 @@ from lazaretto.secagg.settings import (
     SharedGram,
     allowed_bits,
     check_fits,
+    stretch,
 )
 from lazaretto.secagg.sketch import projections, sketch_of, sketched
 from lazaretto.secagg.weights import promised, too_long
@@ -233,7 +234,9 @@ def _addends(state: Aggregator) -> Answer:
         addends.append(
             _with_zero(state, products(Shares(*(sketched(sketch, one) for one in past))), "history")
         )
-    payload = dict(zip(("inner", "history"), addends, strict=False))
+    if sketch is not None:  # which only estimates lengths
+        addends.append(squares(rows) + _zero(state, (len(rows.first),), "squares", xor=False))
+    payload = dict(zip(_opened_kinds(state), addends, strict=True))
     state = replace(state, rows=rows, memory=None, addend=tuple(addends), summed=kept, step="weigh")
     return state, tuple(send(state, "gram", peer, payload) for peer in peers(state))
 
@@ -242,19 +245,20 @@ def _weigh(state: Aggregator) -> Answer | None:
     """Open the inner products, ask the rule, and send shares of the sum to the coordinator."""
     if not _both(state, "gram"):
         return None
-    opened = []
-    for name, own in zip(("inner", "history"), state.addend, strict=False):
+    opened = {}
+    for name, own in zip(_opened_kinds(state), state.addend, strict=True):
         parts = [array(state.inbox["gram", peer], name, np.uint64, own.shape) for peer in peers(state)]
-        opened.append(signed(own + parts[0] + parts[1]))
-    inner, past = opened[0], (opened[1] if len(opened) > 1 else None)
+        opened[name] = signed(own + parts[0] + parts[1])
+    inner, past = opened["inner"], opened.get("history")
+    length = opened.get("squares", np.diagonal(inner).copy())
     sites, p = len(state.names), len(state.public)
-    fine = ~too_long(state.settings, inner[:sites, :sites], state.parameters)
+    fine = ~too_long(state.settings, length[:sites], state.parameters)
     if not fine.all():
         state = _left_out(state, fine, f"{_TOO_LONG} (inner products)")
         if not state.names:
             return refuse(state, f"no update passed: {_reasons(state)}")
         places = np.concatenate([np.flatnonzero(fine), np.arange(sites, len(inner))])
-        inner = np.ascontiguousarray(inner[np.ix_(places, places)])
+        inner, length = inner[np.ix_(places, places)], length[places]
         past = None if past is None else past[np.ix_(fine, fine)]
         sites = len(state.names)
     unit = 4.0**-state.settings.fraction_bits
@@ -265,7 +269,7 @@ def _weigh(state: Aggregator) -> Answer | None:
         derive(state.coin, "rule"),
     )
     weights = np.asarray(state.decide(seen), np.float64)
-    promise = promised(state.settings, inner, weights, sites, state.parameters)
+    promise = promised(state.settings, inner, length, weights, sites, state.parameters)
     rows = _rows(state)
     shares = [combined(promise.weights.view(np.uint64), one) for one in rows]
     payload: dict[str, NDArray[Any]] = {
@@ -280,6 +284,12 @@ def _weigh(state: Aggregator) -> Answer | None:
     }
     state = replace(state, opened=seen, kept=_kept(state), rows=None, summed=None, done=True)
     return state, (send(state, "sum", COORDINATOR, payload),)
+
+
+def _opened_kinds(state: Aggregator) -> list[str]:
+    """Names of what is opened in the step "gram"."""
+    sketches = stretch(state.settings, state.parameters) > 1
+    return ["inner", *(["history"] if state.settings.history else []), *(["squares"] if sketches else [])]
 
 
 def _left_out(state: Aggregator, fine: Array, why: str) -> Aggregator:

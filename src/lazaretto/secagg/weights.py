@@ -37,23 +37,23 @@ def noise_length(settings: Sharing, parameters: int) -> float:
     return math.sqrt(3) * noise_steps(settings) * (math.sqrt(parameters) + 16)
 
 
-def too_long(settings: Sharing, inner: Array, parameters: int) -> NDArray[np.bool_]:
-    """[n]: rows whose opened squared length [n, n] (on the diagonal, in the ring) a clipped one cannot have.
+def too_long(settings: Sharing, squares: NDArray[np.int64], parameters: int) -> NDArray[np.bool_]:
+    """[n]: rows whose opened squared length [n], in the ring, a clipped one cannot have.
 
-    The length check has ruled out that it wrapped. A sketch estimates lengths; six standard deviations are
-    allowed.
+    The length check has ruled out that it wrapped.
     """
-    columns = settings.sketch_columns
-    loose = 1.0 if stretch(settings, parameters) == 1 else 1.0 + 6.0 * math.sqrt(2.0 / columns)
-    squares = np.diagonal(inner).view(np.uint64).astype(np.float64)
-    return np.asarray(squares > loose * row_length(settings, parameters) ** 2 * (1 + 1e-12))
+    found = squares.view(np.uint64).astype(np.float64)
+    return np.asarray(found > row_length(settings, parameters) ** 2 * (1 + 1e-12))
 
 
-def promised(settings: Sharing, inner: Array, weights: Array, sites: int, parameters: int) -> Promise:
+def promised(
+    settings: Sharing, inner: Array, squares: Array, weights: Array, sites: int, parameters: int
+) -> Promise:
     """The promise of weights for rows: n sites, public rows, and the noise if there is any.
 
-    inner: [rows, rows] int64 in the ring. weights: [n + p] floats from the rule. Raises RoundRefused for
-    weights that are not finite, too large, or give one site more than it may get.
+    inner: [rows, rows] int64 in the ring; squares [rows]: exact squared lengths. weights: [n + p] floats from
+    the rule. Raises RoundRefused for weights that are not finite, too large, or give one site more than it
+    may get.
     """
     p = len(inner) - sites - (1 if settings.noise else 0)
     weights = np.asarray(weights, np.float64)
@@ -68,12 +68,9 @@ def promised(settings: Sharing, inner: Array, weights: Array, sites: int, parame
             found=f"{share.max() / share.sum():.3f} of the sites' weight",
             way_out=f"more sites, or a rule that puts at most {settings.most_on_one:.3f} on one",
         )
-    lengths = np.full(len(inner), row_length(settings, parameters))
-    if stretch(settings, parameters) == 1:  # exact: the lengths themselves are known
-        lengths = np.sqrt(np.diagonal(inner).astype(np.float64))
+    lengths = np.sqrt(squares.astype(np.float64))
     if settings.noise:
         weights = np.append(weights, 1.0)
-        lengths[-1] = noise_length(settings, parameters)
     most = float(np.abs(weights) @ lengths) * 2.0**WEIGHT_BITS + float(lengths.sum())
     if not most * math.sqrt(stretch(settings, parameters)) < 2.0**62 or np.abs(weights).max() >= 2.0**38:
         raise RoundRefused(
