@@ -30,6 +30,9 @@ LAYERS = {
     "select": 2,
     "attack_types": 1,
     "attack": 2,
+    "compress_types": 1,
+    "compress": 2,
+    "compression": 2,
     "chain": 2,
     "catalog_page": 2,
     "cut": 2,
@@ -40,6 +43,7 @@ LAYERS = {
     "plan_checks": 3,
     "plan_sweep": 3,
     "plan_robustness": 3,
+    "plan_compress": 3,
     "plan_robustness_checks": 3,
     "plan": 3,
     "local": 3,
@@ -70,6 +74,7 @@ FOLDERS_APART = {
     "server",
     "select",
     "attack",
+    "compress",
 }  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
+from lazaretto.run.compressed import send_update
 from lazaretto.run.coordinator import (
     Changes,
     Group,
@@ -253,8 +254,7 @@ def _collect(
         rows = list(attacked(federation, group, np.stack(rows), part, this))
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
-        sent = post.send("update", name, "coordinator", round_number, {"update": row})
-        updates.append(np.asarray(sent["update"]))
+        updates.append(send_update(post, federation.compressor, group, (site, name), row, this))
         if found.changes is not None:
             change = {"change": found.changes[place]}
             sent = post.send("control change", name, "coordinator", round_number, change)
@@ -282,6 +282,9 @@ def _collect(
     if result.update is None:  # nobody who has data, or who is trusted
         return seen
     moved, group.server = federation.server.step(group.vector[group.shared], result.update, group.server)
+    before_step = group.vector[group.shared]
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
+    if group.moved is not None:
+        group.moved = group.vector[group.shared] - before_step
     return seen
