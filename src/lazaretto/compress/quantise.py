@@ -42,7 +42,8 @@ def quantise(bits: Literal[8, 4] = 8, block: Annotated[int, Ge(8), Le(65536)] = 
         low = scales.astype(np.float64) * top < most  # rounded down: the largest would be out of range
         scales[low] = np.nextafter(scales[low], np.float32(np.inf))
         unit = np.where(scales > 0, scales, 1.0).astype(np.float64)[:, None]
-        codes = np.floor(padded / unit + rng.random(padded.shape)).astype(np.int64).reshape(-1)[: x.size]
+        drawn = np.floor(padded / unit + rng.random(padded.shape)).astype(np.int64).reshape(-1)[: x.size]
+        codes = np.minimum(drawn, top)  # the sum with a draw just below 1 may round up
         return {"codes": _packed(codes, bits, top), "scales": scales}
 
     def decode(payload: Payload, public: Public, m: int) -> Float:
