@@ -31,7 +31,8 @@ class Public(NamedTuple):
 class Compressor:
     """How an update [m] becomes a few small arrays, and those an update again. All of it without state.
 
-    encode: (x [m] float32, finite, Public, generator) -> payload. Where `left` is given, the payload holds
+    encode: (x [m] float32, finite, Public, generator) -> payload; a chain raises InputError where sums of x
+        are too large for float32. Where `left` is given, the payload holds
         "values" [left(m, Public)] float32, which a compressor behind it in a chain may shorten further.
     decode: (payload, Public, m) -> [m] float32. It trusts nothing in the payload: InputError for a name, a
         type, a size, an index or a number that encode would not have written.

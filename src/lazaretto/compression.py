@@ -93,6 +93,8 @@ def _pair(first: Compressor, second: Compressor) -> Compressor:
 
     def encode(x: Float, public: Public, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         sent = first.encode(x, public, rng)
+        if not np.isfinite(sent["values"]).all():  # a sum too large for float32
+            raise InputError(f"an update is too large for '{first.name}'")
         inner = second.encode(sent.pop("values"), _behind(public), rng)
         return {f"0{_MARK}{key}": value for key, value in sent.items()} | inner
 
@@ -143,9 +145,9 @@ def send(
         whole = update + residual if scheme.feedback else update.copy()
     if not np.isfinite(whole).all():
         return {"values": update}, residual
-    with np.errstate(over="ignore"):
-        payload = scheme.encode(whole, public, rng)
     try:
+        with np.errstate(over="ignore"):
+            payload = scheme.encode(whole, public, rng)
         arrived = scheme.decode(payload, public, update.size)
     except InputError:
         return {"values": update}, residual

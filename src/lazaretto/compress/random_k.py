@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lazaretto.compress._payload import count_kept, names_are, scattered, values_of
 from lazaretto.compress_types import Compressor, Payload, Public
+from lazaretto.errors import InputError
 from lazaretto.keys import generator
 from lazaretto.types import Float, Int
 
@@ -29,7 +30,7 @@ def random_k(share: Annotated[float, Gt(0), Le(1)] = 0.1, feedback: bool = True)
     >>> from lazaretto.compress_types import Public
     >>> made = random_k(share=0.5)
     >>> sent = made.encode(np.float32([1, 2, 3, 4]), Public(7), np.random.default_rng(0))
-    >>> sent["values"].shape, np.count_nonzero(made.decode(sent, Public(7), 4))
+    >>> sent["values"].shape, int(np.count_nonzero(made.decode(sent, Public(7), 4)))
     ((2,), 2)
     """
 
@@ -46,7 +47,11 @@ def random_k(share: Annotated[float, Gt(0), Le(1)] = 0.1, feedback: bool = True)
     def decode(payload: Payload, public: Public, m: int) -> Float:
         names_are(payload, "values")
         values = values_of(payload, count_kept(share, m))
-        return scattered(values * scale(m), places(m, public), m)
+        with np.errstate(over="ignore"):
+            scaled = values * scale(m)
+        if not np.isfinite(scaled).all():
+            raise InputError("a compressed update is too large", found=float(np.abs(values).max()))
+        return scattered(scaled, places(m, public), m)
 
     return Compressor(
         name="random_k",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def top_k(share: Annotated[float, Gt(0), Le(1)] = 0.1) -> Compressor:
         return {"values": x[places], **written(places, x.size)}
 
     def decode(payload: Payload, public: Public, m: int) -> Float:
-        name = "bits" if "bits" in payload else "gaps"
+        name = "bits" if isinstance(payload, Mapping) and "bits" in payload else "gaps"
         names_are(payload, "values", name)
         k = count_kept(share, m)
         return scattered(values_of(payload, k), places_of(payload, name, k, m), m)
