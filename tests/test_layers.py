@@ -31,6 +31,9 @@ LAYERS = {
     "attack_types": 1,
     "attack": 2,
     "secagg": 2,
+    "compress_types": 1,
+    "compress": 2,
+    "compression": 2,
     "chain": 2,
     "catalog_page": 2,
     "cut": 2,
@@ -42,6 +45,7 @@ LAYERS = {
     "plan_sweep": 3,
     "plan_robustness": 3,
     "plan_secure_checks": 3,
+    "plan_compress": 3,
     "plan_robustness_checks": 3,
     "plan": 3,
     "local": 3,
@@ -73,6 +77,7 @@ FOLDERS_APART = {
     "select",
     "attack",
     "secagg",
+    "compress",
 }  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 

@@ -34,6 +34,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "server_optimisers": ("lazaretto.server", "ServerOptimiser"),
         "selections": ("lazaretto.select", "Selection"),
         "attacks": ("lazaretto.attack", "Attack"),
+        "compressors": ("lazaretto.compress", "Compressor"),
     }
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lazaretto import catalog
 from lazaretto.attack_types import Attack
+from lazaretto.compress_types import Compressor
 from lazaretto.types import Rule
 
 __all__ = ["catalog_page"]
@@ -99,9 +100,15 @@ def _of_attack(name: str) -> tuple[str, ...]:
     return kinds[attack.kind] + both, knows[attack.knows], "yes" if attack.trigger is not None else "no"
 
 
+def _of_compressor(name: str) -> tuple[str, ...]:
+    made: Compressor = catalog.build("compressors", name)
+    return tuple("yes" if says else "no" for says in (made.linear, made.unbiased, made.feedback))
+
+
 _COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[str], tuple[str, ...]]]] = {
     "rules": (("sees", "withstands", "follows", "most on one"), _of_rule),
     "attacks": (("falsifies", "knows", "trigger"), _of_attack),
+    "compressors": (("linear", "unbiased", "feedback"), _of_compressor),
 }
 _NOTES = {
     "rules": (
@@ -110,4 +117,6 @@ _NOTES = {
         "[What that means](rules.md)."
     ),
     "attacks": "[What each is for, and what it has to know](attacks.md).",
+    "compressors": "With default options. Linear ones can be summed before anyone decodes them. "
+    "[What that means](compression.md).",
 }

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from lazaretto import wire
 from lazaretto.errors import PlanError
 from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
+from lazaretto.plan_compress import compress_problems
 from lazaretto.plan_keys import (
     BASELINES,
     AggregatePlan,
@@ -101,6 +102,7 @@ def load_plan(
     problems = list(conflicts(plan))
     if check_parts:
         problems += [*part_problems(plan), *tuned_problems(plan), *robustness_problems(plan)]
+        problems += compress_problems(plan.compress, plan.federate.participation)
     if problems:
         raise _together(problems, path)
     return plan

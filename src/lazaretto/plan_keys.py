@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
+from lazaretto.plan_compress import CompressPlan
 from lazaretto.plan_robustness import RobustnessPlan
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
 from lazaretto.plan_train import TrainPlan
@@ -35,6 +36,7 @@ __all__ = [
     "BASELINES",
     "AggregatePlan",
     "AttackPlan",
+    "CompressPlan",
     "CutPlan",
     "DataPlan",
     "EvaluatePlan",
@@ -351,6 +353,7 @@ class Plan(Section):
     cut: CutPlan = CutPlan()
     train: TrainPlan = TrainPlan()
     aggregate: AggregatePlan = AggregatePlan()
+    compress: CompressPlan = CompressPlan()
     federate: FederatePlan = FederatePlan()
     attack: AttackPlan = AttackPlan()
     reputation: ReputationPlan = ReputationPlan()

@@ -26,6 +26,12 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
                 found=shown(value),
                 way_out='leave it out, or set secure.protocol = "sharing"',
             )
+    if plan.secure.protocol != "none" and plan.compress.scheme != "none":
+        yield PlanError(
+            "compress.scheme: secure.protocol carries updates as they are",
+            found=plan.compress.scheme,
+            way_out='compress.scheme = "none", or secure.protocol = "none"',
+        )
     if plan.secure.protocol != "none" and plan.data.scaling == "median":
         yield PlanError(
             "data.scaling: the median reads each site's counts, which secure.protocol keeps secret",

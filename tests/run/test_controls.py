@@ -13,8 +13,9 @@ import pytest
 from lazaretto import catalog
 from lazaretto.chain import rule_of
 from lazaretto.keys import generator
-from lazaretto.run.coordinator import Group, Round
+from lazaretto.run.coordinator import Round
 from lazaretto.run.federation import _collect, _Done
+from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.taking_part import Federation, TakingPart
 

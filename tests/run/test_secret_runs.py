@@ -150,6 +150,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         (['data.scaling="median"'], "the median reads each site's counts"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
+        (['compress.scheme="random_k"', "compress.share=0.1"], "carries updates as they are"),
         ([MASKED], "a masked sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),
         (["secure.clip=1e9"], "would not fit the ring"),

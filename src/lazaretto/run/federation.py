@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
+from lazaretto.run.compressed import send_update
 from lazaretto.run.coordinator import (
     Changes,
     Round,
@@ -258,8 +259,7 @@ def _collect(
         if secret:
             updates.append(row)
         else:
-            sent = post.send("update", name, "coordinator", round_number, {"update": row})
-            updates.append(np.asarray(sent["update"]))
+            updates.append(send_update(post, federation.compressor, group, (site, name), row, this))
         if found.changes is not None:
             change = {"change": found.changes[place]}
             sent = post.send("control change", name, "coordinator", round_number, change)
@@ -299,5 +299,8 @@ def _collect(
 def _move(federation: Federation, group: Group, update: NDArray[np.float64]) -> None:
     """The server's optimiser moves what is shared by the round's update."""
     moved, group.server = federation.server.step(group.vector[group.shared], update, group.server)
+    before = group.vector[group.shared]
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
+    if group.moved is not None:
+        group.moved = group.vector[group.shared] - before

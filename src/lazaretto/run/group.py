@@ -29,8 +29,10 @@ class Group:
     of all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root
     data in this round, or None where there is none; it has a row of its own, behind the sites', in personal
     and momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
-    `control` of that. kept: what the three aggregators keep of secret rounds. barred [sites] bool: who
-    stays in quarantine since training began anew without it; None where it did not.
+    `control` of that. kept: what the three aggregators keep of secret rounds. residual [sites, s]: what
+    each site did not send yet, where a compressor keeps it. moved [s]: how far the last round moved the
+    shared part, where a compressor asks for it. barred [sites] bool: who stays in quarantine since training
+    began anew without it; None where it did not.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -74,6 +76,9 @@ class Group:
         self.root = np.zeros(size, np.float32) if federation.root else None
         rows = sites + federation.root
         self.momentum = np.full((rows, size), np.nan, np.float32) if federation.client_momentum else None
+        short = federation.compressor
+        self.residual = np.zeros((sites, size), np.float32) if short is not None and short.feedback else None
+        self.moved = np.zeros(size, np.float32) if short is not None and short.needs_moved else None
         looks = federation.algorithm.keeps and rule.sees != "sum"
         self.controls = controls_start(rule, sites, rows, vector.size) if looks else None
 
@@ -100,6 +105,7 @@ class Group:
         if self.controls is not None:
             held |= controls_arrays(self.controls)
         held |= {"previous": self.previous, "history": self.history, "momentum": self.momentum}
+        held |= {"residual": self.residual, "moved": self.moved}
         held |= kept_arrays(self.kept)
         held |= {"barred": None if self.barred is None else self.barred.astype(np.uint8)}
         return {name: value for name, value in held.items() if value is not None}
@@ -112,6 +118,7 @@ class Group:
         self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
         self.previous, self.history = arrays.get("previous"), arrays.get("history")
         self.momentum = arrays.get("momentum")
+        self.residual, self.moved = arrays.get("residual"), arrays.get("moved")
         self.kept = kept_from(arrays)
         self.barred = arrays["barred"].astype(np.bool_) if "barred" in arrays else None
         if self.controls is not None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from lazaretto import catalog
 from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
+from lazaretto.compress_types import Compressor
+from lazaretto.compression import compressor_of
 from lazaretto.keys import generator
 from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
@@ -32,9 +34,10 @@ class Federation:
     a simulation do, or None; hostile [S] bool, which they are; attack_from: the round, from 1, in which they
     begin to send false updates. reputation: how trust is kept, or None where it is not. layers: (begin, end)
     of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
-    its own, for a rule that asks for the update that comes of it. probation_rounds: where somebody is in
-    quarantine after so many, training begins anew. secure: how updates are shared among three aggregators, or
-    None. masked_bound: the largest entry of an update whose masked sum alone is seen, or None.
+    its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
+    for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
+    secure: how updates are shared among three aggregators, or None. masked_bound: the largest entry of an
+    update whose masked sum alone is seen, or None.
     """
 
     algorithm: Algorithm
@@ -53,6 +56,7 @@ class Federation:
     reputation: ReputationSettings | None = None
     layers: tuple[tuple[int, int], ...] = ()
     root: bool = False
+    compressor: Compressor | None = None
     probation_rounds: int = 0
     secure: Sharing | None = None
     masked_bound: float | None = None
@@ -96,6 +100,7 @@ def federation_of(
         reputation=_reputation_of(plan),
         layers=large_layers(model, features, kinds, personal) if watched else (),
         root=plan.aggregate.root_units > 0 and "root" in rule.public,
+        compressor=_compressor_of(plan),
         probation_rounds=plan.reputation.probation_rounds,
         secure=sharing_of(plan, rule),
         masked_bound=plan.secure.clip if plan.secure.protocol == "masked" else None,
@@ -114,6 +119,13 @@ def sharing_of(plan: Plan, rule: Rule) -> Sharing | None:
         noise=asked.noise,
         history=rule.history or plan.reputation.enabled,
     )
+
+
+def _compressor_of(plan: Plan) -> Compressor | None:
+    asked = plan.compress
+    if asked.scheme == "none":
+        return None
+    return compressor_of(asked.scheme, asked.options, asked.share)
 
 
 def _reputation_of(plan: Plan) -> ReputationSettings | None:

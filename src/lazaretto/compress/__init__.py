@@ -1,0 +1,1 @@
+"""Compressors that make updates short on the wire; one file per scheme."""

@@ -1,0 +1,56 @@
+"""The section [compress] of a plan: how a site's update becomes short on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from annotated_types import Gt, Le
+from pydantic import Field
+
+from lazaretto.compression import compressor_of, takes_share
+from lazaretto.errors import PlanError
+from lazaretto.plan_values import Options, Section
+
+__all__ = ["CompressPlan", "compress_problems"]
+
+
+class CompressPlan(Section):
+    """How a site's update becomes short on the wire."""
+
+    scheme: str = Field(
+        default="none",
+        description="Name of a compressor (`lazaretto list compressors`), or two in a chain: "
+        '"top_k_previous \\| quantise".',
+    )
+    options: Options = Field(
+        default_factory=dict,
+        description="Options of the compressor; of a chain a table for each part: "
+        "`{ quantise = { bits = 4 } }`.",
+    )
+    share: Annotated[float, Gt(0), Le(1)] = Field(
+        default=0.1, description="Share of an update's coordinates that is sent, where a scheme keeps a part."
+    )
+
+
+def compress_problems(asked: CompressPlan, participation: float) -> Iterator[PlanError]:
+    """Schemes that are unknown or cannot be built, or that sites of this plan cannot follow."""
+    try:
+        made = compressor_of(asked.scheme, asked.options, asked.share)
+    except PlanError as error:
+        key = "compress.scheme" if "option" not in error.problem else "compress.options"
+        yield PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out)
+        return
+    if asked.share != CompressPlan.model_fields["share"].default and not takes_share(asked.scheme):
+        yield PlanError(
+            f"compress.share: scheme '{made.name}' sends every coordinate",
+            found=asked.share,
+            way_out="leave it out, or choose a scheme that keeps a part, such as top_k_previous",
+        )
+    if made.needs_moved and participation < 1:
+        yield PlanError(
+            f"compress.scheme: '{made.name}' goes by the model's last step, which a site that was not chosen "
+            "has not seen",
+            found=f"federate.participation={participation}",
+            way_out="set federate.participation = 1, or compress with random_k, count_sketch or top_k",
+        )
