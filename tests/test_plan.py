@@ -420,3 +420,12 @@ def test_options_of_a_model_are_checked_before_data_is_read(tmp_path: Path, opti
 def test_tuples_are_lists_in_a_plan(tmp_path: Path) -> None:
     text = '[model]\nname = "cnn"\noptions = { widths = [3, 3] }\n[cut]\nenabled = false\n'
     assert load(tmp_path, text, check_parts=True).model.options["widths"] == [3, 3]
+
+
+def test_the_example_takes_fewer_seeds_than_it_names() -> None:
+    """The default of robustness.seeds means: at most all there are."""
+    example = Path(__file__).parents[1] / "examples" / "recommended_rule.toml"
+    plan = plans.load_plan(example, sets=["run.seeds=[0]"])
+    assert plan.run.seeds == (0,)
+    with pytest.raises(PlanError, match=r"robustness.seeds: more than run.seeds holds"):
+        plans.load_plan(example, sets=["run.seeds=[0]", "robustness.seeds=3"])

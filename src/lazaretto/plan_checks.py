@@ -287,6 +287,12 @@ def _probation_conflicts(plan: Plan) -> Iterator[PlanError]:
     """A probation in which nobody can come into quarantine, or that is longer than the training."""
     asked = plan.reputation
     kept = ReputationSettings(**asked.model_dump(exclude={"enabled", "probation_rounds"}))
+    if plan.sites.count and int(asked.at_most * plan.sites.count + 1e-9) == 0:
+        yield PlanError(
+            "reputation.at_most: no room for a single site",
+            found=f"{asked.at_most} of {plan.sites.count}",
+            way_out=f"at least {1 / plan.sites.count:.2g}",
+        )
     least, most = rounds_to_quarantine(kept), plan.train.rounds
     if not least <= asked.probation_rounds <= most:
         yield PlanError(

@@ -111,8 +111,11 @@ def robustness_problems(plan: Plan) -> Iterator[PlanError]:
                     way_out="leave it out, or set robustness.enabled = true",
                 )
         return
+    of_the_plan = {str(problem) for problem in conflicts(plan)}
     for text in asked.rules or ():
         for problem in _problems(_by(plan, text)):
+            if str(problem) in of_the_plan:  # said already
+                continue
             said = problem.problem.removeprefix("aggregate.rule: ")
             yield PlanError(f"robustness.rules: {said}", found=text, way_out=problem.way_out)
     for name in asked.attacks or ():
@@ -120,7 +123,8 @@ def robustness_problems(plan: Plan) -> Iterator[PlanError]:
             catalog.build("attacks", name, plan.attack.options if name == plan.attack.name else None)
         except PlanError as problem:
             yield PlanError(f"robustness.attacks: {problem.problem}", found=name, way_out=problem.way_out)
-    if asked.seeds > len(plan.run.seeds):
+    usual = RobustnessPlan.model_fields["seeds"].default  # of those there are, at most
+    if asked.seeds != usual and asked.seeds > len(plan.run.seeds):
         yield PlanError(
             "robustness.seeds: more than run.seeds holds",
             found=f"{asked.seeds}, and run.seeds = {list(plan.run.seeds)}",

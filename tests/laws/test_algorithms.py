@@ -134,7 +134,7 @@ def trained(
         Schedule(rounds=ROUNDS, learning_rate=0.05),
         (VECTOR, 0),
         (Post(), place, done),
-    )
+    )[0]
     return np.broadcast_to(vector, (sites, len(VECTOR))), losses
 
 

@@ -110,7 +110,7 @@ def ours(algorithm: str, options: dict[str, Any]) -> Any:
         Schedule(rounds=ROUNDS, learning_rate=RATE, cosine=False),
         (np.zeros(A + B, np.float32), 0),
         (Post(), None, lambda *round_done: None),
-    )
+    )[0]
 
 
 def fedprox(mu: float) -> Any:

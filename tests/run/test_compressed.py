@@ -190,3 +190,16 @@ def test_a_share_in_the_plan_goes_to_the_part_that_keeps_one(tmp_path: Path) -> 
     made = compressor_of(asked.scheme, asked.options, asked.share)
     assert made.contraction(1000) == pytest.approx(0.25, abs=0.01)
     assert compressor_of("top_k", {"share": 0.5}, 0.25).contraction(1000) == 0.5
+
+
+def test_after_a_round_in_which_nobody_arrived_all_is_sent() -> None:
+    """The model stood still, so nothing says which coordinates matter; sites see the same."""
+    made = federation("top_k_previous")
+    group = group_of(made)
+    play(made, group, 1)
+    assert group.moved is not None
+    assert group.moved.any()
+    nobody = TakingPart(np.arange(SITES), np.zeros(SITES, np.bool_), np.ones(SITES), np.ones(SITES, np.int64))
+    done = _Done(group.vectors()[:SITES], None, np.ones(SITES, np.float32))
+    _collect(Post(), made, group, NAMES, nobody, done, Round(0, 2, 9))
+    assert not group.moved.any()

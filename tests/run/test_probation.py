@@ -17,6 +17,7 @@ from lazaretto.errors import Interrupted
 from lazaretto.plan import load_plan
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.saved import load_arrays
+from lazaretto.run.systems import OURS
 
 PLAN = """
 [run]
@@ -42,6 +43,12 @@ leave_one_family_out = false
 bootstrap = 100
 """
 HOSTILE = ('attack.name="gaussian"', "attack.share=0.25", "attack.options={ scale = 10.0 }")
+
+
+def cost_of(folder: Path) -> Mapping[str, float]:
+    """What training ours cost, as the log has it."""
+    stages = [record.body for record in runlog.read(folder / "run.sqlite", "stage")]
+    return next(dict(body["cost"]) for body in stages if body["name"] == OURS)
 
 
 def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]], Any]:
@@ -89,9 +96,9 @@ def test_without_anybody_out_it_costs_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(vector, plain)
 
 
-@pytest.mark.parametrize("stop", [2, 3, 5])
+@pytest.mark.parametrize("stop", [3, 5, 7])
 def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, flipped: Any, tmp_path: Path) -> None:
-    """Also where it stops between the last round on probation and the first of the training anew."""
+    """Also where it stops between probation and the training anew, and after the last round."""
 
     def show(kind: str, body: Mapping[str, Any]) -> None:
         if kind == "round" and body["round"] == stop:
@@ -102,6 +109,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, flipped: Any, tmp_pat
     rounds, vector = run(tmp_path / "out", *HOSTILE, resume=True)
     np.testing.assert_array_equal(vector, flipped[1])
     assert [body["quarantined"] for body in rounds] == [body["quarantined"] for body in flipped[0]]
+    assert cost_of(tmp_path / "out") == cost_of(flipped[2])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, flipped: Any, tmp_pat
         (["reputation.probation_rounds=1"], "from 2 to 4, or 0"),
         (["reputation.probation_rounds=5"], "from 2 to 4, or 0"),
         (["reputation.decay=0.8"], "0, or more train.rounds"),
+        (["reputation.at_most=0.1", "sites.count=8"], "no room for a single site"),
         (["reputation.probation_rounds=-1"], "reputation.probation_rounds"),
         (["reputation.enabled=false", "reputation.decay=0.8"], "has no meaning"),
     ],

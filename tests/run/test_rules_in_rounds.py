@@ -384,3 +384,29 @@ def test_a_root_that_is_not_finite_trusts_nobody_in_that_round_alone() -> None:
         play(made, one, 1)
     np.testing.assert_array_equal(group.vector, other.vector)
     assert np.abs(group.vector).max() > 0
+
+
+def test_who_is_barred_tells_nothing_of_the_others() -> None:
+    """Whatever a barred site sends, a copy of an honest update with noise or plain noise: the same bits."""
+    made = replace(federation("nnm | multi_krum"), reputation=ReputationSettings(decay=0.3))
+    ends = []
+    for copies in (True, False):
+        group = group_of(made)
+        assert group.reputation is not None
+        out = np.isin(np.arange(SITES), (0, 1))
+        group.reputation = group.reputation._replace(quarantined=out, trust=np.where(out, 0.0, 1.0))
+        group.begin_anew(made, np.zeros(D, np.float32))
+        kept = []
+        for number in range(1, 12):
+            change = (1.0 + 0.3 * moves(number)).astype(np.float32)
+            change[:2] = (change[3] if copies else 9.0) + 0.01 * moves(number + 500)[:2]
+            done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
+            part = TakingPart(
+                np.arange(SITES), np.ones(SITES, bool), np.ones(SITES), np.ones(SITES, np.int64)
+            )
+            seen = _collect(Post(), made, group, NAMES, part, done, Round(0, number, 99))
+            kept.append(seen.reputation.quarantined.tolist())
+            assert seen.reputation.quarantined[:2].all()
+        ends.append((group.vector, kept))
+    np.testing.assert_array_equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]

@@ -98,7 +98,11 @@ def _story(
                     f"{count(len(out))} of {count(len(sites))} {side} sites were quarantined"
                     + (f", the last first in round {fixed(max(s.out[0] for s in out), 0)}." if out else ".")
                 )
-        if anew := [body for body in log.all("round") if body.get("began_anew")]:
+        if anew := [
+            body
+            for body in log.all("round")
+            if body.get("began_anew") and system_key(body.get("system", OURS)) == OURS
+        ]:
             first = min(number(body.get("round")) or 0 for body in anew)
             said.append(
                 f"Those in quarantine after round {fixed(first - 1, 0)} stayed out: training began anew "

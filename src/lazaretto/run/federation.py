@@ -160,18 +160,19 @@ def train_federation(
     schedule: Schedule,
     first: tuple[Float, int],
     environment: tuple[Post, Path | None, RoundDone],
-) -> Float:
+) -> tuple[Float, int]:
     """Train a common vector: broadcast, train at the sites chosen, send updates, aggregate, again and again.
 
     data: SiteData with leading axis S (padded beyond `names`); with `federation.root` the row behind the
-    sites' is the root data, which the coordinator trains on as they do. sizes: [sites] training steps. first:
-    initial vector [d] and the seed. environment: where messages pass, where unfinished state is kept (or
-    None), and what is called after each round. Where not all take part, those whose update arrived get the
-    new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
+    sites' is the root data, which the coordinator trains on as they do. sizes: [sites] training steps.
+    first: initial vector [d] and the seed. environment: where messages pass, where unfinished state is kept
+    (or None), and what is called after each round. Where not all take part, those whose update arrived get
+    the new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
     changes nothing. An update with NaN or infinity is dropped, and its site suspected; InputError where all
     of a round are. Where somebody is in quarantine after `federation.probation_rounds`, all begin anew from
-    the initial vector, and there are so many rounds more. Returns the final vector [d], or each site's own
-    [sites, d] where something is personal. Raises Interrupted after saving when asked to stop.
+    the initial vector, and there are so many rounds more. Returns how many there were, and before that the
+    final vector [d], or each site's own [sites, d] where something is personal. Raises Interrupted after
+    saving when asked to stop.
     """
     vector, seed = first
     post, place, done = environment
@@ -214,9 +215,10 @@ def train_federation(
             checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=group.arrays())
             if stop.asked:
                 raise stopped(index + 1)
-    _tell(post, group, names, schedule.rounds, training=False)
+    rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)
+    _tell(post, group, names, rounds, training=False)
     checkpoint.remove()
-    return group.result()
+    return group.result(), rounds
 
 
 def _somebody_out(group: Group) -> bool:
@@ -242,7 +244,26 @@ def _collect(
     this: Round,
 ) -> Seen:
     """Updates come in and make the group's next state; what they tell of the sites."""
+    stood = group.vector
+    seen = _take_in(post, federation, group, names, part, found, this)
+    if group.moved is not None:  # not at all, where nobody arrived
+        group.moved = (group.vector - stood)[group.shared]
+    return seen
+
+
+def _take_in(
+    post: Post,
+    federation: Federation,
+    group: Group,
+    names: Sequence[str],
+    part: TakingPart,
+    found: _Done,
+    this: Round,
+) -> Seen:
+    """As `_collect`, but for how far the model moved."""
     updates, changes, round_number = [], [], this.number
+    if group.barred is not None:  # they never come back, so what they send tells nothing of the others either
+        part = part._replace(sizes=np.where(group.barred[part.chosen], 0.0, part.sizes))
     if found.root is not None:
         take_root(group, federation.client_momentum, found.root)
     here = np.flatnonzero(part.arrives)
@@ -299,8 +320,5 @@ def _collect(
 def _move(federation: Federation, group: Group, update: NDArray[np.float64]) -> None:
     """The server's optimiser moves what is shared by the round's update."""
     moved, group.server = federation.server.step(group.vector[group.shared], update, group.server)
-    before = group.vector[group.shared]
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
-    if group.moved is not None:
-        group.moved = group.vector[group.shared] - before

@@ -148,7 +148,7 @@ def _header(plan: Plan, chosen: Choices, *, quick: bool) -> dict[str, Any]:
         "criterion": CRITERION,
         "quick": quick,
         "seeds": list(plan.run.seeds[: asked.seeds]),
-        "screen_seeds": asked.screen_seeds,
+        "screen_seeds": min(asked.screen_seeds, len(plan.run.seeds)),
         "screen_share": asked.screen_share,
         "shares": sorted(asked.shares),
         "rounds": plan.train.rounds,

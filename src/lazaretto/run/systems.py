@@ -123,13 +123,11 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         exchanges = exchange_counter(post, model, data, cut, training, prepared)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
-            nonlocal rounds
-            rounds = round_number  # more than planned where training began anew
             if split:
                 exchanges(worked)
             watch(round_number, losses, vector, seen)
 
-        vector = train_federation(
+        vector, rounds = train_federation(
             program,
             data,
             prepared.site_names,
