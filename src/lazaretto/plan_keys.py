@@ -280,7 +280,7 @@ class SecurePlan(Section):
         description="Euclidean length to which a longer update is shortened before it is shared; with "
         "`masked` the largest absolute value of an entry.",
     )
-    fraction_bits: Annotated[int, Ge(1), Le(30)] = Field(
+    fraction_bits: Annotated[int, Ge(1), Le(20)] = Field(
         default=16, description="Bits after the point of a shared update's entries."
     )
     sketch_columns: Annotated[int, Ge(0)] = Field(

@@ -32,6 +32,12 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.compress.scheme,
             way_out='compress.scheme = "none", or secure.protocol = "none"',
         )
+    if plan.secure.protocol != "none" and plan.evaluate.leave_one_site_out:
+        yield PlanError(
+            "evaluate.leave_one_site_out: sums with and without a site tell that site's counts",
+            found=plan.evaluate.leave_one_site_out,
+            way_out='0 (no --full), or secure.protocol = "none"',
+        )
     if plan.secure.protocol != "none" and plan.data.scaling == "median":
         yield PlanError(
             "data.scaling: the median reads each site's counts, which secure.protocol keeps secret",
@@ -45,7 +51,8 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     rule, algorithm = built.get("rules"), built.get("algorithms")
     if plan.secure.protocol == "none" or rule is None:
         return []
-    problems, n = [], plan.sites.count or 20  # the number of natural sites is known later
+    # the number of natural sites is known later
+    problems, n = [], max(3, round(plan.federate.participation * (plan.sites.count or 20)))
     if rule.sees == "rows":
         problems.append(
             PlanError(

@@ -28,7 +28,9 @@ from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import KINDS, Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.saved import load_arrays
-from lazaretto.run.secret import Door, secret_sum
+from lazaretto.run.secret import Door, secret_sum, simulated_secrets
+from lazaretto.secagg.settings import Sharing
+from lazaretto.secagg.sharing import parties, play
 from lazaretto.types import Gram, Message
 
 PLAN = """
@@ -151,6 +153,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['data.scaling="median"'], "the median reads each site's counts"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
         (['compress.scheme="random_k"', "compress.share=0.1"], "carries updates as they are"),
+        (["evaluate.leave_one_site_out=1"], "sums with and without a site"),
         ([MASKED], "a masked sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),
         (["secure.clip=1e9"], "would not fit the ring"),
@@ -226,3 +229,38 @@ def test_a_rule_says_the_same_of_inner_products_as_of_updates(name: str) -> None
     assert open_.weights is not None
     np.testing.assert_allclose(said.weights[0], open_.weights, atol=1e-9)
     np.testing.assert_allclose(said.suspicion, open_.suspicion, atol=1e-9)
+
+
+def test_noise_runs_and_a_refused_round_changes_nothing(tmp_path: Path) -> None:
+    """Where few of uneven size arrive, one would show: the round is refused, says so, and the run goes on."""
+    rounds, vector = run(
+        tmp_path / "out",
+        SHARED,
+        'aggregate.rule="mean"',
+        "federate.drop_outs=0.5",
+        "train.rounds=6",
+        "secure.noise=0.001",
+    )
+    refused = [body for body in rounds if body.get("refused")]
+    assert refused
+    assert all("so much weight on one site" in body["refused"] for body in refused)
+    assert len(rounds) == 6
+    assert np.isfinite(vector).all()
+
+
+def test_a_sum_of_counts_of_one_site_is_refused() -> None:
+    """Whoever closes the round early, or drops what others sent, must not read the counts of who is left."""
+    rows = {f"site {k}": np.full(5, 7.0 + k) for k in range(6)}
+    made = parties(
+        Sharing(clip=2.0**22, fraction_bits=2, most_on_one=1 / 3),
+        0,
+        rows,
+        np.zeros((0, 5)),
+        lambda seen: np.ones(len(seen.names)),
+        simulated_secrets(0, "counts", 0),
+        None,
+    )
+    few = tuple(message for message in made.messages if message.sender in ("site 2", "site 3"))
+    ended = play(made._replace(messages=few), lambda message: None)
+    assert ended.coordinator.sum is None
+    assert "so much weight on one site" in str(ended.coordinator.refused)

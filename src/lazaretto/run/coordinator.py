@@ -42,10 +42,11 @@ _EVIDENCE = frozenset({"against", "alone", "nothing", "camp", "chance", "derived
 class Seen(NamedTuple):
     """What the coordinator saw of the sites in a round.
 
-    suspicion: [S] in [0, 1] by the rule, NaN where nothing came, 1 where an update was dropped as not finite.
-    flags: of `inspection.flags`. statistics: of `inspection.statistics_rows`, or None where nobody sent
-    anything. reputation: after the round, or None where it is not kept. rounds: how many there are to be, as
-    far as is known. anew: whether training began anew with this round.
+    suspicion: [S] in [0, 1] by the rule, NaN where nothing came, 1 where an update was dropped as not
+    finite. flags: of `inspection.flags`. statistics: of `inspection.statistics_rows`, or None where nobody
+    sent anything. reputation: after the round, or None where it is not kept. rounds: how many there are to
+    be, as far as is known. anew: whether training began anew with this round. refused: why a secret round
+    had no result, or "".
     """
 
     suspicion: NDArray[np.float64]
@@ -54,6 +55,7 @@ class Seen(NamedTuple):
     reputation: Reputation | None
     rounds: int | None = None
     anew: bool = False
+    refused: str = ""
 
 
 class Changes(NamedTuple):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.errors import InputError
+from lazaretto.errors import InputError, RoundRefused
 from lazaretto.keys import generator
 from lazaretto.run.post import Post
 from lazaretto.secagg.aggregator import Kept
@@ -41,14 +41,18 @@ __all__ = [
 
 FEWEST = 3  # sites, below which a sum and one's own part of it tell another's
 _LONGEST = 2.0**22  # of counts that are summed: the same for everyone, so that it tells nothing
-_COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum"}  # all else: between aggregators
+_COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum", "refused": "opened sum"}
 
 
 class Door(NamedTuple):
-    """How what sites send is kept secret, "sharing" or "masked", and the seed of the simulation's secrets."""
+    """How what sites send is kept secret: "sharing" or "masked".
+
+    seed: of the simulation's secrets; label: of the training, so that none serves in two.
+    """
 
     protocol: str
     seed: int
+    label: str = ""
 
 
 class Decided(NamedTuple):
@@ -101,15 +105,15 @@ def share_updates(
     rows: Mapping[str, Array],
     public: Array,
     weigh: Weigh,
-    about: tuple[int, int, tuple[Kept, ...] | None],
+    about: tuple[Door, int, tuple[Kept, ...] | None],
     post: Post,
 ) -> Shared:
     """One round: updates [d] by site, at least three of them finite; public rows [p, d].
 
-    about: the run's seed, the round's number, and what the aggregators kept of the one before (or None).
+    about: the door, the round's number, and what the aggregators kept of the one before (or None).
     Raises RoundRefused with the cause where there must be no aggregate.
     """
-    seed, number, kept = about
+    door, number, kept = about
     names = list(rows)
     answers: list[Decided] = []
 
@@ -125,7 +129,7 @@ def share_updates(
         rows,
         public,
         decide,
-        simulated_secrets(seed, "shares", number),
+        simulated_secrets(door.seed, f"shares {door.label}", number),
         kept,
         _counter(post),
     )
@@ -138,14 +142,14 @@ def _shared(done: SharedRound, names: Sequence[str], said: object) -> Shared:
 
 
 def mask_updates(
-    bound: float, rows: Mapping[str, Array], weights: Mapping[str, float], about: tuple[int, int], post: Post
+    bound: float, rows: Mapping[str, Array], weights: Mapping[str, float], about: tuple[Door, int], post: Post
 ) -> MaskedRound:
     """One round of a masked sum: updates [d] and weights above 0 by site, at least three.
 
-    bound: the largest absolute value of an entry. about: the run's seed and the round's number. Raises
+    bound: the largest absolute value of an entry. about: the door and the round's number. Raises
     RoundRefused where too few sites are left.
     """
-    secrets = simulated_secrets(about[0], "masks", about[1])
+    secrets = simulated_secrets(about[0].seed, f"masks {about[0].label}", about[1])
     settings = _masked(len(rows), bound)
     return mask_round(settings, rows, weights, secrets, _mask_counter(post), round_number=about[1])
 
@@ -177,25 +181,32 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
                 way_out=f"fewer steps at a site: a length of {_LONGEST:.3g} at most",
             )
     if door.protocol == "masked":
-        secrets = simulated_secrets(door.seed, what, 0)
+        secrets = simulated_secrets(door.seed, f"{what} {door.label}", 0)
         tap = _mask_counter(post)
         return mask_counts(_masked(len(rows)), rows, int(_LONGEST), secrets, tap, round_number=0).total
     done = share_round(
-        Sharing(clip=_LONGEST, fraction_bits=1, most_on_one=1.0),
+        # two bits: the dither is then below half of a count. A sum of one or two sites is refused
+        Sharing(clip=_LONGEST, fraction_bits=2, most_on_one=1 / 3),
         0,
         flat,
         np.zeros((0, size)),
         lambda seen: np.ones(len(seen.names)),
-        simulated_secrets(door.seed, what, 0),
+        simulated_secrets(door.seed, f"{what} {door.label}", 0),
         None,
         _counter(post),
     )
+    if lost := sorted(set(rows) - set(done.names)):
+        raise RoundRefused(
+            f"a secret sum of {what} lacks sites",
+            found=", ".join(f"{name}: {done.named.get(name, 'nothing came')}" for name in lost[:3]),
+        )
     return np.rint(done.update).astype(np.int64).reshape(shape)
 
 
 def _counter(post: Post) -> Callable[[Message], None]:
     def tap(message: Message) -> None:
-        post.carry(message, _COUNTED.get(message.kind, "between aggregators"))
+        among = message.link == "aggregator-aggregator"  # noise is shared there, too
+        post.carry(message, "between aggregators" if among else _COUNTED[message.kind])
 
     return tap
 

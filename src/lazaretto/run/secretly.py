@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.errors import InputError
+from lazaretto.errors import InputError, RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.reputation import say
 from lazaretto.round import Aggregated, weigh_seen
 from lazaretto.run.coordinator import Round, Seen, watch_by
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.secret import FEWEST, Decided, mask_updates, share_updates
+from lazaretto.run.secret import FEWEST, Decided, Door, mask_updates, share_updates
 from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.types import Array, Float, Gram, Int, Weighed
 
@@ -41,8 +41,8 @@ def collect_secretly(
     """Updates [n, s] of those who arrived, made one by the plan's rule from inner products alone.
 
     None where fewer than three finite ones came: nothing is shared then, as a sum of two tells either site
-    the other's. Raises InputError where none of several is finite, RoundRefused with the cause where the
-    protocol must not have a result.
+    the other's; and where the protocol refused the round, with the cause in what is seen. Raises InputError
+    where none of several is finite.
     """
     assert federation.secure is not None  # noqa: S101  the caller looks
     here, fine = part.chosen[part.arrives], finite_rows(rows)
@@ -62,7 +62,11 @@ def collect_secretly(
         seen = Gram(inner, sizes[places], here[places], (), past)
         return _weigh(federation, group, seen, trust[places], draws)
 
-    done = share_updates(federation.secure, given, public, weigh, (this.seed, this.number, group.kept), post)
+    about = Door("sharing", this.seed, federation.label), this.number, group.kept
+    try:
+        done = share_updates(federation.secure, given, public, weigh, about, post)
+    except RoundRefused as refused:  # for instance where few are left, and one of them would show
+        return None, Seen(suspicion, [], None, group.reputation, refused=str(refused))
     group.kept = done.kept
     assert isinstance(done.said, _Said)  # noqa: S101  of `weigh` above
     result = _result(federation, group, done.places, done.said, done.update, len(here))
@@ -109,7 +113,18 @@ def collect_masked(
     weights = np.asarray(rule.weigh(sizes[used]), np.float64)
     given = {names[here[place]]: rows[place] for place in used}
     shares = {names[here[place]]: float(w) for place, w in zip(used, weights, strict=True)}
-    done = mask_updates(bound, given, shares, (this.seed, this.number), post)
+    try:
+        if weights.max() > weights.sum() / 3 * (1 + 1e-9):
+            raise RoundRefused(
+                "one site has so much weight that the sum would show its update",
+                found=f"{weights.max() / weights.sum():.3f} of the sites' weight",
+                way_out="more sites, or sites of more even size",
+            )
+        done = mask_updates(
+            bound, given, shares, (Door("masked", this.seed, federation.label), this.number), post
+        )
+    except RoundRefused as refused:
+        return None, Seen(told, [], None, group.reputation, refused=str(refused))
     whole = np.zeros(len(here))
     whole[used] = weights
     if group.previous is not None:

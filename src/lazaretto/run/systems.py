@@ -99,11 +99,14 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     label = label_of(system, bench, job)
     if job.whole and system == OURS:
         post = bench.posts[job.place]  # which already carried the scaling
+    if prepared.door is not None:  # no secret serves in two trainings
+        prepared = replace(prepared, door=prepared.door._replace(label=label))
 
     def make(unfinished: Path) -> Stage:
         training = training_of(bench, plan.model.name, batch, ours=True, crossed=split)
         program, model = program_of(bench, plan.model.name, cut, training, federated=True)
         federation = federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile)
+        federation = replace(federation, label=label)
         trained_on = members(prepared, job.without)
         data, sizes = pack_sites(
             prepared.data,

@@ -37,7 +37,7 @@ class Federation:
     its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
     for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
     secure: how updates are shared among three aggregators, or None. masked_bound: the largest entry of an
-    update whose masked sum alone is seen, or None.
+    update whose masked sum alone is seen, or None. label: of the training, for secrets of its own.
     """
 
     algorithm: Algorithm
@@ -60,6 +60,7 @@ class Federation:
     probation_rounds: int = 0
     secure: Sharing | None = None
     masked_bound: float | None = None
+    label: str = ""
 
 
 class TakingPart(NamedTuple):

@@ -129,6 +129,8 @@ class Watch:
             trust, out = seen.reputation.trust, seen.reputation.quarantined
             more["trust"] = {name: float(value) for name, value in zip(names, trust, strict=True)}
             more["quarantined"] = [name for name, away in zip(names, out, strict=True) if away]
+        if seen.refused:
+            more["refused"] = seen.refused
         if seen.anew:
             more["began_anew"] = True
         arrived = ~np.isnan(losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from lazaretto.secagg.channel import array, authentic, letter, names_of, sealed,
 from lazaretto.secagg.ring import signed, square_sum
 from lazaretto.secagg.settings import AGGREGATORS, COORDINATOR, WEIGHT_BITS, Sharing
 from lazaretto.secagg.sketch import sketch_of, sketched
+from lazaretto.secagg.weights import dither_length
 from lazaretto.types import Message
 
 __all__ = ["Coordinator", "Sum", "close", "give_up", "handle"]
@@ -103,7 +105,8 @@ def _opened(state: Coordinator) -> Coordinator:
     most = float(array(first, "most", np.float64, (1,))[0])
     square = int.from_bytes(array(first, "square", np.uint8, (32,)).tobytes(), "little", signed=True)
     weights = array(first, "weights", np.int64, (None,))
-    if not most >= 0 or (np.abs(total.astype(np.float64)) > most).any() or len(weights) == 0:
+    largest = most + 3 * 2.0**WEIGHT_BITS  # with the dither
+    if not most >= 0 or (np.abs(total.astype(np.float64)) > largest).any() or len(weights) == 0:
         return replace(
             state, refused="an entry of the sum is larger than clipped updates allow: one wrapped around"
         )
@@ -111,13 +114,16 @@ def _opened(state: Coordinator) -> Coordinator:
         array(first, "coin", np.uint8, (32,)).tobytes(), state.parameters, state.settings.sketch_columns
     )
     seen = signed(sketched(sketch, total.view(np.uint64)[None])[0])
-    if square_sum(seen) != square:
+    # the sum without its dither has exactly the promised length, so with it one that is no farther off
+    apart = abs(math.sqrt(square_sum(seen)) - math.sqrt(max(square, 0)))
+    if square < 0 or apart > dither_length(state.settings, state.parameters) * (1 + 1e-9):
         return replace(
             state,
             refused="the sum is not as long as the inner products say: an update wrapped around, or "
             "an aggregator gave false addends",
         )
-    update = total.astype(np.float64) * 2.0 ** -(state.settings.fraction_bits + WEIGHT_BITS)
+    middle = 1.5 * (2.0**WEIGHT_BITS - 1)  # of the dither
+    update = (total.astype(np.float64) - middle) * 2.0 ** -(state.settings.fraction_bits + WEIGHT_BITS)
     named = dict(line.split("\t", 1) for line in names_of(first, "named") if "\t" in line)
     return replace(state, sum=Sum(update=update, names=names_of(first, "names"), named=named))
 

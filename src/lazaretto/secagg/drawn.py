@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
+from lazaretto.wire import encode
+
 __all__ = ["SECRET_BYTES", "commitment", "derive", "expand", "opens", "signs"]
 
 SECRET_BYTES = 32
@@ -23,9 +25,9 @@ SECRET_BYTES = 32
 def derive(secret: bytes, *label: str | int) -> bytes:
     """32 bytes for one purpose, from a secret of 32 bytes (HKDF-SHA256, RFC 5869, 2010).
 
-    Labels of different parts never give the same bytes ("a", "bc" is not "ab", "c").
+    Labels of different parts never give the same bytes: they are encoded.
     """
-    info = "\x1f".join(f"{type(part).__name__}:{part}" for part in label).encode()
+    info = encode(["lazaretto sharing 1", *label])
     return HKDF(algorithm=hashes.SHA256(), length=SECRET_BYTES, salt=None, info=info).derive(secret)
 
 

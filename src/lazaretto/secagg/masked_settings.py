@@ -36,7 +36,8 @@ __all__ = [
 
 COORDINATOR = "coordinator"
 _SECRECY, _COMPLETION = 2.0**-40, 2.0**-20  # what a graph with few neighbours may leave to chance
-_LEAST_BITS, _MOST_BITS = 8, 40
+# more bits after the point than float32 parameters have would show, by their grain, whose an update is
+_LEAST_BITS, _MOST_BITS = 8, 20
 _BLOCK = 2**15  # entries
 
 

@@ -28,7 +28,7 @@ __all__ = [
 
 AGGREGATORS = ("aggregator-0", "aggregator-1", "aggregator-2")
 COORDINATOR = "coordinator"
-WEIGHT_BITS = 24  # fractional bits of a rule's weights: their rounding moves an update by 3e-8 of the longest
+WEIGHT_BITS = 16  # fractional bits of a rule's weights: their rounding moves an update by 8e-6 of the longest
 PROJECTIONS = 40  # of each row, for the check of its length; a longer row passes with probability 2⁻⁴⁰
 _BEYOND = 9  # an honest projection is within so many lengths but once in 2¹¹⁰
 _CAUGHT = 9.0  # times the allowed projection: a row that long fails one with probability ½ or more
@@ -106,6 +106,9 @@ def check_fits(settings: Sharing, sites: int, parameters: int, rounds: int = 1) 
     if settings.history:
         _below(62, (rounds * length) ** 2 * columns, f"inner products of sums over {rounds} rounds", settings)
     _below(62, sites * length * 2.0**WEIGHT_BITS * columns**0.5, f"the sum over {sites} sites", settings)
+    _below(
+        62, parameters * (3 * 2.0**WEIGHT_BITS) ** 2 * columns, "the squared length of the dither", settings
+    )
     _below(62, parameters * 2.0 * caught, f"projections of {parameters} parameters", settings)
     sigma = settings.noise * 2.0**settings.fraction_bits
     if settings.noise and not 1 <= sigma < 2**27:
@@ -121,7 +124,8 @@ def check_fits(settings: Sharing, sites: int, parameters: int, rounds: int = 1) 
 def _in_range(settings: Sharing) -> None:
     wanted = {
         "clip": (0 < settings.clip < math.inf, "a number above 0"),
-        "fraction_bits": (1 <= settings.fraction_bits <= 30, "1 to 30"),
+        # more would show the grain of float32 parameters in a sum, and by it whose they are
+        "fraction_bits": (1 <= settings.fraction_bits <= 20, "1 to 20"),
         "sketch_columns": (settings.sketch_columns >= 0, "0 (exact) or more; thousands for useful distances"),
         "noise": (0 <= settings.noise < math.inf, "0 or more"),
         "most_on_one": (0 < settings.most_on_one <= 1, "above 0, at most 1"),

@@ -30,6 +30,7 @@ from lazaretto.secagg.settings import (
     AGGREGATORS,
     COORDINATOR,
     PROJECTIONS,
+    WEIGHT_BITS,
     SharedGram,
     allowed_bits,
     check_fits,
@@ -271,7 +272,10 @@ def _weigh(state: Aggregator) -> Answer | None:
     weights = np.asarray(state.decide(seen), np.float64)
     promise = promised(state.settings, inner, length, weights, sites, state.parameters)
     rows = _rows(state)
-    shares = [combined(promise.weights.view(np.uint64), one) for one in rows]
+    shares = [
+        combined(promise.weights.view(np.uint64), one) + dither
+        for one, dither in zip(rows, _dither(state), strict=True)
+    ]
     payload: dict[str, NDArray[Any]] = {
         "names": text_of("\n".join(state.names)),
         "named": text_of("\n".join(f"{name}\t{reason}" for name, reason in sorted(state.named.items()))),
@@ -284,6 +288,20 @@ def _weigh(state: Aggregator) -> Answer | None:
     }
     state = replace(state, opened=seen, kept=_kept(state), rows=None, summed=None, done=True)
     return state, (send(state, "sum", COORDINATOR, payload),)
+
+
+def _dither(state: Aggregator) -> tuple[Ring, Ring]:
+    """[d] each: below one step of a row, for either share of the sum; two aggregators know each of the three.
+
+    Without it the sum, which is opened as an integer, could be taken apart: what has a weight of whole steps
+    vanishes modulo a step, and rows of few different weights separate like digits.
+    """
+    theirs = state.inbox["key", peers(state)[1]].payload["key"].tobytes()
+    first, second = (
+        expand(derive(key, "dither"), state.parameters) & np.uint64(2**WEIGHT_BITS - 1)
+        for key in (theirs, derive(state.secret, "zero", state.round))
+    )
+    return first, second
 
 
 def _opened_kinds(state: Aggregator) -> list[str]:

@@ -12,13 +12,13 @@ from lazaretto.errors import RoundRefused
 from lazaretto.secagg.settings import WEIGHT_BITS, Sharing, row_length, stretch
 from lazaretto.types import Array
 
-__all__ = ["Promise", "noise_length", "noise_steps", "promised", "too_long"]
+__all__ = ["Promise", "dither_length", "noise_length", "noise_steps", "promised", "too_long"]
 
 
 class Promise(NamedTuple):
     """What is known of the sum before it is opened.
 
-    weights [rows] int64 in steps of 2⁻²⁴; square: its squared length in the ring (of its sketch, where
+    weights [rows] int64 in steps of 2⁻¹⁶; square: its squared length in the ring (of its sketch, where
     there is one), over the integers; most: no entry is larger.
     """
 
@@ -35,6 +35,11 @@ def noise_steps(settings: Sharing) -> int:
 def noise_length(settings: Sharing, parameters: int) -> float:
     """A length in ring steps that the three noises together pass with probability below 2⁻¹⁰⁰."""
     return math.sqrt(3) * noise_steps(settings) * (math.sqrt(parameters) + 16)
+
+
+def dither_length(settings: Sharing, parameters: int) -> float:
+    """The largest length in the sum's steps that the dither can have; of its sketch, where there is one."""
+    return 3 * (2.0**WEIGHT_BITS - 1) * math.sqrt(parameters * stretch(settings, parameters))
 
 
 def too_long(settings: Sharing, squares: NDArray[np.int64], parameters: int) -> NDArray[np.bool_]:
@@ -62,13 +67,17 @@ def promised(
             "the rule's weights are not finite numbers, one for each row", found=f"shape {weights.shape}"
         )
     share = np.abs(weights[:sites])
-    if share.max() > settings.most_on_one * share.sum() * (1 + 1e-9):
+    used = np.rint(share * 2.0**WEIGHT_BITS)  # tiny weights may round to a single one
+    alone = share.max() > settings.most_on_one * share.sum() * (1 + 1e-9)
+    if alone or used.max() > settings.most_on_one * used.sum() * (1 + 1e-3):
         raise RoundRefused(
             "the rule puts so much weight on one site that the aggregate would show its update",
             found=f"{share.max() / share.sum():.3f} of the sites' weight",
             way_out=f"more sites, or a rule that puts at most {settings.most_on_one:.3f} on one",
         )
+    # of sites what everyone knows, as `most` goes to the coordinator
     lengths = np.sqrt(squares.astype(np.float64))
+    lengths[:sites] = row_length(settings, parameters)
     if settings.noise:
         weights = np.append(weights, 1.0)
     most = float(np.abs(weights) @ lengths) * 2.0**WEIGHT_BITS + float(lengths.sum())
