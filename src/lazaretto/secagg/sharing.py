@@ -73,10 +73,11 @@ def share_round(
     32 bytes, new in every call and every round (`os.urandom` in a deployment). kept: from the round before,
     or None.
 
-    Guarantee: `update` is decide's weights · (clipped updates; public rows), to 2⁻¹⁷ of the weights, one and a
-    half steps of 2^-fraction_bits for the dither, and half a step of 2^-fraction_bits of each entry, over sites in `names`; and no party saw more than
-    docs/secagg_sharing.md says. Raises PlanError where fields are too small, InputError for wrong arguments,
-    RoundRefused with the cause where the round must not have a result.
+    Guarantee: `update` is decide's weights · (clipped updates; public rows), to 2⁻¹⁷ of the weights, one
+    and a half steps of 2^-fraction_bits for the dither, and half a step of 2^-fraction_bits of each entry,
+    over sites in `names`; and no party saw more than docs/secagg_sharing.md says. Raises PlanError where
+    fields are too small, InputError for wrong arguments, RoundRefused with the cause where the round must
+    not have a result.
     """
     started = parties(settings, round_number, updates, public, _once(decide), secrets, kept)
     ended = play(started, tap)
