@@ -16,7 +16,7 @@ from lazaretto import runlog, wire
 from lazaretto.chain import rule_of
 from lazaretto.cli import main
 from lazaretto.commands import write_page
-from lazaretto.errors import InputError, Interrupted
+from lazaretto.errors import InputError, Interrupted, RoundRefused
 from lazaretto.gram import inner_products
 from lazaretto.keys import generator
 from lazaretto.plan import load_plan
@@ -76,7 +76,7 @@ def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]],
         ('aggregate.rule="clip | centered_clip"', *HOSTILE),
         ('federate.algorithm="fedper"', "federate.drop_outs=0.2"),
         (*HOSTILE, *TRUSTED),
-        (MASKED, 'aggregate.rule="mean"', "federate.drop_outs=0.2"),
+        (MASKED, 'aggregate.rule="mean"', "federate.drop_outs=0.2", "sites.by=unit", "sites.count=7"),
     ],
 )
 def test_it_comes_to_what_the_open_run_comes_to(sets: tuple[str, ...], tmp_path: Path) -> None:
@@ -246,6 +246,14 @@ def test_noise_runs_and_a_refused_round_changes_nothing(tmp_path: Path) -> None:
     assert all("so much weight on one site" in body["refused"] for body in refused)
     assert len(rounds) == 6
     assert np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize("protocol", [SHARED, MASKED])
+def test_a_run_that_never_has_a_result_ends_and_says_why(protocol: str, tmp_path: Path) -> None:
+    """Three sites of uneven size: a mean would show the largest in every round."""
+    uneven = ("sites.by=quantity", "sites.count=3", "sites.quantity_alpha=3.0", "train.rounds=6")
+    with pytest.raises(RoundRefused, match=r"5 rounds in a row had no result.*so much weight"):
+        run(tmp_path / "out", protocol, 'aggregate.rule="mean"', *uneven)
 
 
 def test_a_sum_of_counts_of_one_site_is_refused() -> None:

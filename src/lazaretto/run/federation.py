@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto.errors import RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
 from lazaretto.run.compressed import send_update
@@ -38,6 +39,9 @@ __all__ = ["RoundDone", "train_federation"]
 # round from 1, losses [S] (NaN: nothing came), vector [d] or each site's own [S, d], batches done [S], what
 # the coordinator saw
 RoundDone: TypeAlias = Callable[[int, Float, Float, Int, Seen], None]
+
+
+_REFUSALS = 5  # secret rounds in a row without a result, after which a run ends rather than train nothing
 
 
 class _Done(NamedTuple):
@@ -297,6 +301,9 @@ def _take_in(
     if secret:
         collect = collect_masked if federation.secure is None else collect_secretly
         shared, seen = collect(federation, group, sent_all, part, this, names, post)
+        group.refusals = group.refusals + 1 if seen.refused else 0
+        if group.refusals == _REFUSALS:
+            raise RoundRefused(f"{_REFUSALS} rounds in a row had no result; the last: {seen.refused}")
         if shared is not None and shared.update is not None:
             _move(federation, group, shared.update)
         return seen

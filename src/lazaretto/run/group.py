@@ -29,10 +29,10 @@ class Group:
     of all sites, and sums of what they sent, or None where it is not kept. root [s]: the update on the root
     data in this round, or None where there is none; it has a row of its own, behind the sites', in personal
     and momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
-    `control` of that. kept: what the three aggregators keep of secret rounds. residual [sites, s]: what
-    each site did not send yet, where a compressor keeps it. moved [s]: how far the last round moved the
-    shared part, where a compressor asks for it. barred [sites] bool: who stays in quarantine since training
-    began anew without it; None where it did not.
+    `control` of that. refusals: secret rounds in a row that had no result. kept: what the three aggregators
+    keep of secret rounds. residual [sites, s]: what each site did not send yet, where a compressor keeps
+    it. moved [s]: how far the last round moved the shared part, where a compressor asks for it. barred
+    [sites] bool: who stays in quarantine since training began anew without it; None where it did not.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -46,6 +46,7 @@ class Group:
         kept = (0, ()) if secret else (size, federation.layers)
         self.sums = sums_start(sites, *kept) if watched else None
         self.kept: Any = None
+        self.refusals = 0
 
     def begin_anew(self, federation: Federation, vector: Float) -> None:
         """From this vector [d], as if nothing had been learned; who is in quarantine stays there for good.
