@@ -237,8 +237,14 @@ def test_stopped_and_resumed_it_is_the_same_sweep(
 
     monkeypatch.setattr(robustness, "_try", counted)
     out = tmp_path / "out"
-    with pytest.raises(Interrupted, match="--resume"):
-        run_robustness(plan, out, show=stopping)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where tests run behind a shell
+    try:
+        with pytest.raises(Interrupted, match="--resume"):
+            run_robustness(plan, out, show=stopping)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (out / "sweep.json").exists()
     assert len(tried) == 6
     with pytest.raises(InputError, match="another sweep"):
