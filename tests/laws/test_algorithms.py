@@ -362,6 +362,7 @@ def test_the_coordinator_trains_on_its_root_data_as_a_site_would(
 ) -> None:
     """In every round, whoever else takes part, with an optimiser and personal layers of its own."""
     if algorithm.correct is not None and (not algorithm.keeps or selection == "uniform"):
+        # its correction comes from other sites, and this test lets the root train alone: nothing to compare
         pytest.skip("alone nothing is corrected by others")
     chances = {"participation": 1.0 if selection == "everyone" else 0.67, "stragglers": 0.5}
     made = replace(federation_of(algorithm, selection, "plain", **chances), rule=root_alone(), root=True)

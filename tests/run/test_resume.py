@@ -82,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @contextlib.contextmanager
 def _on_one_core() -> Iterator[None]:
     """What starts meanwhile has one core of the machine, as under a scheduler that gives less than before."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not hasattr(os, "sched_setaffinity"):  # Linux has it; macOS and Windows do not
         pytest.skip("this system does not bind processes to cores")
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})

@@ -248,23 +248,6 @@ def _collect(
     this: Round,
 ) -> Seen:
     """Updates come in and make the group's next state; what they tell of the sites."""
-    stood = group.vector
-    seen = _take_in(post, federation, group, names, part, found, this)
-    if group.moved is not None:  # not at all, where nobody arrived
-        group.moved = (group.vector - stood)[group.shared]
-    return seen
-
-
-def _take_in(
-    post: Post,
-    federation: Federation,
-    group: Group,
-    names: Sequence[str],
-    part: TakingPart,
-    found: _Done,
-    this: Round,
-) -> Seen:
-    """As `_collect`, but for how far the model moved."""
     updates, changes, round_number = [], [], this.number
     if group.barred is not None:  # they never come back, so what they send tells nothing of the others either
         part = part._replace(sizes=np.where(group.barred[part.chosen], 0.0, part.sizes))
@@ -295,6 +278,8 @@ def _take_in(
                 group.personal[site] = own
         if np.isfinite(found.losses[place]):  # else the last that it said
             group.losses[site] = found.losses[place]
+    if group.moved is not None:  # not at all, unless there is an update
+        group.moved = np.zeros_like(group.moved)
     if not here.size:
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
@@ -327,5 +312,8 @@ def _take_in(
 def _move(federation: Federation, group: Group, update: NDArray[np.float64]) -> None:
     """The server's optimiser moves what is shared by the round's update."""
     moved, group.server = federation.server.step(group.vector[group.shared], update, group.server)
+    before = group.vector[group.shared]
     group.vector = group.vector.copy()
     group.vector[group.shared] = moved
+    if group.moved is not None:
+        group.moved = group.vector[group.shared] - before

@@ -183,7 +183,9 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
     if door.protocol == "masked":
         secrets = simulated_secrets(door.seed, f"{what} {door.label}", 0)
         tap = _mask_counter(post)
-        return mask_counts(_masked(len(rows)), rows, int(_LONGEST), secrets, tap, round_number=0).total
+        masked = mask_counts(_masked(len(rows)), rows, int(_LONGEST), secrets, tap, round_number=0)
+        _refuse_part(what, rows, masked.arrived, masked.refused)
+        return masked.total
     done = share_round(
         # two bits: the dither is then below half of a count. A sum of one or two sites is refused
         Sharing(clip=_LONGEST, fraction_bits=2, most_on_one=1 / 3),
@@ -195,12 +197,19 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
         None,
         _counter(post),
     )
-    if lost := sorted(set(rows) - set(done.names)):
+    _refuse_part(what, rows, done.names, done.named)
+    return np.rint(done.update).astype(np.int64).reshape(shape)
+
+
+def _refuse_part(
+    what: str, rows: Mapping[str, Int], names: Sequence[str], reasons: Mapping[str, str]
+) -> None:
+    """A sum without some of the sites is none."""
+    if lost := sorted(set(rows) - set(names)):
         raise RoundRefused(
             f"a secret sum of {what} lacks sites",
-            found=", ".join(f"{name}: {done.named.get(name, 'nothing came')}" for name in lost[:3]),
+            found=", ".join(f"{name}: {reasons.get(name, 'nothing came')}" for name in lost[:3]),
         )
-    return np.rint(done.update).astype(np.int64).reshape(shape)
 
 
 def _counter(post: Post) -> Callable[[Message], None]:

@@ -85,7 +85,8 @@ def collect_secretly(
         part,
         names,
     )
-    return result, seen
+    named = [{"site": name, "kind": "left out", "reason": why} for name, why in sorted(done.named.items())]
+    return result, seen._replace(flags=[*seen.flags, *named])
 
 
 def collect_masked(
