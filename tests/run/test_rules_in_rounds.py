@@ -22,6 +22,7 @@ from lazaretto.run.federation import _collect, _Done
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.taking_part import Federation, TakingPart
+from lazaretto.secagg.settings import Sharing
 
 SITES, D = 7, 12
 NAMES = [f"site {k}" for k in range(SITES)]
@@ -410,3 +411,14 @@ def test_who_is_barred_tells_nothing_of_the_others() -> None:
         ends.append((group.vector, kept))
     np.testing.assert_array_equal(ends[0][0], ends[1][0])
     assert ends[0][1] == ends[1][1]
+
+
+def test_who_is_left_out_of_a_secret_round_is_named_with_the_reason() -> None:
+    made = replace(federation("nnm | multi_krum"), secure=Sharing(clip=100.0))
+    group = group_of(made)
+    seen = seen_in(made, group, 1, bad=2)
+    assert [(flag["site"], flag["reason"]) for flag in seen.flags if flag["kind"] == "left out"] == [
+        (NAMES[2], "its update was not finite, so it had nothing to send")
+    ]
+    assert seen.suspicion[2] == 1
+    assert group.vector.any()
