@@ -31,6 +31,8 @@ LAYERS = {
     "attack_types": 1,
     "attack": 2,
     "secagg": 2,
+    "privacy": 2,
+    "audit": 3,
     "compress_types": 1,
     "compress": 2,
     "compression": 2,
@@ -78,6 +80,7 @@ FOLDERS_APART = {
     "attack",
     "secagg",
     "compress",
+    "privacy",
 }  # of one layer, and never import each other
 READERS = {"report": {"", "errors", "types", "wire", "runlog", "report"}}
 

@@ -1,0 +1,1 @@
+"""Attacks on a finished run's privacy: what an attacker reaches, beside what is claimed."""
