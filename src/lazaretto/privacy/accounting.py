@@ -48,8 +48,8 @@ def epsilon_of(event: DpEvent, delta: float) -> float:
     delta: in (0, 1). Raises PlanError for another delta, an event of another kind, or numbers out of range.
 
     >>> from dp_accounting import GaussianDpEvent
-    >>> round(epsilon_of(GaussianDpEvent(4.0), 1e-5), 3)
-    0.925
+    >>> round(epsilon_of(GaussianDpEvent(4.0), 1e-5), 2)
+    0.93
     """
     return _priced(event, delta, 1.0)
 
