@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
+from lazaretto.data.appearances import most_appearances
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
 from lazaretto.data.leaks import table_findings
@@ -58,7 +59,7 @@ class Prepared:
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     hostile: [S] bool, sites that the plan makes hostile; None where it names no attack. agreement: how the
-    sites agree on scaling.
+    sites agree on scaling. appearances: the most training windows in which one record of a unit stands.
     """
 
     seed: int
@@ -76,6 +77,7 @@ class Prepared:
     hostile: NDArray[np.bool_] | None = None
     agreement: Agreement = "sum"
     door: Door | None = None
+    appearances: int = 1
 
     @property
     def kinds(self) -> int:
@@ -187,6 +189,7 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         hostile=hostile if hostile.any() else None,
         agreement=plan.data.scaling,
         door=door,
+        appearances=most_appearances(table),
     )
 
 

@@ -108,8 +108,14 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         inside = None if bench.mechanism is None or bench.mechanism.unit == "site" else bench.mechanism
         program, model = program_of(bench, plan.model.name, cut, training, federated=True, mechanism=inside)
         federation = federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile)
-        promise = None if inside is None else Promise(inside, plan.privacy.noise, label)
-        federation = replace(federation, label=label, promise=promise)
+        promise = None if bench.mechanism is None else Promise(bench.mechanism, plan.privacy.noise, label)
+        at_sites = inside is not None
+        federation = replace(
+            federation,
+            label=label,
+            promise=promise if at_sites else None,
+            site_promise=None if at_sites else promise,
+        )
         trained_on = members(prepared, job.without)
         data, sizes = pack_sites(
             prepared.data,

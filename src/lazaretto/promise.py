@@ -9,7 +9,7 @@ from dp_accounting import ComposedDpEvent, DpEvent, GaussianDpEvent
 
 from lazaretto import catalog
 from lazaretto.errors import PlanError
-from lazaretto.plan import Plan
+from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import calibrated, epsilon_of, rounds_that_fit
 from lazaretto.privacy.mechanism import Mechanism
 
@@ -42,8 +42,16 @@ def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
         "rate": asked.sample_rate,
         "steps": max(1, round(plan.train.local_epochs / asked.sample_rate)),
         "appearances": appearances,
+        "total_steps": rounds_of(plan) * max(1, round(plan.train.local_epochs / asked.sample_rate)),
     }
     usual = {name: value for name, value in given.items() if name in known}
+
+    if (asked.unit == "site") != (asked.mechanism == "site_noise"):
+        raise PlanError(
+            f"privacy.mechanism: '{asked.mechanism}' does not protect the unit '{asked.unit}'",
+            found=asked.mechanism,
+            way_out="site_noise for a site, dp_sgd or dp_ftrl for a record or a patient",
+        )
 
     def make(noise_multiplier: float) -> Mechanism:
         options = usual | dict(asked.options) | {"noise_multiplier": noise_multiplier}
