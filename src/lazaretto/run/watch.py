@@ -102,16 +102,17 @@ class Watch:
     def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float, seen: Seen) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
 
-        losses: NaN for a site from which nothing came; it does not report. vector: [d], or each site's own
-        [S, d]. seen: what the coordinator saw; sites with any suspicion are named.
+        losses: NaN for a site from which nothing came, or that trains in private; it does not report. vector:
+        [d], or each site's own [S, d]. seen: what the coordinator saw; sites with any suspicion are named.
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
         rounds = self._rounds if seen.rounds is None else seen.rounds
         if self._detailed and (round_number % self._every == 0 or round_number == rounds):
-            score = score_by_site(self._program, vector, self._part)
+            silent = bool(np.isnan(losses).all())
+            score = None if silent else score_by_site(self._program, vector, self._part)
             for site, name in enumerate(names):
-                if np.isnan(losses[site]):
+                if score is None or np.isnan(losses[site]):
                     sites.append({"name": name, "loss": None, "auroc": None})
                     continue
                 loss, area = _site_report(self._part.y, self._part.judged, score, self._part.site == site)
@@ -133,14 +134,15 @@ class Watch:
             more["refused"] = seen.refused
         if seen.anew:
             more["began_anew"] = True
-        arrived = ~np.isnan(losses)
+        told = ~np.isnan(losses)
+        arrived = told | ~np.isnan(seen.suspicion)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
             "seed": self._prepared.seed,
             "system": self._label,
             "round": round_number,
             "rounds": rounds,
-            "loss": float(np.mean(losses[arrived])) if arrived.any() else None,
+            "loss": float(np.mean(losses[told])) if told.any() else None,
             "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,
             "sites": sites,
