@@ -287,7 +287,7 @@ def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
 
 def test_systems_trained_without_noise_are_named(entries: Entries, chain: Chain) -> None:
     said = texts(privacy(read_log(chain([*entries, ("privacy", HONEST)]))))
-    assert "without noise: local, pooled, gradient boosting" in said
+    assert "without noise: local only, pooled, gradient boosting" in said
     assert "federated unsplit" not in said
 
 

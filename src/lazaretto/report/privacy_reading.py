@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeAlias
 from lazaretto.report.formats import items, mapping, number
 from lazaretto.report.reading import Log
 
-__all__ = ["Attacker", "Level", "Promise", "Reached", "attackers_of", "level_of", "promise_of"]
+__all__ = [
+    "Attacker",
+    "Level",
+    "Promise",
+    "Reached",
+    "attackers_of",
+    "delta_is_large",
+    "level_of",
+    "promise_of",
+]
 
 Level: TypeAlias = Literal["unbounded", "refuted", "doubted", "simulated", "weak", "middling", "strict"]
 Reached: TypeAlias = Literal["yes", "unsure", "no", "unknown"]
@@ -173,12 +182,12 @@ def level_of(promise: Promise, attackers: list[Attacker]) -> Level:
         return "doubted"
     if promise.noise != "system":
         return "simulated"
-    if promise.epsilon > _MIDDLING or delta_too_large(promise):
+    if promise.epsilon > _MIDDLING or delta_is_large(promise):
         return "weak"
     return "strict" if promise.epsilon <= _STRICT else "middling"
 
 
-def delta_too_large(promise: Promise) -> bool:
+def delta_is_large(promise: Promise) -> bool:
     """Whether delta alone may give somebody away: it should be far below one over all units."""
     delta, units = promise.delta or 0.0, promise.units or 0.0
     return delta > _DELTA or delta * units >= 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lazaretto.report.formats import count, fixed, percent
-from lazaretto.report.privacy_reading import Attacker, Promise, delta_too_large, level_of
+from lazaretto.report.privacy_reading import Attacker, Promise, delta_is_large, level_of
 
 __all__ = [
     "NOBODY",
@@ -179,7 +179,7 @@ def _short(promise: Promise) -> str:
 
 def _grade(promise: Promise, level: str) -> str:
     weak = (promise.epsilon or 0.0) > 10
-    if delta_too_large(promise):
+    if delta_is_large(promise):
         return "That is weak: δ should be far below one over the number of all units, and it is not."
     if weak:
         return (
