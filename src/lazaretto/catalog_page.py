@@ -126,4 +126,5 @@ _NOTES = {
     "attacks": "[What each is for, and what it has to know](attacks.md).",
     "compressors": "With default options. Linear ones can be summed before anyone decodes them. "
     "[What that means](compression.md).",
+    "mechanisms": "With default options. [Whom each protects, and what it costs](privacy.md).",
 }
