@@ -141,7 +141,14 @@ def program_of(
     corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
     if mechanism is not None:
         training = private_training(training)
-    key = (name, cut, training, corrected, repr(plan.model.options), mechanism and repr(plan.privacy))
+    key = (
+        name,
+        cut,
+        training,
+        corrected,
+        repr(plan.model.options),
+        mechanism and (mechanism.unit, mechanism.steps),
+    )
     if key not in bench.programs:
         model = catalog.build("models", name, model_options(plan, name, bench.prepared[0].data.layout))
         features, kinds, length = bench.shape
