@@ -132,7 +132,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
         )
-        exchanges = exchange_counter(post, model, data, cut, training, prepared)
+        exchanges = exchange_counter(post, model, data, cut, training, prepared, inside)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
@@ -157,8 +157,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
-        if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
-            cost["flops"] = sum(one["flops"] for one in spent)  # else it is chance who works how much
+        chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers
+        if not chance and inside is None:  # else it is chance who works how much
+            cost["flops"] = sum(one["flops"] for one in spent)
         return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
