@@ -15,7 +15,11 @@ __all__ = ["KINDS", "LEAVES_THE_SITE", "OUTSIDE", "Post", "count_cut_traffic"]
 
 # What may pass, by link and direction. Anything else is a programming error and stops the run.
 KINDS: Mapping[str, tuple[str, str, str]] = {
-    "scaling counts": ("site-coordinator", "up", "normalised, capped log-bucket counts of training features"),
+    "scaling counts": (
+        "site-coordinator",
+        "up",
+        "log-bucket counts of training features: normalised and capped, or with noise",
+    ),
     "scaling": ("site-coordinator", "down", "centre and scale of each feature"),
     "model": ("site-coordinator", "down", "the global parameters"),
     "control": ("site-coordinator", "down", "the usual gradient of all sites, as they last reported it"),
