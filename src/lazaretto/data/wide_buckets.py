@@ -60,8 +60,7 @@ def two_widths(wide: Int, narrow: Int) -> Int:
             way_out=f"[features, {WIDE}] and [features, {BUCKETS}], 0 or more",
         )
     place = _wide_of(np.arange(BUCKETS))
-    inside = np.zeros_like(wide)
-    np.add.at(inside, (slice(None), place), narrow)
+    inside = np.add.reduceat(narrow, np.flatnonzero(np.diff(place, prepend=-1)), axis=1)
     share = np.minimum(1.0, wide / np.maximum(inside, 1))
     rest = np.maximum(wide - inside, 0) / np.bincount(place, minlength=WIDE)
     found: Int = np.rint(narrow * share[:, place] + rest[:, place]).astype(np.int64)

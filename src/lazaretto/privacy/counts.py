@@ -18,12 +18,21 @@ from scipy.ndimage import binary_propagation
 from lazaretto.errors import InputError
 from lazaretto.privacy.mechanism import Unit
 
-__all__ = ["GRAINS", "CountNoise", "Normals", "count_event", "histograms", "kept_counts", "noisy_counts"]
+__all__ = [
+    "CLEAR",
+    "GRAINS",
+    "CountNoise",
+    "Normals",
+    "count_event",
+    "histograms",
+    "kept_counts",
+    "noisy_counts",
+]
 
 Normals: TypeAlias = Callable[[int], NDArray[np.float64]]  # number -> so many new standard normals
 
 GRAINS = 16  # whole numbers of these make one example: what is finer is rounded away, after the noise
-_CLEAR = 4.0  # standard deviations: of noise alone one cell in 30,000 is above
+CLEAR = 4.0  # standard deviations: of noise alone one cell in 30,000 is above
 _BESIDE = 2.0  # of a cell next to one that is there; of noise alone one in 44 is above
 
 
@@ -74,7 +83,9 @@ def histograms(cells: NDArray[np.int64], weight: NDArray[np.float64], size: int)
         raise InputError("cells and weights are not of one shape [n, m]", found=(cells.shape, weight.shape))
     if cells.size and (cells.min() < 0 or cells.max() >= size):
         raise InputError(
-            "a cell is outside its histogram", found=(int(cells.min()), int(cells.max())), way_out=size
+            "a cell is outside its histogram",
+            found=(int(cells.min()), int(cells.max())),
+            way_out=f"0 to {size - 1}",
         )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise InputError("weights must be finite and not below 0", found=weight)
@@ -125,7 +136,7 @@ def kept_counts(counts: NDArray[np.int64], deviation: float) -> NDArray[np.int64
     three deviations some would be noise, far from all values. Where a row would keep nothing its largest cell
     is kept, if it is above 0: noise or not, it is the best that is known.
     """
-    clear, beside = (counts >= max(times * deviation, 1) for times in (_CLEAR, _BESIDE))
+    clear, beside = (counts >= max(times * deviation, 1) for times in (CLEAR, _BESIDE))
     along = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], bool)
     kept = np.where(binary_propagation(clear, structure=along, mask=beside), counts, 0)
     none = np.flatnonzero(~kept.any(axis=1))
