@@ -40,7 +40,11 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "opened sum": ("aggregator-coordinator", "up", "shares of the weighted sum, which together are the sum"),
     "close": ("aggregator-coordinator", "down", "that a step is over"),
     "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
-    "score counts": ("site-coordinator", "up", "binned scores of normal validation steps"),
+    "score counts": (
+        "site-coordinator",
+        "up",
+        "binned scores of validation steps: normal ones, or all with noise",
+    ),
     "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
     "score tails": ("site-coordinator", "down", "how rare each score is among normal steps of all sites"),
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
