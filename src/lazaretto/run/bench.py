@@ -10,6 +10,7 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
 from lazaretto.dp_local import private_training
+from lazaretto.evaluate.operating import Operating
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.local import LocalTraining, batches_in_round
 from lazaretto.plan import Plan
@@ -211,10 +212,18 @@ def scored_streams(data: Streams, split: int, score: Float, by_site: bool = Fals
 
 
 def seed_scores(
-    prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False
+    prepared: Prepared,
+    arrays: dict[str, Any],
+    prefix: str = "",
+    by_site: bool = False,
+    operating: Operating | None = None,
 ) -> SeedScores:
-    """Scores of validation and test out of a stage's arrays, whose names begin with `prefix`."""
+    """Scores of validation and test out of a stage's arrays, whose names begin with `prefix`.
+
+    operating: thresholds and calibration that were agreed on already, or None.
+    """
     return SeedScores(
         validation=scored_part(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
         test=scored_part(prepared, TEST, arrays[f"{prefix}test"], by_site),
+        operating=operating,
     )
