@@ -131,7 +131,8 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
         return []
     problems, model = list[PlanError](), built.get("models")
     try:
-        mechanism_of(plan)
+        if plan.privacy.epsilon or plan.privacy.noise_multiplier:  # else it is said already
+            mechanism_of(plan)
     except PlanError as error:
         known = error.problem.startswith(("train.", "privacy."))
         problem = error.problem if known else f"privacy.mechanism: {error.problem}"
