@@ -10,6 +10,7 @@ from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
+from lazaretto.plan_privacy_checks import privacy_conflicts, privacy_problems
 from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
 from lazaretto.plan_values import shown
 from lazaretto.reputation import ReputationSettings, rounds_to_quarantine
@@ -65,6 +66,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
     yield from _attack_conflicts(plan)
     yield from _reputation_conflicts(plan)
     yield from secure_conflicts(plan)
+    yield from privacy_conflicts(plan)
     if plan.evaluate.alarm_k > plan.evaluate.alarm_m:
         yield PlanError(
             "evaluate.alarm_k: more steps than evaluate.alarm_m looks back over",
@@ -127,6 +129,7 @@ def part_problems(plan: Plan) -> list[PlanError]:
         _attack_problems,
         _reputation_problems,
         secure_problems,
+        privacy_problems,
     )
     return problems + [problem for find in more for problem in find(plan, built)]
 

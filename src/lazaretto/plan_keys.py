@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from lazaretto.plan_compress import CompressPlan
+from lazaretto.plan_privacy import PrivacyPlan
 from lazaretto.plan_robustness import RobustnessPlan
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
 from lazaretto.plan_train import TrainPlan
@@ -44,6 +45,7 @@ __all__ = [
     "ModelPlan",
     "Plan",
     "PlanKey",
+    "PrivacyPlan",
     "ReputationPlan",
     "RobustnessPlan",
     "RunPlan",
@@ -358,6 +360,7 @@ class Plan(Section):
     attack: AttackPlan = AttackPlan()
     reputation: ReputationPlan = ReputationPlan()
     secure: SecurePlan = SecurePlan()
+    privacy: PrivacyPlan = PrivacyPlan()
     evaluate: EvaluatePlan = EvaluatePlan()
     robustness: RobustnessPlan = RobustnessPlan()
     sweep: SweepPlan = SweepPlan()

@@ -1,4 +1,4 @@
-"""What a mechanism is: whom it protects, by which clip and noise, sampled how, and the event that prices it."""
+"""What a mechanism is: whom it protects, by which clip and noise, sampled how, and what prices it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sampling: TypeAlias = Literal["poisson", "fixed_order", "everyone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mechanism:
-    """How what leaves a site, or the coordinator, is made private. Neighbours differ by one unit more or less.
+    """How what leaves a site, or the coordinator, is made private; neighbours differ by one unit, in or out.
 
     name: of the file that made it, "" for none.
     unit: "record": an example is one window of one stream, the recurrent state reset before it; "patient": an

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto.dp_local import Drawn
 from lazaretto.errors import RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
@@ -27,6 +28,7 @@ from lazaretto.run.coordinator import (
 )
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
+from lazaretto.run.private import PrivateSites
 from lazaretto.run.root import take_root
 from lazaretto.run.secretly import collect_masked, collect_secretly
 from lazaretto.run.simulate import Program
@@ -75,18 +77,39 @@ def _mended(fresh: LocalState, state: LocalState, bad: NDArray[np.bool_]) -> Any
     )
 
 
+def _drawn(private: PrivateSites | None, this: Round, rows: Int) -> Drawn | None:
+    """Samples and noise of the sites in `rows`, where there is a mechanism."""
+    return None if private is None else private.draw(this.seed, this.number - 1, rows)
+
+
+def _said(private: PrivateSites | None, this: Round, rows: Int, drawn: Drawn | None, loss: Array) -> Array:
+    """The losses, or NaN for sites that do not say them."""
+    if private is None or drawn is None:
+        return loss
+    private.seen(this.seed, this.number - 1, rows, drawn, np.asarray(loss)[: len(rows)])
+    return np.full(len(loss), np.nan, np.float32)
+
+
 class _Everyone:
     """All sites work in every round: their states and data stay where they are computed."""
 
-    def __init__(self, program: Program, state: LocalState, data: SiteData, steady: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        state: LocalState,
+        data: SiteData,
+        steady: bool,
+        private: PrivateSites | None,
+    ) -> None:
         self._program, self._steady, self._whole = program, steady, program.batches(data)
+        self._private = private
         self.state, self._data = LocalState(*program.place(tuple(state))), program.place(data)
 
     def begin_anew(self, state: LocalState) -> None:
         """All sites go on from this state."""
         self.state = LocalState(*self._program.place(tuple(state)))
 
-    def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
+    def work(self, group: Group, part: TakingPart, keys: Array, rate: float, this: Round) -> _Done:
         """One round; who is lost on the way does nothing."""
         place, sites, rooted = self._program.place, group.sites, group.root is not None
         before = None if group.control is None else np.array(self.state.own)
@@ -96,7 +119,11 @@ class _Everyone:
         work = self._whole.astype(np.int32)  # of the root data all, and nothing of what pads
         work[:sites] = part.work
         late = None if self._steady else place(work)
-        self.state, loss = self._program.round(begin, self._data, place(keys), rate, late)
+        rows = np.arange(group.padded)
+        drawn = _drawn(self._private, this, rows)
+        given = None if drawn is None else place(drawn)
+        self.state, loss = self._program.round(begin, self._data, place(keys), rate, late, given)
+        loss = _said(self._private, this, rows, drawn, loss)
         vectors = np.asarray(self.state.vector)
         changes = None if before is None else np.asarray(self.state.own) - before
         bad = ~np.asarray(_finite(self.state))
@@ -115,15 +142,18 @@ class _Everyone:
 class _Some:
     """A few sites work in a round: gathered, spread over the cores, put back. The others wait on the host."""
 
-    def __init__(self, program: Program, state: LocalState, data: SiteData) -> None:
+    def __init__(
+        self, program: Program, state: LocalState, data: SiteData, private: PrivateSites | None
+    ) -> None:
         self._program, self._data, self._whole = program, data, program.batches(data)
+        self._private = private
         self.begin_anew(state)
 
     def begin_anew(self, state: LocalState) -> None:
         """All sites go on from this state."""
         self.state: LocalState = jax.tree.map(np.array, state)
 
-    def work(self, group: Group, part: TakingPart, keys: Array, rate: float) -> _Done:
+    def work(self, group: Group, part: TakingPart, keys: Array, rate: float, this: Round) -> _Done:
         """One round; nothing of those who are lost on the way is put back."""
         many, rooted = len(part.chosen), group.root is not None
         root = np.full(int(rooted), group.sites)
@@ -136,7 +166,10 @@ class _Some:
         if group.control is not None:
             state = state._replace(common=np.repeat(group.control[None], len(rows), axis=0))
         place = self._program.place
-        after, loss = self._program.round(place(state), place(data), place(given), rate, place(work))
+        drawn = _drawn(self._private, this, rows)
+        mine = None if drawn is None else place(drawn)
+        after, loss = self._program.round(place(state), place(data), place(given), rate, place(work), mine)
+        loss = _said(self._private, this, rows[: len(used)], drawn, loss)
         vectors = np.asarray(after.vector)
         changes = None if group.control is None else np.asarray(after.own) - state.own
         bad = ~np.asarray(_finite(after))
@@ -191,7 +224,14 @@ def train_federation(
     first_vector = vector.copy()
     steady = federation.drop_outs == 0 and federation.stragglers == 0
     partial, batches = federation.selection.partial, program.batches(data)[: len(names)]
-    sites = _Some(program, state, data) if partial else _Everyone(program, state, data, steady)
+    private = None
+    if federation.promise is not None:
+        private = PrivateSites(federation.promise, data, program.window, vector.size)
+    if private is not None and begin:
+        private.restore(arrays)
+    sites = (
+        _Some(program, state, data, private) if partial else _Everyone(program, state, data, steady, private)
+    )
     with stoppable() as stop:
         for index in range(begin, schedule.rounds + federation.probation_rounds):
             anew = index == federation.probation_rounds > 0 and _somebody_out(group)
@@ -204,8 +244,9 @@ def train_federation(
             part = take_part(federation, seed, index, sizes, group.losses, batches)
             receivers = [names[site] for site in part.chosen]
             _tell(post, group, receivers, index + 1, training=True)
-            found = sites.work(group, part, round_keys(seed, padded, index), schedule.rate(index - before))
             this = Round(seed, index + 1, schedule.rounds + before)
+            keys = round_keys(seed, padded, index)
+            found = sites.work(group, part, keys, schedule.rate(index - before), this)
             seen = _collect(post, federation, group, names, part, found, this)
             if partial:
                 arrived = [names[site] for site in part.chosen[part.arrives]]
@@ -216,7 +257,8 @@ def train_federation(
             seen = seen._replace(rounds=schedule.rounds + before, anew=anew)
             done(index + 1, losses, group.result(), worked, seen)
             extra = {"messages": post.rows()}
-            checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=group.arrays())
+            held = group.arrays() | ({} if private is None else private.arrays())
+            checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=held)
             if stop.asked:
                 raise stopped(index + 1)
     rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lazaretto.cut import Cut, through
 from lazaretto.data.streams import Streams
+from lazaretto.dp_local import Drawn, make_private_round
 from lazaretto.keys import jax_key
 from lazaretto.local import (
     LocalState,
@@ -31,6 +32,7 @@ from lazaretto.local import (
     make_site_round,
 )
 from lazaretto.parameters import parameter_count, unravel_of
+from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.run.backend import compiler_options
 from lazaretto.split import forward
 from lazaretto.types import Algorithm, Array, Float, Int, Model
@@ -55,7 +57,8 @@ class Program(NamedTuple):
     start: vectors [S, d], devices -> LocalState with leading axis S, before the first round
     round: (state, SiteData with leading axis S, keys [S], learning rate, work [S] int32 or None for all of
         it: most batches that a site does) -> (state, loss [S]). S may differ from call to call; each S
-        is compiled once.
+        is compiled once. With a mechanism also `Drawn` with leading axis S, and instead of the loss, which
+        is not private, how many gradients of each step were short, [S, n].
     score: (vector [d], x [B, L, F], salt) -> anomaly scores [B, L]; B a multiple of `block`; the salt,
         below 2^32, draws the cut's noise
     novelty: the same for the self-supervised score; None where the model has none
@@ -74,6 +77,7 @@ class Program(NamedTuple):
     cores: int
     block: int
     parameters: int
+    window: int = 0
 
 
 def compile_program(
@@ -84,28 +88,36 @@ def compile_program(
     kinds: int,
     length: int,
     algorithm: Algorithm | None = None,
+    mechanism: Mechanism | None = None,
 ) -> Program:
-    """Build the program; JAX compiles each function at its first call."""
+    """Build the program; JAX compiles each function at its first call.
+
+    mechanism: of records or patients, or None: then nothing is private.
+    """
     devices = np.array(jax.local_devices())
     mesh, spec = Mesh(devices, ("sites",)), PartitionSpec("sites")
     unravel = unravel_of(model, features, kinds)
-    one = make_site_round(model, cut, training, unravel, algorithm)
+    if mechanism is None:
+        one = make_site_round(model, cut, training, unravel, algorithm)
+    else:
+        one = make_private_round(model, cut, training, unravel, mechanism, algorithm)
     keeps = algorithm is not None and algorithm.keeps
 
     def stream(
-        state: LocalState, data: SiteData, keys: Array, rate: Array, work: Array | None
+        state: LocalState, data: SiteData, keys: Array, rate: Array, work: Array | None, drawn: Drawn | None
     ) -> tuple[LocalState, Array]:
         def step(_: None, site: Any) -> tuple[None, Any]:
-            site_state, site_data, key, site_work = site
-            return None, one(site_state, site_data, key, rate, site_work)
+            site_state, site_data, key, site_work, site_drawn = site
+            more = () if site_drawn is None else (site_drawn,)
+            return None, one(site_state, site_data, key, rate, *more, site_work)
 
-        new, loss = jax.lax.scan(step, None, (state, data, keys, work))[1]
+        new, loss = jax.lax.scan(step, None, (state, data, keys, work, drawn))[1]
         return new, loss
 
     sharded = jax.shard_map(
         stream,
         mesh=mesh,
-        in_specs=(spec, spec, spec, PartitionSpec(), spec),
+        in_specs=(spec, spec, spec, PartitionSpec(), spec, spec),
         out_specs=spec,
         check_vma=False,
     )
@@ -152,6 +164,8 @@ def compile_program(
 
     def batches(data: SiteData) -> Int:
         size = min(training.batch_units, data.x.shape[2])
+        if mechanism is not None:
+            return np.where(np.asarray(data.units) > 0, mechanism.steps, 0).astype(np.int64)
         batches = -(-np.asarray(data.units, np.int64) // size)
         whole: Int = batches_in_round(training.local_epochs, batches)
         return whole
@@ -160,7 +174,9 @@ def compile_program(
     compiled = jax.jit(sharded, donate_argnums=(0,), compiler_options=compiler_options())
     return Program(
         start=start,
-        round=lambda state, data, keys, rate, work=None: compiled(state, data, keys, jnp.float32(rate), work),
+        round=lambda state, data, keys, rate, work=None, drawn=None: compiled(
+            state, data, keys, jnp.float32(rate), work, drawn
+        ),
         score=on_all_cores(score),
         novelty=None if model.novelty is None else on_all_cores(novelty),
         views=on_all_cores(views) if pairs else None,
@@ -169,6 +185,7 @@ def compile_program(
         cores=len(devices),
         block=_BLOCK * len(devices),
         parameters=parameter_count(model, features, kinds),
+        window=training.window,
     )
 
 

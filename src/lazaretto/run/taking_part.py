@@ -17,6 +17,7 @@ from lazaretto.keys import generator
 from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
 from lazaretto.reputation import ReputationSettings
+from lazaretto.run.private import Promise
 from lazaretto.secagg.settings import Sharing
 from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
 
@@ -37,7 +38,8 @@ class Federation:
     its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
     for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
     secure: how updates are shared among three aggregators, or None. masked_bound: the largest entry of an
-    update whose masked sum alone is seen, or None. label: of the training, for secrets of its own.
+    update whose masked sum alone is seen, or None. promise: what makes the sites' training private, or None.
+    label: of the training, for secrets of its own.
     """
 
     algorithm: Algorithm
@@ -60,6 +62,7 @@ class Federation:
     probation_rounds: int = 0
     secure: Sharing | None = None
     masked_bound: float | None = None
+    promise: Promise | None = None
     label: str = ""
 
 

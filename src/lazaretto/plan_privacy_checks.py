@@ -1,0 +1,139 @@
+"""What is wrong with a plan that promises privacy: what couples examples, what is not charged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lazaretto.errors import PlanError
+from lazaretto.plan_keys import Plan, PrivacyPlan
+from lazaretto.plan_values import shown
+
+__all__ = ["privacy_conflicts", "privacy_problems"]
+
+_EACH_ROW_ALONE = ("mean", "weighted_mean", "norm_clipping")  # a weight depends on its own row
+
+
+def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Settings without a mechanism, and with one whatever would show more than it covers."""
+    asked = plan.privacy
+    if asked.mechanism == "none":
+        for key, field in PrivacyPlan.model_fields.items():
+            value = getattr(asked, key)
+            if value != field.get_default(call_default_factory=True):
+                yield PlanError(
+                    f"privacy.{key}: has no meaning with privacy.mechanism='none'",
+                    found=shown(value),
+                    way_out='leave it out, or set privacy.mechanism = "dp_sgd"',
+                )
+        return
+    if asked.epsilon is None and asked.noise_multiplier is None:
+        yield PlanError(
+            "privacy.epsilon: a mechanism needs a budget or its noise",
+            way_out="for instance privacy.epsilon = 3, or privacy.noise_multiplier = 1.1",
+        )
+    if asked.budget_epsilon is not None and asked.budget is None:
+        yield PlanError(
+            "privacy.budget_epsilon: there is no file to add runs up in",
+            found=asked.budget_epsilon,
+            way_out="set privacy.budget, or leave it out",
+        )
+    if plan.evaluate.leave_one_family_out or plan.evaluate.leave_one_site_out:
+        both = (plan.evaluate.leave_one_family_out, plan.evaluate.leave_one_site_out)
+        yield PlanError(
+            "evaluate.leave_one_family_out: each training without something costs as much as the run itself",
+            found=f"{shown(both[0])}, and leave_one_site_out = {shown(both[1])}",
+            way_out="set evaluate.leave_one_family_out = false and evaluate.leave_one_site_out = 0",
+        )
+    if plan.data.scaling == "median":
+        yield PlanError(
+            "data.scaling: the median is taken of each site's exact counts",
+            found=plan.data.scaling,
+            way_out='data.scaling = "sum", of noisy ones',
+        )
+    if asked.unit == "site":
+        yield from _site_conflicts(plan)
+    else:
+        yield from _example_conflicts(plan)
+
+
+def _example_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """What couples the examples of a site, or tells of them without a charge."""
+    if plan.train.class_balance:
+        yield PlanError(
+            "train.class_balance: weights of classes are made of exact counts, and nobody charges them",
+            found=plan.train.class_balance,
+            way_out="0: all steps weigh alike",
+        )
+    if plan.federate.selection == "by_loss":
+        yield PlanError(
+            "federate.selection: who is chosen by its loss tells of the examples behind the loss",
+            found=plan.federate.selection,
+            way_out="everyone, uniform or by_size",
+        )
+    if plan.cut.synchronise == "round":
+        yield PlanError(
+            "cut.synchronise: the clip is on one gradient over the device's and the site's part together",
+            found=plan.cut.synchronise,
+            way_out='"step"',
+        )
+    aligned = plan.train.alignment_cut or plan.train.alignment_fusion
+    if aligned and plan.privacy.unit == "record":
+        yield PlanError(
+            "train.alignment_cut: the contrastive term (InfoNCE) sets a record against others",
+            found=f"{plan.train.alignment_cut}, and alignment_fusion = {plan.train.alignment_fusion}",
+            way_out='0, or privacy.unit = "patient", which takes the contrast within one stream',
+        )
+    if plan.aggregate.root_units:
+        yield PlanError(
+            "aggregate.root_units: the coordinator's own training units are not under the mechanism",
+            found=plan.aggregate.root_units,
+            way_out="0, and a rule that needs no root data",
+        )
+
+
+def _site_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """What site-level noise does not cover."""
+    if plan.aggregate.rule.strip() not in _EACH_ROW_ALONE:
+        yield PlanError(
+            "aggregate.rule: one site can change whom a rule selects, which noise on the sum does not cover",
+            found=plan.aggregate.rule,
+            way_out='mean or norm_clipping, or privacy.unit = "record" with any rule',
+        )
+    if plan.reputation.enabled:
+        yield PlanError(
+            "reputation.enabled: trust in one site depends on what the others send",
+            found=True,
+            way_out='false, or privacy.unit = "record"',
+        )
+    if plan.secure.protocol == "sharing":
+        yield PlanError(
+            "secure.protocol: aggregators see inner products of updates, which have no noise on them",
+            found=plan.secure.protocol,
+            way_out='"masked" or "none"',
+        )
+
+
+def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
+    """A model that couples examples, an algorithm that sends more than the mechanism covers."""
+    if plan.privacy.mechanism == "none":
+        return []
+    problems, model = list[PlanError](), built.get("models")
+    if model is not None and model.novelty is not None:
+        problems.append(
+            PlanError(
+                f"model.name: '{model.name}' learns made-up campaigns from pieces of other streams",
+                found=shown(plan.model.options),
+                way_out="the model without its self-supervised score (novelty_hidden = 0)",
+            )
+        )
+    algorithm = built.get("algorithms")
+    if algorithm is not None and algorithm.keeps and plan.privacy.unit == "site":
+        problems.append(
+            PlanError(
+                f"federate.algorithm: '{algorithm.name}' sends a second vector, which gets no noise",
+                found=plan.federate.algorithm,
+                way_out="fedavg, fedprox, fedper or fedbn",
+            )
+        )
+    return problems

@@ -1,0 +1,82 @@
+"""Where chance comes from that privacy rests on, and who is sampled by it.
+
+Real runs draw from the system's generator; a simulation draws from its seed, so that it can be repeated, and
+whoever knows that seed can take the noise off again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from lazaretto.errors import InputError
+from lazaretto.keys import generator
+
+__all__ = ["Chance", "NoiseSource", "chance_of", "poisson_rows", "turn_rows"]
+
+NoiseSource = Literal["seed", "system"]
+_BLOCK = 2**20  # words at a time
+
+
+class Chance(NamedTuple):
+    """uniform, normal: number of draws -> [n] float64, of (0, 1) and of the standard normal distribution.
+
+    Every call gives new ones.
+    """
+
+    uniform: Callable[[int], NDArray[np.float64]]
+    normal: Callable[[int], NDArray[np.float64]]
+
+
+def chance_of(source: NoiseSource, seed: int, *path: str | int) -> Chance:
+    """Chance of a simulation (the stream `path` of the seed), or from the system (seed and path unused).
+
+    The system's: 32 bytes of `os.urandom` are the key of AES-256 in counter mode, 53 bits make a uniform
+    number and its normal quantile a normal one; so a normal number is never beyond 8.3, which has probability
+    1e-16. Raises InputError for another source.
+    """
+    if source == "seed":
+        rng = generator(seed, *path)
+        return Chance(rng.random, rng.standard_normal)
+    if source != "system":
+        raise InputError("no such source of noise", found=source, way_out="'seed' or 'system'")
+    words = _words(os.urandom(32))
+
+    def uniform(count: int) -> NDArray[np.float64]:
+        return ((words(count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+    def normal(count: int) -> NDArray[np.float64]:
+        parts = [ndtri(uniform(min(_BLOCK, count - begin))) for begin in range(0, count, _BLOCK)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    return Chance(uniform, normal)
+
+
+def _words(key: bytes) -> Callable[[int], NDArray[np.uint64]]:
+    """number -> so many fresh words of a key stream."""
+    stream: Any = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    return lambda count: np.frombuffer(stream.update(bytes(8 * count)), "<u8")
+
+
+def poisson_rows(examples: int, rate: float, steps: int, chance: Chance) -> list[NDArray[np.int64]]:
+    """Who is in each of so many steps: every one of `examples` by itself, with probability `rate`.
+
+    So a step may have nobody, or everybody: nothing is cut off and nothing is filled up.
+    """
+    return [np.flatnonzero(chance.uniform(examples) < rate) for _ in range(steps)]
+
+
+def turn_rows(examples: int, rate: float, steps: int, first: int) -> list[NDArray[np.int64]]:
+    """Who is in each of so many steps, from step `first` of the run on, where all take turns.
+
+    b = round(1 / rate) steps are a pass, and example i is in those steps t with t mod b = i mod b: in no two
+    of fewer than b in a row. No chance is in it.
+    """
+    pass_steps = round(1 / rate)
+    return [np.arange((first + step) % pass_steps, examples, pass_steps) for step in range(steps)]

@@ -1,0 +1,125 @@
+"""Sites that train under a mechanism: whom a round samples, its noise, and what is kept between rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from lazaretto.dp_local import Drawn, examples_of
+from lazaretto.local import SiteData
+from lazaretto.privacy.adaptive_clip import next_clip
+from lazaretto.privacy.dp_ftrl import correlated
+from lazaretto.privacy.draws import Chance, NoiseSource, chance_of, poisson_rows, turn_rows
+from lazaretto.privacy.mechanism import Mechanism
+from lazaretto.types import Array, Int
+
+__all__ = ["PrivateSites", "Promise"]
+
+_MULTIPLE = 16  # places for a step's examples, so that other rounds fit the compiled program
+_BEYOND = 1e-9  # chance that a step has more: then the program is compiled anew, and nobody is left out
+
+
+class Promise(NamedTuple):
+    """A mechanism, where its chance comes from, and the label of the training, for noise of its own."""
+
+    mechanism: Mechanism
+    source: NoiseSource
+    label: str = ""
+
+
+class PrivateSites:
+    """What sites keep of their mechanism, beside what they train.
+
+    clips [S]: each site's clip, which moves where it is adaptive. before [S, b - 1, d]: the last noise of
+    each, where a step's noise takes back what earlier ones added; None else. steps [S]: done so far.
+    """
+
+    def __init__(self, promise: Promise, data: SiteData, window: int, parameters: int) -> None:
+        self.promise = promise
+        made, sites = promise.mechanism, len(data.x)
+        self._examples = [examples_of(made.unit, np.asarray(own), window) for own in data.weight]
+        self._size = parameters
+        self._room = _room(made, max(map(len, self._examples)))
+        self.clips = np.full(sites, made.clip)
+        bands = len(made.kernel) - 1
+        self.before = np.zeros((sites, bands, parameters)) if bands else None
+        self.steps = np.zeros(sites, np.int64)
+
+    def draw(self, seed: int, round_number: int, rows: Sequence[int] | Int) -> Drawn:
+        """Samples and noise of a round (from 0) for the sites in `rows`, with a leading axis as of it.
+
+        A site that comes a second time gets neither.
+        """
+        made = self.promise.mechanism
+        chosen, noise = (
+            list[list[NDArray[np.int64]]](),
+            np.zeros((len(rows), made.steps, self._size), np.float32),
+        )
+        for place, site in enumerate(map(int, rows)):
+            if site in rows[:place]:  # fills up the cores, and does nothing
+                chosen.append([])
+                continue
+            path = ("privacy", self.promise.label, site, round_number)
+            chance = chance_of(self.promise.source, seed, *path)
+            mine = self._examples[site]
+            chosen.append([mine[who] for who in self._sampled(site, len(mine), chance)])
+            z = chance.normal(made.steps * self._size).reshape(made.steps, self._size)
+            if self.before is not None:
+                z, self.before[site] = correlated(z, made.kernel, self.before[site])
+            noise[place] = z * (made.noise_multiplier * self.clips[site])
+            self.steps[site] += made.steps
+        widest = max((len(who) for own in chosen for who in own), default=0)
+        if widest > self._room:
+            self._room = -(-widest // _MULTIPLE) * _MULTIPLE
+        places = np.zeros((len(rows), made.steps, self._room), np.int32)
+        count = np.zeros((len(rows), made.steps), np.int32)
+        for place, own in enumerate(chosen):
+            for step, who in enumerate(own):
+                places[place, step, : len(who)], count[place, step] = who, len(who)
+        expected = [max(1.0, made.rate * len(self._examples[int(site)])) for site in rows]
+        clips = self.clips[np.asarray(rows)].astype(np.float32)
+        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32))
+
+    def _sampled(self, site: int, examples: int, chance: Chance) -> list[NDArray[np.int64]]:
+        made = self.promise.mechanism
+        if made.sampling == "poisson":
+            return poisson_rows(examples, made.rate, made.steps, chance)
+        return turn_rows(examples, made.rate, made.steps, int(self.steps[site]))
+
+    def seen(
+        self, seed: int, round_number: int, rows: Sequence[int] | Int, drawn: Drawn, short: Array
+    ) -> None:
+        """Move adaptive clips, by noisy counts of gradients that were short: short [len(rows), steps]."""
+        made = self.promise.mechanism
+        if made.quantile is None:
+            return
+        for place, site in enumerate(map(int, rows)):
+            path = ("privacy counts", self.promise.label, site, round_number)
+            z = chance_of(self.promise.source, seed, *path).normal(made.steps)
+            # centred, so that one example more or less moves it by a half
+            counts = np.asarray(short[place], np.float64) - drawn.count[place] / 2 + made.count_noise * z
+            expected = max(1.0, made.rate * len(self._examples[site]))
+            for count in counts[np.asarray(short[place]) >= 0]:
+                self.clips[site] = next_clip(self.clips[site], 0.5 + count / expected, made.quantile)
+
+    def arrays(self) -> dict[str, Any]:
+        """For a checkpoint; what is kept of noise is as secret as the site's data."""
+        held = {"private.clips": self.clips, "private.steps": self.steps, "private.before": self.before}
+        return {name: value for name, value in held.items() if value is not None}
+
+    def restore(self, arrays: Mapping[str, Any]) -> None:
+        """From a checkpoint."""
+        self.clips, self.steps = arrays["private.clips"], arrays["private.steps"]
+        self.before = arrays.get("private.before")
+
+
+def _room(made: Mechanism, most: int) -> int:
+    """Places for a step's examples at a site that has the most."""
+    usual = (
+        binom.ppf(1 - _BEYOND, most, made.rate) if made.sampling == "poisson" else np.ceil(most * made.rate)
+    )
+    return max(1, -(-int(usual) // _MULTIPLE)) * _MULTIPLE

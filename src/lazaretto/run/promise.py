@@ -1,0 +1,70 @@
+"""From a plan to what a run promises: the mechanism, how much noise, and what it all costs one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dp_accounting import ComposedDpEvent, DpEvent, GaussianDpEvent
+
+from lazaretto import catalog
+from lazaretto.errors import PlanError
+from lazaretto.plan import Plan
+from lazaretto.privacy.accounting import calibrated, epsilon_of, rounds_that_fit
+from lazaretto.privacy.mechanism import Mechanism
+
+__all__ = ["mechanism_of", "rounds_of", "scaling_event"]
+
+
+def rounds_of(plan: Plan) -> int:
+    """The most rounds in which a unit can take part: those of a probation count, too."""
+    return plan.train.rounds + plan.reputation.probation_rounds
+
+
+def scaling_event(plan: Plan) -> DpEvent:
+    """What a site's counts for scaling cost."""
+    return GaussianDpEvent(plan.privacy.counts_noise)
+
+
+def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
+    """The plan's mechanism, its noise found where only a budget is given; None where there is none.
+
+    appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass the
+    budget, with how many would fit.
+    """
+    asked = plan.privacy
+    if asked.mechanism == "none":
+        return None
+    known = catalog.options("mechanisms", asked.mechanism)
+    given: dict[str, Any] = {
+        "unit": asked.unit,
+        "clip": asked.clip,
+        "rate": asked.sample_rate,
+        "steps": max(1, round(plan.train.local_epochs / asked.sample_rate)),
+        "appearances": appearances,
+    }
+    usual = {name: value for name, value in given.items() if name in known}
+
+    def make(noise_multiplier: float) -> Mechanism:
+        options = usual | dict(asked.options) | {"noise_multiplier": noise_multiplier}
+        made: Mechanism = catalog.build("mechanisms", asked.mechanism, options)
+        return made
+
+    others: Sequence[DpEvent] = () if asked.unit == "site" else (scaling_event(plan),)
+    if asked.noise_multiplier is None:
+        assert asked.epsilon is not None  # noqa: S101  checked with the plan
+        return calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta)
+    made = make(asked.noise_multiplier)
+    if asked.epsilon is None:
+        return made
+    whole = made.event(rounds_of(plan) * made.steps)
+    spent = epsilon_of(ComposedDpEvent([whole, *others]), asked.delta)
+    if spent > asked.epsilon:
+        fit = rounds_that_fit(made, others, asked.epsilon, asked.delta)
+        raise PlanError(
+            f"train.rounds: {rounds_of(plan)} rounds would cost one {asked.unit} more than privacy.epsilon",
+            found=f"epsilon {spent:.4g} at delta {asked.delta:g}, and {asked.epsilon:g} is the most",
+            way_out=f"{fit} rounds would fit; or more noise (privacy.noise_multiplier), or a lower "
+            "privacy.sample_rate",
+        )
+    return made
