@@ -35,6 +35,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "selections": ("lazaretto.select", "Selection"),
         "attacks": ("lazaretto.attack", "Attack"),
         "compressors": ("lazaretto.compress", "Compressor"),
+        "mechanisms": ("lazaretto.privacy", "Mechanism"),
     }
 )
 

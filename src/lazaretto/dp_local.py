@@ -271,13 +271,7 @@ def make_private_round(
             if conclude is not None:
                 path = jax.tree.map(jnp.add, path, mean)
             if correct is not None:
-                kept = [
-                    (None,) * 2 if own is None else (own[side], common[side]) for side in ("bottom", "top")
-                ]
-                mean = {
-                    side: correct(mean[side], params[side], first[side], *mine)
-                    for side, mine in zip(("bottom", "top"), kept, strict=True)
-                }
+                mean = {side: corrected(side, mean[side], params[side]) for side in ("bottom", "top")}
             bottom_change, bottom_opt_new = optimiser.update(mean["bottom"], bottom_opt, params["bottom"])
             top_change, top_opt_new = optimiser.update(mean["top"], top_opt, params["top"])
             moved = optax.apply_updates(params, {"bottom": bottom_change, "top": top_change})

@@ -9,14 +9,17 @@ from typing import Any
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
+from lazaretto.dp_local import private_training
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.local import LocalTraining, batches_in_round
 from lazaretto.plan import Plan
+from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.run.away import without_site
 from lazaretto.run.journal import Journal
 from lazaretto.run.modalities import model_options
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members
+from lazaretto.run.promise import mechanism_of
 from lazaretto.run.settled import settled
 from lazaretto.run.simulate import Program, compile_program
 from lazaretto.run.train import Schedule
@@ -58,7 +61,8 @@ class Job:
 class Bench:
     """What all systems share.
 
-    units: room per site, so that one compiled program serves all seeds. without: data of a seed (its place)
+    mechanism: what makes our training private, or None. units: room per site, so that one compiled program
+    serves all seeds. without: data of a seed (its place)
     without a site, filled as needed. every: rounds between two in which sites judge the model; None for those
     of a whole pass. The last one is always judged.
     """
@@ -71,6 +75,7 @@ class Bench:
     programs: dict[Any, tuple[Program, Model]] = field(default_factory=dict)
     without: dict[tuple[int, int], Prepared] = field(default_factory=dict)
     every: int | None = None
+    mechanism: Mechanism | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,7 +87,8 @@ class Bench:
 def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], journal: Journal) -> Bench:
     """Everything the systems share, for the seeds of `prepared`."""
     units = max([plan.aggregate.root_units, *(len(rows) for one in prepared for rows in members(one))])
-    return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units)
+    made = mechanism_of(plan)
+    return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units, mechanism=made)
 
 
 def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool = False) -> LocalTraining:
@@ -117,19 +123,29 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool =
 
 
 def program_of(
-    bench: Bench, name: str, cut: Cut, training: LocalTraining, federated: bool = False
+    bench: Bench,
+    name: str,
+    cut: Cut,
+    training: LocalTraining,
+    federated: bool = False,
+    mechanism: Mechanism | None = None,
 ) -> tuple[Program, Model]:
-    """The compiled program, made once for equal settings. federated: with the plan's algorithm."""
+    """The compiled program, made once for equal settings. federated: with the plan's algorithm.
+
+    mechanism: what makes the sites' training private, or None.
+    """
     plan = bench.plan
     algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
     if not federated or algorithm.correct is None:  # then local training is plain
         algorithm = None
     corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
-    key = (name, cut, training, corrected, repr(plan.model.options))
+    if mechanism is not None:
+        training = private_training(training)
+    key = (name, cut, training, corrected, repr(plan.model.options), mechanism and repr(plan.privacy))
     if key not in bench.programs:
         model = catalog.build("models", name, model_options(plan, name, bench.prepared[0].data.layout))
         features, kinds, length = bench.shape
-        made = compile_program(model, cut, training, features, kinds, length, algorithm)
+        made = compile_program(model, cut, training, features, kinds, length, algorithm, mechanism)
         bench.programs[key] = (made, model)
     return bench.programs[key]
 

@@ -29,8 +29,8 @@ def scaling_event(plan: Plan) -> DpEvent:
 def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
     """The plan's mechanism, its noise found where only a budget is given; None where there is none.
 
-    appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass the
-    budget, with how many would fit.
+    appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass
+    the budget, with how many would fit.
     """
     asked = plan.privacy
     if asked.mechanism == "none":

@@ -36,6 +36,7 @@ from lazaretto.run.journal import Stage, stage
 from lazaretto.run.modalities import only, without
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import members
+from lazaretto.run.private import Promise
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
 from lazaretto.run.simulate import Program, initial_vectors, pack_sites
@@ -104,9 +105,11 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
 
     def make(unfinished: Path) -> Stage:
         training = training_of(bench, plan.model.name, batch, ours=True, crossed=split)
-        program, model = program_of(bench, plan.model.name, cut, training, federated=True)
+        inside = None if bench.mechanism is None or bench.mechanism.unit == "site" else bench.mechanism
+        program, model = program_of(bench, plan.model.name, cut, training, federated=True, mechanism=inside)
         federation = federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile)
-        federation = replace(federation, label=label)
+        promise = None if inside is None else Promise(inside, plan.privacy.noise, label)
+        federation = replace(federation, label=label, promise=promise)
         trained_on = members(prepared, job.without)
         data, sizes = pack_sites(
             prepared.data,
@@ -203,7 +206,8 @@ def ours_again(bench: Bench) -> Program:
     plan = bench.plan
     cut, _, batch = crossing(plan, plan.cut.enabled)
     training = training_of(bench, plan.model.name, batch, ours=True, crossed=plan.cut.enabled)
-    return program_of(bench, plan.model.name, cut, training, federated=True)[0]
+    inside = None if bench.mechanism is None or bench.mechanism.unit == "site" else bench.mechanism
+    return program_of(bench, plan.model.name, cut, training, federated=True, mechanism=inside)[0]
 
 
 def local_only(bench: Bench, job: Job) -> SeedScores:

@@ -1,0 +1,199 @@
+"""What runs on one data set have cost together, and whether one more may start.
+
+A run is entered before it trains, not after: what has stopped half-way has told of the data too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from dp_accounting.dp_event import ComposedDpEvent, DpEvent
+
+from lazaretto.errors import PlanError
+from lazaretto.privacy.accounting import epsilon_of, rounds_that_fit
+from lazaretto.privacy.mechanism import Mechanism, Unit
+
+__all__ = [
+    "Account",
+    "Budget",
+    "Charge",
+    "Run",
+    "What",
+    "Whose",
+    "charged",
+    "compose",
+    "opened",
+    "spent",
+    "within",
+]
+
+What: TypeAlias = Literal["training", "scaling", "thresholds", "metrics"]
+Whose: TypeAlias = Literal["training units", "validation units", "test units"]
+
+_PARTS: tuple[Whose, ...] = ("training units", "validation units", "test units")
+_LIMITED: tuple[Whose, ...] = ("training units", "validation units")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One thing that leaves the sites, and what it costs the units that it touches.
+
+    what: that leaves. part: whose units it touches; each part has an epsilon of its own, as no unit is in
+    two. unit: whom the event protects. event: its whole price, all rounds. words: for the report.
+    """
+
+    what: What
+    part: Whose
+    unit: Unit
+    event: DpEvent
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's name and its charges. Two runs of one name are two runs."""
+
+    name: str
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One data set: whose privacy is counted, the limit, and the runs so far, oldest first."""
+
+    unit: Unit
+    epsilon: float
+    delta: float
+    runs: tuple[Run, ...] = ()
+
+
+Budget: TypeAlias = Mapping[str, Account]  # SHA-256 of a data set, in hexadecimal -> its account
+
+
+def spent(charges: Sequence[Charge], delta: float) -> dict[Whose, float]:
+    """The epsilon of each part's units, all its charges together; 0 for a part that none touches.
+
+    The charges must be of one unit. Raises PlanError where they are not: what protects a record says
+    nothing of a patient, and what protects a patient costs a record more than once.
+    """
+    units = sorted({one.unit for one in charges})
+    if len(units) > 1:
+        raise PlanError(
+            "charges of several units have no common price",
+            found=", ".join(units),
+            way_out="one unit for all that is charged",
+        )
+    return {
+        part: epsilon_of(ComposedDpEvent([one.event for one in charges if one.part == part]), delta)
+        for part in _PARTS
+    }
+
+
+def within(
+    charges: Sequence[Charge],
+    before: Sequence[Charge],
+    epsilon: float,
+    delta: float,
+    mechanism: Mechanism | None = None,
+) -> None:
+    """Raise PlanError where charges, after those before, cost training or validation units more than epsilon.
+
+    mechanism: of the training among `charges`; the refusal then says how many of its rounds would fit.
+    Test units have no limit: what is published of them is said, and nobody trains on them.
+    """
+    if not epsilon > 0:
+        raise PlanError("the limit is an epsilon above 0", found=epsilon, way_out="for example 8")
+    past, asked, total = (spent(some, delta) for some in (before, charges, [*before, *charges]))
+    for part in _LIMITED:
+        if total[part] <= epsilon:
+            continue
+        found = f"spent {_number(past[part])}, asked {_number(asked[part])}, together {_number(total[part])}"
+        raise PlanError(
+            f"this would cost {part} more than epsilon {_number(epsilon)} at delta {delta:g}",
+            found=found,
+            way_out=_way_out(part, charges, before, epsilon, delta, mechanism),
+        )
+
+
+def _way_out(
+    part: Whose,
+    charges: Sequence[Charge],
+    before: Sequence[Charge],
+    epsilon: float,
+    delta: float,
+    mechanism: Mechanism | None,
+) -> str:
+    now = [one for one in charges if one.part == part]
+    besides: list[DpEvent] = [one.event for one in now if one.what != "training"]
+    if mechanism is None or len(besides) == len(now):
+        return "more noise, less that is charged, or a larger limit"
+    others = [*besides, *(one.event for one in before if one.part == part)]
+    rounds = rounds_that_fit(mechanism, others, epsilon, delta)
+    if rounds == 0:
+        return "not one round would fit: more noise, less that is charged besides, or a larger limit"
+    return f"{rounds} rounds would fit; or more noise, or a larger limit"
+
+
+def _number(epsilon: float) -> str:
+    """Four digits, rounded up where it matters: what is above a limit never looks equal to it."""
+    if not math.isfinite(epsilon) or epsilon == 0:
+        return f"{epsilon:g}"
+    step = 10.0 ** (math.floor(math.log10(epsilon)) - 3)
+    return f"{math.ceil(round(epsilon / step, 6)) * step:.4g}"
+
+
+def opened(budget: Budget, data: str, unit: Unit, epsilon: float, delta: float) -> Budget:
+    """The budget with an account for a data set: as it is where there is one with just these terms.
+
+    data: SHA-256 in hexadecimal. Raises PlanError where its account has others: a limit is not raised by
+    a plan, but by whoever keeps the file.
+    """
+    if data in budget:
+        held = budget[data]
+        if (held.unit, held.epsilon, held.delta) != (unit, epsilon, delta):
+            raise PlanError(
+                "the budget file has other terms for this data",
+                found=f"{unit}, epsilon {epsilon:g}, delta {delta:g}",
+                way_out=f"those of the file: {held.unit}, epsilon {held.epsilon:g}, delta {held.delta:g}",
+            )
+        return budget
+    if not re.fullmatch("[0-9a-f]{64}", data):
+        raise PlanError("a data set is named by its SHA-256, 64 hexadecimal digits", found=data)
+    if not (0 < epsilon < math.inf and 0 < delta < 1):
+        raise PlanError("a limit is a finite epsilon above 0 and a delta in (0, 1)", found=(epsilon, delta))
+    return {**budget, data: Account(unit, epsilon, delta)}
+
+
+def compose(budget: Budget, data: str, charges: Sequence[Charge]) -> dict[Whose, float]:
+    """What all runs on a data set cost together with more charges, each part at the account's delta."""
+    account = _account(budget, data)
+    return spent([*_past(account), *charges], account.delta)
+
+
+def charged(budget: Budget, data: str, run: Run, mechanism: Mechanism | None = None) -> Budget:
+    """The budget with one run more. Raises PlanError where that passes the limit, and with what would fit."""
+    account = _account(budget, data)
+    if any(one.unit != account.unit for one in run.charges):
+        raise PlanError(
+            f"the budget of this data counts by {account.unit}",
+            found=", ".join(sorted({one.unit for one in run.charges})),
+            way_out="the same unit, or a data set of its own",
+        )
+    within(run.charges, _past(account), account.epsilon, account.delta, mechanism)
+    return {**budget, data: replace(account, runs=(*account.runs, run))}
+
+
+def _account(budget: Budget, data: str) -> Account:
+    if data not in budget:
+        raise PlanError(
+            "the budget file does not know this data", found=data, way_out="open an account for it"
+        )
+    return budget[data]
+
+
+def _past(account: Account) -> list[Charge]:
+    return [one for run in account.runs for one in run.charges]
