@@ -21,7 +21,7 @@ from lazaretto.local import LocalTraining, SiteData, local_start, make_site_roun
 from lazaretto.parameters import unravel_of
 
 F, T, SIZE, RECORDS = 4, 4, 32, 400
-MODEL = catalog.build("models", "conv_gru", {"channels": 4, "cut_channels": 4, "hidden": 8, "bins": 0})
+MODEL = catalog.build("models", "mlp", {"history_steps": 2, "hidden": 8})
 TRAINING = LocalTraining(window=T, batch_units=16, class_balance=0.0, temporal_consistency=0.0)
 
 

@@ -76,24 +76,31 @@ def test_nobody_is_told_where_training_leaves_no_trace() -> None:
 
 
 def test_lira_against_its_slow_form() -> None:
-    found = made_up(1, gap=1.0, hardness=1.0, shadows=6, n=12)
-    values = confidences(found.losses)
-    centred: dict[bool, list[float]] = {True: [], False: []}
-    for side in (True, False):
-        for record in range(12):
-            own = values[1:, record][found.member[1:, record] == side]
-            centred[side] += list(own - own.mean())
-    spread = {side: np.sqrt(np.square(rest).sum() / (12 * 2) * 4 / 3) for side, rest in centred.items()}
-    for record, score in enumerate(lira_scores(*found)):
-        parts = [
-            scipy.stats.norm.logpdf(
-                values[0, record],
-                values[1:, record][found.member[1:, record] == side].mean(),
-                spread[side],
-            )
-            for side in (True, False)
-        ]
-        assert score == pytest.approx(parts[0] - parts[1])
+    """Records of either side are draws of one normal distribution, read with noise: the textbook's
+    posterior."""
+    found = made_up(1, gap=1.0, hardness=2.0, shadows=6, n=12)
+    values, score = confidences(found.losses), np.zeros(12)
+    for side, sign in ((True, 1), (False, -1)):
+        own = [values[1:, i][found.member[1:, i] == side] for i in range(12)]
+        noise = np.mean([one.var(ddof=1) for one in own])  # three models each
+        means = np.array([one.mean() for one in own])
+        prior = means.var() - noise / 3
+        assert prior > 0
+        for i in range(12):
+            precision = 1 / prior + 3 / noise
+            centre = (means.mean() / prior + means[i] * 3 / noise) / precision
+            normal = scipy.stats.norm(centre, np.sqrt(noise + 1 / precision))
+            score[i] += sign * normal.logpdf(values[0, i])
+    assert lira_scores(*found) == pytest.approx(score)
+
+
+def test_where_records_do_not_differ_lira_is_no_worse_than_the_threshold() -> None:
+    found = made_up(2, gap=3.0, hardness=0.0)
+    areas = [
+        membership_audit(scores, found.member[0], generator(2)).auroc.value
+        for scores in (lira_scores(*found), loss_threshold_scores(found.losses))
+    ]
+    assert areas[0] > areas[1] - 0.002
 
 
 @given(st.integers(0, 2**32), st.integers(2, 60), st.integers(2, 60), st.booleans())

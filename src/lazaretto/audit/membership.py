@@ -114,9 +114,11 @@ def lira_scores(losses: Any, member: Any) -> _Floats:
     """LiRA online: [n], the log of how much likelier the target's confidence is had the record been in.
 
     losses [r, n] or [r, n, T], member [r, n] bool as of `Shadows`; each record needs two shadow models that
-    had it and two that had not. Per record the means of its confidences in and out; the spreads are those
-    within records, pooled over all, until it has 64 models on either side. The mean of few models is itself
-    uncertain, so their number widens the spread. Raises DataError where that does not fit.
+    had it and two that had not. On either side, in and out, a record's confidence is normal around its own
+    mean; the spread is that within records, pooled over all, until a record has 64 models on either side. The
+    mean of few models is itself uncertain: it is drawn towards the mean of all records as far as they do not
+    differ by more than that (empirical Bayes), and what is left of the doubt widens the spread. Raises
+    DataError where that does not fit.
     """
     values, inside = confidences(losses), np.asarray(member)
     if inside.dtype != np.bool_ or inside.shape != values.shape:
@@ -138,6 +140,7 @@ def lira_scores(losses: Any, member: Any) -> _Floats:
 
 
 def _log_density(target: _Floats, shadows: _Floats, who: _Bools) -> _Floats:
+    """Of the target's confidences [n], had each record been on this side, `who` [shadows, n], of training."""
     count = who.sum(axis=0)
     mean = np.where(who, shadows, 0).sum(axis=0) / count
     squares = np.where(who, np.square(shadows - mean), 0).sum(axis=0)
@@ -145,8 +148,12 @@ def _log_density(target: _Floats, shadows: _Floats, who: _Bools) -> _Floats:
         variance = squares / (count - 1)
     else:
         variance = np.full(len(mean), squares.sum() / (count - 1).sum())
-    spread = np.sqrt(np.maximum(variance * (1 + 1 / count), _SMALLEST_SPREAD**2))
-    return np.asarray(scipy.stats.norm.logpdf(target, mean, spread))
+    error = variance / count  # of a record's mean
+    apart = max(float(mean.var() - error.mean()), 0.0)  # what records truly differ by
+    own = apart / np.maximum(apart + error, _SMALLEST_SPREAD**2)
+    expected = mean.mean() + own * (mean - mean.mean())
+    spread = np.sqrt(np.maximum(variance + own * error, _SMALLEST_SPREAD**2))
+    return np.asarray(scipy.stats.norm.logpdf(target, expected, spread))
 
 
 def membership_audit(scores: Any, member: Any, rng: np.random.Generator) -> MembershipAudit:
