@@ -1,7 +1,7 @@
 """From an update back to the windows it was made of: gradient matching.
 
 The attacker knows the model, the labels and the weights of the steps, and looks for windows whose gradient
-points the way that the update does (Geiping et al. 2020, arXiv:2003.14053; the idea is that of Zhu et al. 2019,
+points the way that the update does (Geiping et al. 2020, arXiv:2003.14053; the idea is of Zhu et al. 2019,
 arXiv:1906.08935). He does not know the windows; of them he knows a public mean and spread.
 """
 
@@ -32,7 +32,7 @@ Explain = Callable[[Array, Any], Array]
 class Search:
     """How hard the attacker tries.
 
-    steps, restarts: >= 1, of Adam, and from how many random beginnings. learning_rate > 0, of scaled units; it
+    steps, restarts: >= 1, of Adam, and from how many random beginnings. learning_rate > 0, in deviations; it
     falls to a hundredth along a cosine. prior: weight, >= 0, of the term that holds a guess near the public
     mean. signed: whether only the signs of the guess's gradient are used, as Geiping et al. do.
     """
@@ -48,7 +48,7 @@ class Search:
         whole = self.steps >= 1 and self.restarts >= 1
         if not (whole and self.learning_rate > 0 and self.prior >= 0):
             raise InputError(
-                "a search needs at least one step, one restart, a learning rate above 0 and a prior of at least 0",
+                "a search needs a step, a restart, a learning rate above 0 and a prior of at least 0",
                 found=self,
                 way_out="leave the value out",
             )
@@ -90,11 +90,10 @@ def batch_gradient(
 ) -> Callable[[Array, Known], Array]:
     """`(x [n, T, F], Known) -> [d]`: gradient of a site's first step, and of what an attacker thinks up.
 
-    The loss is `losses.detection_loss` or the model's own; states begin anew, as in a site's first windows. Of
-    a round of plain SGD with a small learning rate the update is this times a number, as far as the model has
-    moved little meanwhile; of one by Adam it is not. The cut rounds as it does, and has no noise: one that has
-    is for the caller to add. A model's features that are not learned (`models._layers.deviation`) let no
-    gradient pass in training. An attacker is not bound by that, so here they do.
+    The loss is `losses.detection_loss` or the model's own; states begin anew, as in a site's first windows.
+    Of a round of plain SGD with a small learning rate the update is about a number times this; of one by Adam
+    it is not. The cut rounds as it does, without noise. A model's features that are not learned, such as
+    `models._layers.deviation`, let no gradient pass in training. That binds no attacker, so here they do.
     """
 
     def loss(params: Any, x: Array, known: Known) -> Array:

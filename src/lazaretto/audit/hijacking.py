@@ -1,7 +1,7 @@
 """A site that hijacks the split: feature-space hijacking (Pasquini et al. 2021, arXiv:2012.02670).
 
-Instead of the task's gradients the site sends the devices those of a critic, which cannot tell their activations
-from those of the site's own pilot. The pilot has a decoder; once the devices' activations look like the
+Instead of the task's gradients the site sends the devices those of a critic, so that their activations become
+like those of the site's own pilot. The pilot has a decoder; once the devices' activations look like the
 pilot's, that decoder reads them too. Here the pilot begins as a copy of the devices' layers, which their site
 knows; from layers unknown to it the attack has much further to go.
 """
@@ -25,7 +25,7 @@ from lazaretto.types import Array, Model
 
 __all__ = ["Hijack", "HijackState", "Hijacked", "decode", "hijack_start", "hijack_step", "make_hijacked_site"]
 
-_PILOT_SHARE = 0.1  # of the learning rate: devices have to follow the pilot
+_PILOT_SHARE = 0.03  # of the learning rate: devices have to follow the pilot
 _LEARNED = (
     0.25  # where a device's own heads are nearer to a label, the task has nothing more to say of the step
 )
@@ -35,22 +35,29 @@ _LEARNED = (
 class Hijack:
     """How the site attacks.
 
-    width: of the hidden layers of pilot, decoder and critic, at least 1. learning_rate > 0, of Adam on all
-    three. penalty: on the critic's slope at the pilot's activations, >= 0. blend: share of the task's own
-    gradient in what devices get, in [0, 1]; 0 is the attack as published, 1 no attack at all.
+    width: of the hidden layers of decoder and critic, at least 1. tries: steps of its own networks to one
+    exchange, at least 1. learning_rate > 0, of Adam on all three. penalty: on the critic's slope at
+    the pilot's activations, >= 0. blend: share of the task's own gradient in what devices get, in [0, 1]; 0 is the attack as published, 1 no attack at all.
     """
 
     width: int = 64
+    tries: int = 4
     learning_rate: float = 0.003
     penalty: float = 1.0
     blend: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
-        fine = self.width >= 1 and self.learning_rate > 0 and self.penalty >= 0 and 0 <= self.blend <= 1
+        fine = (
+            self.width >= 1
+            and self.tries >= 1
+            and self.learning_rate > 0
+            and self.penalty >= 0
+            and 0 <= self.blend <= 1
+        )
         if not fine:
             raise InputError(
-                "a hijack needs a width of 1, a learning rate above 0, a penalty of at least 0, a blend in [0, 1]",
+                "a hijack needs sizes of 1, a learning rate above 0, a penalty of 0 or more, a blend in [0, 1]",
                 found=self,
                 way_out="leave the value out",
             )
@@ -99,8 +106,8 @@ def hijack_step(
 ) -> tuple[HijackState, Array]:
     """One exchange at the hostile site: activations in, gradients for the devices out.
 
-    h [n, T, H] as received. public [m, T, F], windows of its own, scaled as all are. Returns its new state and
-    the gradient [n, T, H] of the mean of log(1 + exp(-critic)) over the steps. Labels are not used.
+    h [n, T, H] as received. public [m, T, F], windows of its own, scaled as all are. Returns its new state
+    and the gradient [n, T, H] of the mean of log(1 + exp(-critic)) over the steps. Labels are not used.
     """
 
     def own_loss(networks: Any) -> Array:
@@ -116,16 +123,21 @@ def hijack_step(
         told = jax.nn.softplus(-critic(fixed)).mean() + jax.nn.softplus(critic(h)).mean()
         return read + told + hijack.penalty * (slope**2).sum(axis=-1).mean()
 
-    gradients = jax.grad(own_loss)(state.networks)
-    change, optimiser = optax.adam(hijack.learning_rate).update(gradients, state.optimiser)
-    slowly = jax.tree.map(lambda step: _PILOT_SHARE * step, change["pilot"])
-    change = change | {"pilot": slowly}
-    networks = optax.apply_updates(state.networks, change)
+    optimiser = optax.adam(hijack.learning_rate)
+
+    def try_once(state: HijackState, _: None) -> tuple[HijackState, None]:
+        gradients = jax.grad(own_loss)(state.networks)
+        change, kept = optimiser.update(gradients, state.optimiser)
+        slowly = jax.tree.map(lambda step: _PILOT_SHARE * step, change["pilot"])
+        return HijackState(optax.apply_updates(state.networks, change | {"pilot": slowly}), kept), None
+
+    state, _ = jax.lax.scan(try_once, state, None, hijack.tries)
+    critic = state.networks["critic"]
 
     def wanted(h: Array) -> Array:
-        return jax.nn.softplus(-_through_layers(networks["critic"], h)[..., 0]).mean()
+        return jax.nn.softplus(-_through_layers(critic, h)[..., 0]).mean()
 
-    return HijackState(networks, optimiser), jax.grad(wanted)(h)
+    return state, jax.grad(wanted)(h)
 
 
 class Hijacked(NamedTuple):
@@ -149,8 +161,8 @@ def make_hijacked_site(
     Exchanges as in `lazaretto.local`: a batch takes `batch_units` random units of each device and walks their
     windows, state carried, one optimiser step each; `batches` of them, at least 1. Every device watches.
     hostile: bool []; where False the site sends the task's gradients, and all else is the same. Where True it
-    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients, scaled to
-    the length of the task's. Any model with a cut; where it is U-shaped labels and heads are at the devices.
+    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients, made as
+    long of the task's. Any model with a cut; where it is U-shaped labels and heads are at the devices.
     Not in it: noise on inputs, made-up campaigns, terms of alignment and of distance correlation.
     Raises InputError for a model without a cut, or no batches.
     """
@@ -239,9 +251,11 @@ def make_hijacked_site(
 def _task(
     model: Model, cut: Cut, training: LocalTraining, params: Any, batch: Any, states: Any, rest: Any
 ) -> tuple[tuple[Array, Array], Any, Array, Any]:
-    """One honest exchange up to what goes down: ((activations, open steps [D, b, T]), (head and top gradients, gradient of the
-    activations, the devices' way back), loss, new states). Loss as in `lazaretto.local`. Open steps are those
-    that the device has not learned, as far as it can know: all of them where the heads are at the site.
+    """One honest exchange up to what goes down: (activations and open steps [D, b, T]; gradients of heads,
+    top and activations, and the devices' way back; loss; new states).
+
+    Loss as in `lazaretto.local`. Open steps are those that the device has not learned, as far as it can know:
+    all of them where the heads are at the site.
     """
     (bottoms, top), (x, y, weight), (bottom_state, top_state) = params, batch, states
     data, key = rest
