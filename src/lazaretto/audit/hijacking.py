@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from lazaretto.audit.watch import Verdict, Watch, watch_start, watch_step
 from lazaretto.cut import Cut, through
 from lazaretto.errors import InputError
 from lazaretto.local import LocalTraining, SiteData, optimiser_of
-from lazaretto.losses import detection_loss
+from lazaretto.losses import class_balance, detection_loss
 from lazaretto.types import Array, Model
 
 __all__ = ["Hijack", "HijackState", "Hijacked", "decode", "hijack_start", "hijack_step", "make_hijacked_site"]
@@ -36,8 +37,9 @@ class Hijack:
     """How the site attacks.
 
     width: of the hidden layers of decoder and critic, at least 1. tries: steps of its own networks to one
-    exchange, at least 1. learning_rate > 0, of Adam on all three. penalty: on the critic's slope at
-    the pilot's activations, >= 0. blend: share of the task's own gradient in what devices get, in [0, 1]; 0 is the attack as published, 1 no attack at all.
+    exchange, at least 1. learning_rate > 0, of Adam on all three. penalty: on the critic's slope at the
+    pilot's activations, >= 0. blend: share of the task's own gradient in what devices get, in [0, 1]; 0 is the
+    attack as published, 1 no attack at all.
     """
 
     width: int = 64
@@ -57,7 +59,7 @@ class Hijack:
         )
         if not fine:
             raise InputError(
-                "a hijack needs sizes of 1, a learning rate above 0, a penalty of 0 or more, a blend in [0, 1]",
+                "a hijack has sizes of 1 or more, a rate above 0, a penalty from 0 and a blend from 0 to 1",
                 found=self,
                 way_out="leave the value out",
             )
@@ -262,6 +264,10 @@ def _task(
     devices, size = x.shape[:2]
     up_key, down_key = jax.random.split(key)
     weights = (training.temporal_consistency, training.kind_weight)
+    # with labels at the devices, how common each class is stays there as well
+    balance = jax.vmap(partial(class_balance, training.class_balance, data.class_weight.shape[0]))(
+        data.y, data.weight
+    )
 
     def device_forward(bottoms: Any) -> tuple[Array, Any]:
         h, new = jax.vmap(model.bottom)(bottoms, x, bottom_state)
@@ -282,11 +288,11 @@ def _task(
         sent = through(cut, found.sent.reshape(devices, size, *found.sent.shape[1:]), down_key)
         outputs = jax.vmap(model.head)(heads, sent)
 
-        def of_device(outputs: Any, y: Array, weight: Array) -> Array:
-            return detection_loss(outputs, y, weight, data.class_weight, *weights)
+        def of_device(outputs: Any, y: Array, weight: Array, balance: Array) -> Array:
+            return detection_loss(outputs, y, weight, balance, *weights)
 
         missed = jnp.abs(jax.nn.sigmoid(outputs.anomaly) - (y != 0))
-        loss = jax.vmap(of_device)(outputs, y, weight).mean()
+        loss = jax.vmap(of_device)(outputs, y, weight, balance).mean()
         return loss, (new, (missed > _LEARNED).astype(weight.dtype))
 
     (value, (top_state, open_steps)), (heads, top_gradient, task) = jax.value_and_grad(
