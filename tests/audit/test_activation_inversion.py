@@ -44,7 +44,7 @@ def test_a_network_reads_a_detector_and_noise_at_the_cut_hinders_it() -> None:
         cut = Cut(noise=noise)
         given = (sent(PUBLIC, cut, 1), PUBLIC)
         ratios.append(invert_activations(given, sent(TRUTH, cut, 2), TRUTH, NETWORK, KEY)[1].ratio)
-    assert ratios[0] < 0.5
+    assert ratios[0] < 0.7
     assert ratios[0] < ratios[1] < ratios[2]
 
 

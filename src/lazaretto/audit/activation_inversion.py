@@ -8,6 +8,7 @@ activations of windows that it has never seen (He et al. 2019, https://doi.org/1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -63,13 +64,13 @@ def activations(model: Model, cut: Cut, bottom: Any, x: Array, key: Array) -> Fl
             found=f"model '{model.name}'",
             way_out="a model with a cut, such as conv_gru",
         )
+    return np.asarray(_sent(model, cut, bottom, jnp.asarray(x, jnp.float32), key), np.float32)
 
-    @jax.jit
-    def send(bottom: Any, x: Array, key: Array) -> Array:
-        start, _ = model.start(x.shape[-1], x.shape[0])
-        return through(cut, model.bottom(bottom, x, start)[0], key)
 
-    return np.asarray(send(bottom, jnp.asarray(x, jnp.float32), key), np.float32)
+@partial(jax.jit, static_argnames=("model", "cut"))
+def _sent(model: Model, cut: Cut, bottom: Any, x: Array, key: Array) -> Array:
+    start, _ = model.start(x.shape[-1], x.shape[0])
+    return through(cut, model.bottom(bottom, x, start)[0], key)
 
 
 def invert_activations(
@@ -135,6 +136,11 @@ def _mlp(inputs: Float, targets: Float, asked: Float, decoder: Decoder, key: Arr
         {"w": jax.random.normal(k, (a, b)) * (2.0 / a) ** 0.5, "b": jnp.zeros(b)}
         for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)
     ]
+    return np.asarray(_learn(decoder, layers, inputs, scaled, asked, draw_key)) * spread + centre
+
+
+@partial(jax.jit, static_argnames=("decoder",))
+def _learn(decoder: Decoder, layers: Any, inputs: Array, scaled: Array, asked: Array, key: Array) -> Array:
     optimiser = optax.adam(optax.cosine_decay_schedule(decoder.learning_rate, decoder.steps))
 
     def says(layers: Any, x: Array) -> Array:
@@ -142,20 +148,16 @@ def _mlp(inputs: Float, targets: Float, asked: Float, decoder: Decoder, key: Arr
             x = jax.nn.gelu(x @ layer["w"] + layer["b"])
         return x @ layers[-1]["w"] + layers[-1]["b"]
 
-    @jax.jit
-    def learn(layers: Any, inputs: Array, scaled: Array, asked: Array, key: Array) -> Array:
-        def step(carry: Any, key: Array) -> tuple[Any, None]:
-            layers, state = carry
-            rows = jax.random.randint(key, (decoder.rows,), 0, inputs.shape[0])
+    def step(carry: Any, key: Array) -> tuple[Any, None]:
+        layers, state = carry
+        rows = jax.random.randint(key, (decoder.rows,), 0, inputs.shape[0])
 
-            def missed(layers: Any) -> Array:
-                return ((says(layers, inputs[rows]) - scaled[rows]) ** 2).mean()
+        def missed(layers: Any) -> Array:
+            return ((says(layers, inputs[rows]) - scaled[rows]) ** 2).mean()
 
-            change, state = optimiser.update(jax.grad(missed)(layers), state)
-            return (optax.apply_updates(layers, change), state), None
+        change, state = optimiser.update(jax.grad(missed)(layers), state)
+        return (optax.apply_updates(layers, change), state), None
 
-        keys = jax.random.split(key, decoder.steps)
-        (layers, _), _ = jax.lax.scan(step, (layers, optimiser.init(layers)), keys)
-        return says(layers, asked)
-
-    return np.asarray(learn(layers, inputs, scaled, asked, draw_key)) * spread + centre
+    keys = jax.random.split(key, decoder.steps)
+    (layers, _), _ = jax.lax.scan(step, (layers, optimiser.init(layers)), keys)
+    return says(layers, asked)

@@ -38,15 +38,13 @@ class Hijack:
 
     width: of the hidden layers of decoder and critic, at least 1. tries: steps of its own networks to one
     exchange, at least 1. learning_rate > 0, of Adam on all three. penalty: on the critic's slope at the
-    pilot's activations, >= 0. blend: share of the task's own gradient in what devices get, in [0, 1]; 0 is the
-    attack as published, 1 no attack at all.
+    pilot's activations, >= 0.
     """
 
     width: int = 64
     tries: int = 4
     learning_rate: float = 0.003
     penalty: float = 1.0
-    blend: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
@@ -59,7 +57,7 @@ class Hijack:
         )
         if not fine:
             raise InputError(
-                "a hijack has sizes of 1 or more, a rate above 0, a penalty from 0 and a blend from 0 to 1",
+                "a hijack has sizes of at least 1, a learning rate above 0, a penalty of at least 0",
                 found=self,
                 way_out="leave the value out",
             )
@@ -163,8 +161,7 @@ def make_hijacked_site(
     Exchanges as in `lazaretto.local`: a batch takes `batch_units` random units of each device and walks their
     windows, state carried, one optimiser step each; `batches` of them, at least 1. Every device watches.
     hostile: bool []; where False the site sends the task's gradients, and all else is the same. Where True it
-    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients, made as
-    long of the task's. Any model with a cut; where it is U-shaped labels and heads are at the devices.
+    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients. Any model with a cut; where it is U-shaped labels and heads are at the devices.
     Not in it: noise on inputs, made-up campaigns, terms of alignment and of distance correlation.
     Raises InputError for a model without a cut, or no batches.
     """
@@ -204,8 +201,7 @@ def make_hijacked_site(
             seen = through(cut, h).reshape(devices * size, window, channels)
             hijacked, pull = hijack_step(model, hijack, cut, hijacked, seen, public[rows])
             pull = pull.reshape(h.shape)
-            pull = pull * (jnp.linalg.norm(task) / jnp.maximum(jnp.linalg.norm(pull), 1e-20))
-            down = jnp.where(hostile, hijack.blend * task + (1 - hijack.blend) * pull, task)
+            down = jnp.where(hostile, pull, task)
             (first_gradients,) = backward(down)
             # the loss is a mean over devices; a device's own is D times its part
             grads = jax.tree.map(lambda a, b: (a + b) * devices, heads, first_gradients)
