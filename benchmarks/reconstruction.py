@@ -2,9 +2,9 @@
 
     python benchmarks/reconstruction.py gradients activations hijacking
 
-Printed as Markdown. Errors are mean squared errors in scaled units, divided by that of the public mean of each
-feature: 1 is no better than the mean. Public are windows of validation units; attacked are training units. The
-watch's threshold was set on `--seed 0`, run seeds 0 to 2; its table is of other data and other seeds.
+Printed as Markdown. Errors are mean squared errors in scaled units, divided by that of the public mean of
+each feature: 1 is no better than the mean. Public are windows of validation units; attacked are training units.
+The watch's threshold was set on `--seed 0`, run seeds 0 to 2; its table is of other data and other seeds.
 """
 
 # ruff: noqa: T201
@@ -133,9 +133,8 @@ def activation_table(data: Windows, seed: int) -> None:
             _, found = invert_activations((sent, data.public), seen, truth, decoder, jax_key(seed, kind))
             r2 = found.r2[np.isfinite(found.r2)]
             name = f"{cut.bits} bits" + (f", noise {cut.noise}" if cut.noise else "")
-            print(
-                f"| {name} | {kind} | {found.ratio:.3f} | {(r2 > 0.5).sum()} of {len(r2)} | {np.median(r2):.2f} |"
-            )
+            read = f"{(r2 > 0.5).sum()} of {len(r2)} | {np.median(r2):.2f}"
+            print(f"| {name} | {kind} | {found.ratio:.3f} | {read} |")
 
 
 def hijacking(data: Windows, seed: int, runs: int, batches: int) -> None:
@@ -146,9 +145,8 @@ def hijacking(data: Windows, seed: int, runs: int, batches: int) -> None:
     run = jax.jit(make_hijacked_site(model, Cut(), training, Hijack(tries=1), watch, batches))
     public, mean = jnp.asarray(data.public), data.public.mean((0, 1))
     sites = len(np.unique(data.site))
-    print(
-        "\n| site | runs refused by 50 exchanges | by the end | first exchange of refusal | gap: least | most | error ÷ mean's, median |"
-    )
+    refusals = "runs refused by 50 exchanges | by the end | first exchange of refusal"
+    print(f"\n| site | {refusals} | gap: least | most | error ÷ mean's, median |")
     print("|---|---|---|---|---|---|---|")
     for hostile in (False, True):
         early, late, first, gaps, ratios = 0, 0, list[int](), list[float](), list[float]()

@@ -82,7 +82,7 @@ def test_refused_stays_refused() -> None:
 
 @pytest.fixture(scope="module")
 def runs() -> Any:
-    """Three honest and three hijacked runs of one compiled program: made data whose attacks shift a feature."""
+    """Three honest and three hijacked runs of one compiled program; attacks shift one feature of three."""
     rng = np.random.default_rng(0)
     y = (rng.random((D, 8, 3 * T)) < 0.5).astype(np.int32)
     x = rng.standard_normal((D, 8, 3 * T, F)).astype(np.float32)

@@ -99,7 +99,7 @@ def batch_gradient(
     def loss(params: Any, x: Array, known: Known) -> Array:
         states = model.start(x.shape[-1], x.shape[0])
         open_model = _opened(model, params, x, states[0])
-        outputs, _ = forward(open_model, cut, params, x, states, (None, None))  # type: ignore[arg-type]
+        outputs, _ = forward(open_model, cut, params, x, states, (None, None))
         if model.loss is not None:
             return model.loss(outputs, known.y, known.weight, known.class_weight)
         labels = (known.y, known.weight, known.class_weight)
@@ -202,6 +202,7 @@ def make_inverter(
                 found=f"shape {seen.shape}, length {length:g}",
                 way_out="give the update of a site that trained",
             )
-        return run(seen, known, public, key)
+        found: Inverted = run(seen, known, public, key)
+        return found
 
     return invert

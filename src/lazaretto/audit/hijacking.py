@@ -48,13 +48,7 @@ class Hijack:
 
     def __post_init__(self) -> None:
         """Raise InputError for a value out of range."""
-        fine = (
-            self.width >= 1
-            and self.tries >= 1
-            and self.learning_rate > 0
-            and self.penalty >= 0
-            and 0 <= self.blend <= 1
-        )
+        fine = self.width >= 1 and self.tries >= 1 and self.learning_rate > 0 and self.penalty >= 0
         if not fine:
             raise InputError(
                 "a hijack has sizes of at least 1, a learning rate above 0, a penalty of at least 0",
@@ -161,8 +155,8 @@ def make_hijacked_site(
     Exchanges as in `lazaretto.local`: a batch takes `batch_units` random units of each device and walks their
     windows, state carried, one optimiser step each; `batches` of them, at least 1. Every device watches.
     hostile: bool []; where False the site sends the task's gradients, and all else is the same. Where True it
-    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients. Any model with a cut; where it is U-shaped labels and heads are at the devices.
-    Not in it: noise on inputs, made-up campaigns, terms of alignment and of distance correlation.
+    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients. Any
+    model with a cut; where it is U-shaped labels and heads are at the devices. Not in it: noise on inputs, made-up campaigns, terms of alignment and of distance correlation.
     Raises InputError for a model without a cut, or no batches.
     """
     if not model.split or batches < 1:
