@@ -3,8 +3,8 @@
     python benchmarks/reconstruction.py gradients activations hijacking
 
 Printed as Markdown. Errors are mean squared errors in scaled units, divided by that of the public mean of
-each feature: 1 is no better than the mean. Public are windows of validation units; attacked are training units.
-The watch's threshold was set on `--seed 0`, run seeds 0 to 2; its table is of other data and other seeds.
+each feature: 1 is no better than the mean. Public are windows of validation units; attacked are training
+units. The watch's threshold was set on data of seed 0 and run seeds 0 to 2; its table is of other data.
 """
 
 # ruff: noqa: T201
