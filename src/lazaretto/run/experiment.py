@@ -35,6 +35,7 @@ from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
+from lazaretto.run.charges import promise_run, promised
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
@@ -92,6 +93,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
+    if bench.mechanism is not None:
+        promise_run(plan, bench.mechanism, max(one.appearances for one in prepared), journal)
     systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
@@ -337,7 +340,7 @@ def write_metrics(
         "seeds": list(plan.run.seeds),
         "quick": len(plan.run.seeds) < plan.run.headline_seeds,
         **verdict,
-        "privacy": {"epsilon": None, "delta": None, "unit": None, "audit_epsilon": None},
+        "privacy": promised(journal),
         "communication": {
             "bytes_up": sum(row["bytes"] for row in outside if row["direction"] == "up"),
             "bytes_down": sum(row["bytes"] for row in outside if row["direction"] == "down"),

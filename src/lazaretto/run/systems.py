@@ -110,8 +110,14 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         inside = None if bench.mechanism is None or bench.mechanism.unit == "site" else bench.mechanism
         program, model = program_of(bench, plan.model.name, cut, training, federated=True, mechanism=inside)
         federation = federation_of(plan, model, bench.shape[0], prepared.kinds, prepared.hostile)
-        promise = None if inside is None else Promise(inside, plan.privacy.noise, label)
-        federation = replace(federation, label=label, promise=promise)
+        promise = None if bench.mechanism is None else Promise(bench.mechanism, plan.privacy.noise, label)
+        at_sites = inside is not None
+        federation = replace(
+            federation,
+            label=label,
+            promise=promise if at_sites else None,
+            site_promise=None if at_sites else promise,
+        )
         trained_on = members(prepared, job.without)
         data, sizes = pack_sites(
             prepared.data,
@@ -128,7 +134,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
         )
-        exchanges = exchange_counter(post, model, data, cut, training, prepared)
+        exchanges = exchange_counter(post, model, data, cut, training, prepared, inside)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
@@ -163,8 +169,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
-        if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
-            cost["flops"] = sum(one["flops"] for one in spent)  # else it is chance who works how much
+        chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers
+        if not chance and inside is None:  # else it is chance who works how much
+            cost["flops"] = sum(one["flops"] for one in spent)
         return arrays, {
             "messages": post.rows(),
             "compile_seconds": watch.compile_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
+from lazaretto.dp_local import examples_of
 from lazaretto.local import LocalTraining, SiteData
 from lazaretto.parameters import shapes_of
+from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.run.coordinator import Seen
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import OUTSIDE, Post, count_cut_traffic
@@ -25,11 +28,18 @@ __all__ = ["Timed", "Watch", "exchange_counter", "show_rounds"]
 
 
 def exchange_counter(
-    post: Post, model: Model, data: SiteData, cut: Cut, training: LocalTraining, prepared: Prepared
+    post: Post,
+    model: Model,
+    data: SiteData,
+    cut: Cut,
+    training: LocalTraining,
+    prepared: Prepared,
+    mechanism: Mechanism | None = None,
 ) -> Callable[[Int], None]:
     """Counts, after each round, what devices and sites exchanged inside the compiled program.
 
-    It is given the batches that each site did, [S].
+    It is given the batches that each site did, [S]. With a mechanism these are steps, of as many examples
+    as are expected.
     """
     features, kinds, length = prepared.data.x.shape[2], prepared.kinds, prepared.data.x.shape[1]
     window = training.window
@@ -43,12 +53,19 @@ def exchange_counter(
     middle, _ = jax.eval_shape(lambda p, h: model.top(p, h, starts[1]), shapes["top"], h)
     fused = 0 if model.head is None else int(middle.sent.shape[-1])
 
+    # streams with made-up campaigns cross the cut as well
+    crossings = [2 * size if model.novelty is not None else size] * len(data.weight)
+    windows = length // window
+    if mechanism is not None:
+        real = [examples_of(mechanism.unit, np.asarray(own), window) for own in data.weight]
+        crossings = [math.ceil(mechanism.rate * len(own) / devices) for own in real]
+        windows = 1 if mechanism.unit == "record" else windows
+
     def count(worked: Int) -> None:
-        for batches in map(int, worked):
-            if batches:
-                exchanges = batches * (length // window)
-                # streams with made-up campaigns cross the cut as well
-                crossing = 2 * size if model.novelty is not None else size
+        for site, batches in enumerate(map(int, worked)):
+            crossing = crossings[site]
+            if batches and crossing:
+                exchanges = batches * windows
                 shape = (crossing, window, int(h.shape[-1]))
                 count_cut_traffic(
                     post, cut, exchanges, shape, bottom, devices, training.synchronise == "step", fused
