@@ -42,6 +42,8 @@ windows = 2
 [model.options]
 channels = 4
 hidden = 8
+past_steps = 2
+peak_steps = 0
 [train]
 rounds = 2
 [evaluate]
@@ -104,7 +106,7 @@ def test_noise_is_drawn_once_for_each_site_and_count(made: tuple[Path, _Counting
 
 def test_the_kept_model_alarms_where_the_sites_agreed(made: tuple[Path, _Counting]) -> None:
     _, kept = load_arrays(made[0] / "model.safetensors")
-    told = _rows(made[0], "metrics")[0]["ours"]["operating_points"]
+    told = _rows(made[0], "metrics")[0]["test"]["traffic"]["operating_points"]
     assert told.keys() == kept["operating"]["thresholds"].keys() - {"main"}
     assert kept["operating"]["thresholds"]["main"][str(EVERYONE)] is not None
 
