@@ -8,11 +8,13 @@ from typing import Any
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, SecurePlan
 from lazaretto.plan_values import shown
-from lazaretto.secagg.settings import Sharing, check_fits
+from lazaretto.secagg.ckks import Ckks, check_ckks, check_installed
+from lazaretto.secagg.settings import LONGEST_COUNTS, Sharing, check_fits
 
 __all__ = ["secure_conflicts", "secure_problems"]
 
 _OF_SHARING = ("fraction_bits", "sketch_columns", "noise")
+_OF_SUMS = ("masked", "ckks")  # protocols that show nothing but sums
 _LARGE_MODEL = 2**22  # parameters for which fields are checked; a run checks its own model's
 
 
@@ -61,10 +63,10 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out='a rule of inner products, such as "nnm | multi_krum" (lazaretto list rules)',
             )
         )
-    elif rule.sees != "sum" and plan.secure.protocol == "masked":
+    elif rule.sees != "sum" and plan.secure.protocol in _OF_SUMS:
         problems.append(
             PlanError(
-                f"aggregate.rule: '{rule.name}' looks at single sites, and a masked sum shows none",
+                f"aggregate.rule: '{rule.name}' looks at single sites, and a sum shows none",
                 found=f"secure.protocol={plan.secure.protocol!r}",
                 way_out='aggregate.rule = "mean", or secure.protocol = "sharing"',
             )
@@ -94,19 +96,19 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out="fedavg, fedprox, fedper or fedbn",
             )
         )
-    if plan.secure.protocol == "masked":
+    if plan.secure.protocol in _OF_SUMS:
         unused = [
             key for key in _OF_SHARING if getattr(plan.secure, key) != SecurePlan.model_fields[key].default
         ]
         problems += [
             PlanError(
-                f"secure.{key}: has no meaning with secure.protocol='masked'",
+                f"secure.{key}: has no meaning with secure.protocol={plan.secure.protocol!r}",
                 found=shown(getattr(plan.secure, key)),
                 way_out="leave it out",
             )
             for key in unused
         ]
-        return problems
+        return problems + (list(_ckks_problems(plan, n)) if plan.secure.protocol == "ckks" else [])
     try:
         asked = plan.secure.model_dump(exclude={"protocol"})
         sharing = Sharing(**asked, history=rule.history or plan.reputation.enabled)
@@ -114,3 +116,16 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     except PlanError as error:
         problems.append(error)
     return problems
+
+
+def _ckks_problems(plan: Plan, sites: int) -> Iterator[PlanError]:
+    """TenSEAL that is not there; updates or counts of so many sites that would not fit beside the scale."""
+    try:
+        check_installed()
+    except PlanError as error:
+        yield PlanError(f"secure.protocol: {error.problem}", found=error.found, way_out=error.way_out)
+    for key, bound in (("secure.clip", plan.secure.clip), ("sites.count", LONGEST_COUNTS)):
+        try:
+            check_ckks(Ckks(threshold=sites, bound=bound), sites)
+        except PlanError as error:
+            yield PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out)

@@ -227,7 +227,7 @@ def test_suspicion_of_fltrust_is_how_far_trust_lies_below_the_usual() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 3.0, 30.0])
 def test_a_noisy_root_makes_nobody_more_suspect(noise: float) -> None:
-    """Noise of the root across all updates shrinks every cosine by one factor; 1 - cosine would tell of that."""
+    """Noise across all updates shrinks every cosine by one factor, and 1 - cosine would tell of it."""
     X, root = np.zeros((9, 7)), np.zeros(7)
     X[:, :6] = 1 + 0.3 * generator(4, "fltrust").standard_normal((9, 6))
     X[7:, :6] *= -1

@@ -28,7 +28,7 @@ from lazaretto.run.coordinator import (
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.root import take_root
-from lazaretto.run.secretly import collect_masked, collect_secretly
+from lazaretto.run.secretly import collect_secretly, collect_sum
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -254,7 +254,7 @@ def _collect(
     if found.root is not None:
         take_root(group, federation.client_momentum, found.root)
     here = np.flatnonzero(part.arrives)
-    secret = federation.secure is not None or federation.masked_bound is not None
+    secret = federation.secure is not None or federation.sum_bound is not None
     rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
     rows = [
         with_momentum(group, federation.client_momentum, part.chosen[p], r)
@@ -284,7 +284,7 @@ def _collect(
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
     if secret:
-        collect = collect_masked if federation.secure is None else collect_secretly
+        collect = collect_sum if federation.secure is None else collect_secretly
         shared, seen = collect(federation, group, sent_all, part, this, names, post)
         group.refusals = group.refusals + 1 if seen.refused else 0
         if group.refusals == _REFUSALS:

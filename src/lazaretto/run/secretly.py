@@ -15,11 +15,11 @@ from lazaretto.round import Aggregated, weigh_seen
 from lazaretto.run.coordinator import Round, Seen, watch_by
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.secret import FEWEST, Decided, Door, mask_updates, share_updates
+from lazaretto.run.secret import FEWEST, Decided, Door, share_updates, sum_updates
 from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.types import Array, Float, Gram, Int, Weighed
 
-__all__ = ["collect_masked", "collect_secretly"]
+__all__ = ["collect_secretly", "collect_sum"]
 
 
 class _Said(NamedTuple):
@@ -89,7 +89,7 @@ def collect_secretly(
     return result, seen._replace(flags=[*seen.flags, *named])
 
 
-def collect_masked(
+def collect_sum(
     federation: Federation,
     group: Group,
     rows: Float,
@@ -99,7 +99,7 @@ def collect_masked(
     post: Post,
 ) -> tuple[Aggregated | None, Seen]:
     """As `collect_secretly`, for a rule of sums: the coordinator gets the weighted mean and nothing else."""
-    rule, bound = federation.rule, federation.masked_bound
+    rule, bound = federation.rule, federation.sum_bound
     assert rule.weigh is not None  # noqa: S101  refused in plans otherwise
     assert bound is not None  # noqa: S101  the caller looks
     here, fine = part.chosen[part.arrives], finite_rows(rows)
@@ -121,8 +121,8 @@ def collect_masked(
                 found=f"{weights.max() / weights.sum():.3f} of the sites' weight",
                 way_out="more sites, or sites of more even size",
             )
-        done = mask_updates(
-            bound, given, shares, (Door("masked", this.seed, federation.label), this.number), post
+        done = sum_updates(
+            bound, given, shares, (Door(federation.sum_door, this.seed, federation.label), this.number), post
         )
     except RoundRefused as refused:
         return None, Seen(told, [], None, group.reputation, refused=str(refused))
