@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lazaretto.compression import composes_with_sharing, compressor_of
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, SecurePlan
 from lazaretto.plan_values import shown
@@ -29,11 +30,7 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
                 way_out='leave it out, or set secure.protocol = "sharing"',
             )
     if plan.secure.protocol != "none" and plan.compress.scheme != "none":
-        yield PlanError(
-            "compress.scheme: secure.protocol carries updates as they are",
-            found=plan.compress.scheme,
-            way_out='compress.scheme = "none", or secure.protocol = "none"',
-        )
+        yield from _compression_problems(plan)
     if plan.secure.protocol != "none" and plan.evaluate.leave_one_site_out:
         yield PlanError(
             "evaluate.leave_one_site_out: sums with and without a site tell that site's counts",
@@ -109,13 +106,38 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
             for key in unused
         ]
         return problems + (list(_ckks_problems(plan, n)) if plan.secure.protocol == "ckks" else [])
+    sums = rule.history or plan.reputation.enabled
+    if sums and plan.compress.scheme != "none":
+        problems.append(
+            PlanError(
+                "compress.scheme: the rule or reputation asks for sums over rounds, and compressed rows hold "
+                "other coordinates in each round",
+                found=f"'{rule.name}', reputation.enabled={plan.reputation.enabled}",
+                way_out='compress.scheme = "none", or a rule without history and reputation.enabled = false',
+            )
+        )
     try:
         asked = plan.secure.model_dump(exclude={"protocol"})
-        sharing = Sharing(**asked, history=rule.history or plan.reputation.enabled)
+        sharing = Sharing(**asked, history=sums)
         check_fits(sharing, n, _LARGE_MODEL, plan.train.rounds + plan.reputation.probation_rounds)
     except PlanError as error:
         problems.append(error)
     return problems
+
+
+def _compression_problems(plan: Plan) -> Iterator[PlanError]:
+    """Schemes whose values cannot be summed before they are decoded."""
+    asked = plan.compress
+    try:
+        made = compressor_of(asked.scheme, asked.options, asked.share)
+    except PlanError:  # said elsewhere
+        return
+    if not composes_with_sharing(made):
+        yield PlanError(
+            f"compress.scheme: '{made.name}' cannot be summed before it is decoded, as secure.protocol asks",
+            found=f"secure.protocol={plan.secure.protocol!r}",
+            way_out="top_k_previous, random_k or count_sketch alone, or none",
+        )
 
 
 def _ckks_problems(plan: Plan, sites: int) -> Iterator[PlanError]:

@@ -86,6 +86,7 @@ def need_tenseal() -> None:
         (*HOSTILE, *TRUSTED),
         (MASKED, 'aggregate.rule="mean"', "federate.drop_outs=0.2", "sites.by=unit", "sites.count=7"),
         (CKKS, 'aggregate.rule="mean"', "federate.drop_outs=0.2", "sites.by=unit", "sites.count=7"),
+        ('compress.scheme="random_k"', "compress.share=0.2", *HOSTILE),
     ],
 )
 def test_it_comes_to_what_the_open_run_comes_to(sets: tuple[str, ...], tmp_path: Path) -> None:
@@ -164,7 +165,11 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         (['data.scaling="median"'], "the median reads each site's counts"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
-        (['compress.scheme="random_k"', "compress.share=0.1"], "carries updates as they are"),
+        (['compress.scheme="top_k"', "compress.share=0.1"], "cannot be summed before it is decoded"),
+        (['compress.scheme="random_k | quantise"'], "cannot be summed before it is decoded"),
+        (['compress.scheme="count_sketch | random_k"'], "cannot be summed before it is decoded"),
+        (['compress.scheme="random_k"', "reputation.enabled=true"], "asks for sums over rounds"),
+        (['compress.scheme="random_k"', 'aggregate.rule="nnm | foolsgold"'], "asks for sums over rounds"),
         (["evaluate.leave_one_site_out=1"], "sums with and without a site"),
         ([MASKED], "a sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),

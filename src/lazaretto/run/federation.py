@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lazaretto.errors import RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
-from lazaretto.run.compressed import send_update
+from lazaretto.run.compressed import send_update, short_row, shortened
 from lazaretto.run.coordinator import (
     Changes,
     Round,
@@ -262,12 +262,14 @@ def _collect(
     ]
     if rows and federation.attack is not None and round_number >= federation.attack_from:
         rows = list(attacked(federation, group, np.stack(rows), part, this))
+    scheme = federation.compressor
+    short = shortened(scheme, group, this) if secret and scheme is not None else None
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
         if secret:
-            updates.append(row)
+            updates.append(row if short is None else short_row(short, group, site, row, this))
         else:
-            updates.append(send_update(post, federation.compressor, group, (site, name), row, this))
+            updates.append(send_update(post, scheme, group, (site, name), row, this))
         if found.changes is not None:
             change = {"change": found.changes[place]}
             sent = post.send("control change", name, "coordinator", round_number, change)
@@ -285,7 +287,7 @@ def _collect(
     sites, sent_all = part.chosen[here], np.stack(updates)
     if secret:
         collect = collect_sum if federation.secure is None else collect_secretly
-        shared, seen = collect(federation, group, sent_all, part, this, names, post)
+        shared, seen = collect(federation, group, (sent_all, short), part, this, names, post)
         group.refusals = group.refusals + 1 if seen.refused else 0
         if group.refusals == _REFUSALS:
             raise RoundRefused(f"{_REFUSALS} rounds in a row had no result; the last: {seen.refused}")
