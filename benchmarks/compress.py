@@ -4,11 +4,12 @@
     python benchmarks/compress.py examples/poisoning.toml --set "attack.name=''" --protocol sharing --bits 32
     python benchmarks/compress.py examples/record.toml --set data.path=PHYSIONET2012 --seeds 0 1 2 3 4
 
-Printed as Markdown: bytes of all that sites send of updates (messages "update", and with --protocol those of
-shares, masks or ciphertexts), envelopes included, as a share of what updates take as float32 in the clear, and AUROC over steps of validation units, mean over seeds, and its difference
-to the dense run (paired by seed: the mean, and the seed that lost most). Test units are not looked at. Every
-finished training is a line of the file --kept; what stands there is not trained again, so that a stopped run
-goes on. The file belongs to one plan and one commit.
+Printed as Markdown: bytes of all that sites send of updates (messages "update"; with --protocol those of
+shares, masks or ciphertexts), envelopes included, as a share of what updates take as float32 in the clear,
+and AUROC over steps of validation units, mean over seeds, and its difference to the dense run in the clear
+(paired by seed: the mean, and the seed that lost most). Test units are not looked at. Every finished training
+is a line of the file --kept; what stands there is not trained again, so that a stopped run goes on. The file
+belongs to one plan and one commit.
 """
 
 # ruff: noqa: T201
@@ -43,7 +44,7 @@ __all__ = ["Setting", "main", "settings"]
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 BITS = (32, 8, 4)
 DENSE = "none"
-SENT = ("update", "shares", "masked", "encrypted")  # what sites send up of an update
+BESIDE = ("round report", "control change")  # what a site sends up in a round that is not of its update
 
 
 class Setting(NamedTuple):
@@ -73,7 +74,7 @@ class Setting(NamedTuple):
 def settings(
     schemes: Sequence[str], shares: Sequence[float], bits: Sequence[int], protocol: str = "none"
 ) -> Iterator[Setting]:
-    """The dense run in the open first, then the curve of each scheme; where all is sent they do not differ."""
+    """The dense run in the open first, then each scheme's curve; where all is sent schemes do not differ."""
     yield (dense := Setting(DENSE, 1.0, 32))
     if 1.0 in shares:
         whole = (Setting(DENSE, 1.0, each, protocol) for each in bits)
@@ -100,7 +101,8 @@ def _trained(plan: Plan, prepared: Sequence[Prepared], setting: Setting, place: 
     sent: dict[tuple[str, int], int] = {}
 
     def tap(message: Message) -> None:
-        if message.kind in SENT and message.round > 0:  # counts go before the first round
+        of_a_site = any(message.sender in one.site_names for one in prepared)
+        if of_a_site and message.kind not in BESIDE and message.round > 0:  # counts are of round 0
             key = (message.sender, message.round)
             sent[key] = sent.get(key, 0) + wire.message_bytes(message)
 
