@@ -12,6 +12,7 @@ from lazaretto import catalog, wire
 from lazaretto.chain import rule_of
 from lazaretto.compress_types import Public
 from lazaretto.compression import compressor_of
+from lazaretto.errors import PlanError
 from lazaretto.keys import generator, seed_of
 from lazaretto.run import compressed
 from lazaretto.run.coordinator import Round
@@ -189,6 +190,13 @@ def test_the_bytes_counted_are_those_of_the_messages_and_fewer() -> None:
     full = next(row["bytes"] for row in whole.rows() if row["kind"] == "shares")
     saved = full - rows["shares"]["bytes"]
     assert saved == pytest.approx(2 * 8 * SITES * D * (1 - SHARE), rel=0.02)
+
+
+def test_too_few_values_would_tell_themselves() -> None:
+    """Of one value a row the inner products are the values but for their signs."""
+    made = replace(unseen(federation("random_k")), compressor=compressor_of("random_k", {"share": 0.1}))
+    with pytest.raises(PlanError, match=r"compress.share: .*so few values.*30 of 300"):
+        play(made, group_of(made), 1)
 
 
 def test_what_sites_keep_is_in_the_checkpoint() -> None:

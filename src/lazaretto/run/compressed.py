@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lazaretto.compress_types import Compressor, Public
 from lazaretto.compression import received, send
+from lazaretto.errors import PlanError
 from lazaretto.keys import generator, seed_of
 from lazaretto.run.coordinator import Round
 from lazaretto.run.group import Group
@@ -16,6 +17,8 @@ from lazaretto.run.post import Post
 from lazaretto.types import Array, Float
 
 __all__ = ["Short", "public_rows", "send_update", "short_row", "shortened", "whole_update"]
+
+_FEWEST_VALUES = 32  # what inner products leave open is a rotation of so many dimensions
 
 
 class Short(NamedTuple):
@@ -67,10 +70,20 @@ def _made(
 
 
 def shortened(scheme: Compressor, group: Group, this: Round) -> Short:
-    """How this round's rows stand for updates, for a scheme that composes with sharing."""
+    """How this round's rows stand for updates, for a scheme that composes with sharing.
+
+    Raises PlanError where it leaves fewer than 32 values.
+    """
     assert scheme.lengths is not None  # noqa: S101  refused in plans otherwise
     public, size = _public(group, this), group.vector[group.shared].size
-    return Short(scheme, public, size, *scheme.lengths(size, public))
+    short = Short(scheme, public, size, *scheme.lengths(size, public))
+    if (k := len(short.decoded)) < _FEWEST_VALUES:
+        raise PlanError(
+            f"compress.share: inner products of rows of so few values all but tell them ('{scheme.name}')",
+            found=f"{k} of {size} parameters",
+            way_out=f"a share that leaves {_FEWEST_VALUES} or more",
+        )
+    return short
 
 
 def short_row(short: Short, group: Group, site: int, row: Float, this: Round) -> NDArray[np.float64]:
