@@ -31,7 +31,7 @@ SCHEMES = [
     ("count_sketch", {}),
     ("count_sketch", {"feedback": False}),
     ("top_k_previous", {}),
-    ("top_k_previous | count_sketch", {}),
+    ("top_k_previous | count_sketch", {"count_sketch": {"share": 0.6}}),
 ]
 
 
