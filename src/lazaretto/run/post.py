@@ -39,6 +39,8 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     ),
     "opened sum": ("aggregator-coordinator", "up", "shares of the weighted sum, which together are the sum"),
     "close": ("aggregator-coordinator", "down", "that a step is over"),
+    "encrypted": ("site-coordinator", "up", "updates or counts under CKKS, and opened sums with their noise"),
+    "encrypted answers": ("site-coordinator", "down", "sums under CKKS, for the sites to open"),
     "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
     "score counts": (
         "site-coordinator",
