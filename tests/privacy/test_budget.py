@@ -149,7 +149,7 @@ EVENTS = st.recursive(
 
 
 @given(st.lists(EVENTS, max_size=4), st.text(min_size=1, max_size=20).filter(str.isprintable))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 def test_a_file_says_what_the_budget_says(events: list[DpEvent], name: str) -> None:
     budget = opened({}, DATA, "record", 8.0, DELTA)
     runs = (Run(name, tuple(charge(event) for event in events)),)

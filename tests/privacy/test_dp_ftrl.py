@@ -37,7 +37,7 @@ def slow_sensitivity(kernel: tuple[float, ...], steps: int, apart: int) -> float
 
 
 @given(kernels, st.integers(1, 9), st.integers(0, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sensitivity_is_the_worst_of_all_ways_to_take_part(
     kernel: tuple[float, ...], steps: int, more: int
 ) -> None:
@@ -75,7 +75,7 @@ def test_a_run_costs_more_than_its_halves_say(kernel: tuple[float, ...]) -> None
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_rounds_together_solve_the_whole(kernel: tuple[float, ...], lengths: list[int], seed: int) -> None:
     z = np.random.default_rng(seed).standard_normal((sum(lengths), 3))
     before, parts = np.zeros((3, 3)), []

@@ -170,8 +170,9 @@ def _train(
             leave(SUPERVISED, job, found.supervised)
     if "local" in asked:
         systems["local"] = [local_only(bench, Job(place=place)) for place in seeds]
-    if "unsplit" in asked:
-        systems["unsplit"] = [federated(bench, "unsplit", Job(place=place)).scores for place in seeds]
+    for name in ("unprotected", "unsplit"):
+        if name in asked:
+            systems[name] = [federated(bench, name, Job(place=place)).scores for place in seeds]
     jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
     for name in _CENTRAL:
         if name in asked:

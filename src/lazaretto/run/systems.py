@@ -17,6 +17,7 @@ from lazaretto.evaluate.operating import operating_from_json, operating_to_json
 from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.plan import Plan
+from lazaretto.plan_keys import CompressPlan, PrivacyPlan, SecurePlan
 from lazaretto.run.agreed import agree_operating, agree_threshold
 from lazaretto.run.bench import (
     Bench,
@@ -92,9 +93,17 @@ class Trained(NamedTuple):
 
 
 def federated(bench: Bench, system: str, job: Job) -> Trained:
-    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut."""
+    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut.
+
+    "unprotected" is ours without secrecy, compression and privacy, on the data as they were scaled for ours.
+    """
     bench = own_bench(bench, system)
-    plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
+    prepared, post = prepared_for(bench, job), Post()
+    if system == "unprotected":
+        open_plan = {"secure": SecurePlan(), "privacy": PrivacyPlan(), "compress": CompressPlan()}
+        bench = replace(bench, plan=bench.plan.model_copy(update=open_plan), mechanism=None)
+        prepared = replace(prepared, door=None, count_noise=None)
+    plan = bench.plan
     if system in ONLY:
         prepared = only(prepared, ONLY[system])
     split = system != "unsplit" and plan.cut.enabled
