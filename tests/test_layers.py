@@ -49,6 +49,7 @@ LAYERS = {
     "plan_secure_checks": 3,
     "plan_compress": 3,
     "plan_privacy": 3,
+    "promise": 3,
     "plan_privacy_checks": 3,
     "plan_robustness_checks": 3,
     "plan": 3,

@@ -194,10 +194,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _anchor(tree: Mapping[str, Any], folder: Path) -> None:
-    """Make `data.path` absolute, so that the resolved plan means the same from anywhere."""
+    """Make paths absolute, so that the resolved plan means the same from anywhere."""
     data = tree.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
         data["path"] = str((folder / data["path"]).resolve())
+    privacy = tree.get("privacy")
+    if isinstance(privacy, dict) and isinstance(privacy.get("budget"), str) and privacy["budget"]:
+        privacy["budget"] = str((folder / privacy["budget"]).resolve())
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

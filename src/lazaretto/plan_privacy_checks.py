@@ -8,15 +8,21 @@ from typing import Any
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
 from lazaretto.plan_values import shown
+from lazaretto.promise import mechanism_of
 
 __all__ = ["privacy_conflicts", "privacy_problems"]
-
-_EACH_ROW_ALONE = ("mean", "weighted_mean", "norm_clipping")  # a weight depends on its own row
 
 
 def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
     """Settings without a mechanism, and with one whatever would show more than it covers."""
     asked = plan.privacy
+    protected = asked.mechanism != "none" or plan.secure.protocol != "none" or plan.compress.scheme != "none"
+    if "unprotected" in plan.evaluate.baselines and not protected:
+        yield PlanError(
+            "evaluate.baselines: 'unprotected' is ours, where there is neither secrecy nor privacy",
+            found=shown(plan.evaluate.baselines),
+            way_out="leave it out",
+        )
     if asked.mechanism == "none":
         for key, field in PrivacyPlan.model_fields.items():
             value = getattr(asked, key)
@@ -94,11 +100,11 @@ def _example_conflicts(plan: Plan) -> Iterator[PlanError]:
 
 def _site_conflicts(plan: Plan) -> Iterator[PlanError]:
     """What site-level noise does not cover."""
-    if plan.aggregate.rule.strip() not in _EACH_ROW_ALONE:
+    if plan.aggregate.rule.strip() != "mean":
         yield PlanError(
             "aggregate.rule: one site can change whom a rule selects, which noise on the sum does not cover",
             found=plan.aggregate.rule,
-            way_out='mean or norm_clipping, or privacy.unit = "record" with any rule',
+            way_out='"mean", of updates clipped one by one; or privacy.unit = "record" with any rule',
         )
     if plan.reputation.enabled:
         yield PlanError(
@@ -106,11 +112,23 @@ def _site_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=True,
             way_out='false, or privacy.unit = "record"',
         )
-    if plan.secure.protocol == "sharing":
+    if plan.secure.protocol != "none":
         yield PlanError(
-            "secure.protocol: aggregators see inner products of updates, which have no noise on them",
+            "secure.protocol: the coordinator puts the noise on, so it has to see the sum without",
             found=plan.secure.protocol,
-            way_out='"masked" or "none"',
+            way_out='"none", or privacy.unit = "record", which composes with secrecy',
+        )
+    if plan.federate.participation < 1 or plan.federate.selection != "everyone":
+        yield PlanError(
+            "federate.participation: the price is of rounds in which every site may take part",
+            found=f"{plan.federate.participation} by {plan.federate.selection}",
+            way_out='participation = 1 and selection = "everyone"',
+        )
+    if plan.compress.scheme != "none":
+        yield PlanError(
+            "compress.scheme: the clip is on an update as it is summed",
+            found=plan.compress.scheme,
+            way_out='"none"',
         )
 
 
@@ -119,6 +137,13 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     if plan.privacy.mechanism == "none":
         return []
     problems, model = list[PlanError](), built.get("models")
+    try:
+        if plan.privacy.epsilon or plan.privacy.noise_multiplier:  # else it is said already
+            mechanism_of(plan)
+    except PlanError as error:
+        known = error.problem.startswith(("train.", "privacy."))
+        problem = error.problem if known else f"privacy.mechanism: {error.problem}"
+        problems.append(PlanError(problem, found=error.found, way_out=error.way_out))
     if model is not None and model.novelty is not None:
         problems.append(
             PlanError(

@@ -28,7 +28,7 @@ from lazaretto.run.coordinator import (
 )
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.private import PrivateSites
+from lazaretto.run.private import PrivateSites, noised_mean
 from lazaretto.run.root import take_root
 from lazaretto.run.secretly import collect_masked, collect_secretly
 from lazaretto.run.simulate import Program
@@ -336,6 +336,9 @@ def _collect(
         return seen
     last = group.previous
     result = aggregate(federation, group, sent_all, part, this)
+    if federation.site_promise is not None:
+        noised = noised_mean(federation.site_promise, sent_all, len(names), this.seed, this.number - 1)
+        result = result._replace(update=noised)
     fine = np.array([bool(np.isfinite(change).all()) for change in changes] or [True] * len(updates))
     before = group.reputation  # what the round's update went by
     seen = look(federation, group, sent_all, result, part, names, fine, last)

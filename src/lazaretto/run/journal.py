@@ -34,6 +34,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "latency": ("system",),
     "reliability": ("system",),
     "metrics": (),
+    "privacy": (),
     "finished": (),
     "sweep": (),
     "draw": ("system", "number"),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
+from lazaretto.data.appearances import most_appearances
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
 from lazaretto.data.leaks import table_findings
@@ -22,6 +23,8 @@ from lazaretto.data.streams import Streams, carries, family_of, select, streams
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
+from lazaretto.privacy.counts import CountNoise
+from lazaretto.promise import count_noise_of
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling
@@ -58,7 +61,7 @@ class Prepared:
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     hostile: [S] bool, sites that the plan makes hostile; None where it names no attack. agreement: how the
-    sites agree on scaling.
+    sites agree on scaling. appearances: the most training windows in which one record of a unit stands.
     """
 
     seed: int
@@ -76,6 +79,8 @@ class Prepared:
     hostile: NDArray[np.bool_] | None = None
     agreement: Agreement = "sum"
     door: Door | None = None
+    appearances: int = 1
+    count_noise: CountNoise | None = None
 
     @property
     def kinds(self) -> int:
@@ -116,13 +121,17 @@ class Laid:
         return self.table.schema
 
 
-def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prepared:
+def prepare(
+    plan: Plan, seed: int, post: Post, keep: Keep | None = None, count_noise: CountNoise | None = None
+) -> Prepared:
     """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
+
+    count_noise: on what sites count, or None for what the plan says.
 
     keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
     comes after, the leak check included, ever sees the others.
     """
-    return ready(plan, lay(plan, seed, keep), post)
+    return ready(plan, lay(plan, seed, keep), post, count_noise)
 
 
 def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
@@ -151,9 +160,10 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
 
 
-def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
+def ready(plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = None) -> Prepared:
     """The second part of `prepare`: who is hostile, scaling agreed over `post`, false data."""
     seed, table, data, parts = laid.seed, laid.table, laid.data, laid.parts
+    count_noise = count_noise_of(plan, seed) if count_noise is None else count_noise
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
@@ -164,7 +174,7 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
     door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
-    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door)
+    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -187,6 +197,8 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         hostile=hostile if hostile.any() else None,
         agreement=plan.data.scaling,
         door=door,
+        appearances=most_appearances(table),
+        count_noise=count_noise,
     )
 
 

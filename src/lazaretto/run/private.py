@@ -15,10 +15,11 @@ from lazaretto.privacy.adaptive_clip import next_clip
 from lazaretto.privacy.dp_ftrl import correlated
 from lazaretto.privacy.draws import Chance, NoiseSource, chance_of, poisson_rows, turn_rows
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.types import Array, Int
+from lazaretto.types import Array, Float, Int
 
-__all__ = ["PrivateSites", "Promise"]
+__all__ = ["PrivateSites", "Promise", "noised_mean"]
 
+_GRID = 2.0**-12  # of the noise: what is finer in a released number than this is rounded away
 _MULTIPLE = 16  # places for a step's examples, so that other rounds fit the compiled program
 _BEYOND = 1e-9  # chance that a step has more: then the program is compiled anew, and nobody is left out
 
@@ -82,7 +83,8 @@ class PrivateSites:
                 places[place, step, : len(who)], count[place, step] = who, len(who)
         expected = [max(1.0, made.rate * len(self._examples[int(site)])) for site in rows]
         clips = self.clips[np.asarray(rows)].astype(np.float32)
-        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32))
+        grid = np.float32(_GRID * made.noise_multiplier) * clips
+        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32), grid)
 
     def _sampled(self, site: int, examples: int, chance: Chance) -> list[NDArray[np.int64]]:
         made = self.promise.mechanism
@@ -115,6 +117,23 @@ class PrivateSites:
         """From a checkpoint."""
         self.clips, self.steps = arrays["private.clips"], arrays["private.steps"]
         self.before = arrays.get("private.before")
+
+
+def noised_mean(
+    promise: Promise, updates: Float, sites: int, seed: int, round_number: int
+) -> NDArray[np.float64]:
+    """[d] the mean over all sites of updates [n, d], each clipped, and noise on their sum; n <= sites.
+
+    What did not come counts as zero, and an update that is not finite too, so that one site more or less
+    moves the result by at most clip / sites.
+    """
+    made, rows = promise.mechanism, updates.astype(np.float64)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    length = np.linalg.norm(rows, axis=1)
+    total = np.minimum(1.0, made.clip / np.maximum(length, 1e-30)) @ rows
+    chance = chance_of(promise.source, seed, "privacy", promise.label, "coordinator", round_number)
+    noise = made.noise_multiplier * made.clip * chance.normal(updates.shape[1])
+    return np.asarray((total + noise) / sites)
 
 
 def _room(made: Mechanism, most: int) -> int:

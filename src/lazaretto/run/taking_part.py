@@ -38,7 +38,8 @@ class Federation:
     its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
     for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
     secure: how updates are shared among three aggregators, or None. masked_bound: the largest entry of an
-    update whose masked sum alone is seen, or None. promise: what makes the sites' training private, or None.
+    update whose masked sum alone is seen, or None. promise: what makes the sites' training private, or None;
+    site_promise: what makes the sum private for whole sites.
     label: of the training, for secrets of its own.
     """
 
@@ -63,6 +64,7 @@ class Federation:
     secure: Sharing | None = None
     masked_bound: float | None = None
     promise: Promise | None = None
+    site_promise: Promise | None = None
     label: str = ""
 
 

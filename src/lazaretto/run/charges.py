@@ -1,0 +1,180 @@
+"""What a private run is charged, to whom, and the file in which the runs on one data set add up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dp_accounting import NonPrivateDpEvent
+
+from lazaretto import runlog
+from lazaretto.errors import DataError, InputError
+from lazaretto.plan import Plan
+from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, opened, spent
+from lazaretto.privacy.budget_file import read_budget, written
+from lazaretto.privacy.charges import count_charges, metrics_charge
+from lazaretto.privacy.mechanism import Mechanism
+from lazaretto.promise import count_noise_of, rounds_of
+from lazaretto.run.journal import Journal
+from lazaretto.run.saved import write_whole
+
+__all__ = ["charges_of", "data_digest", "enter_run", "privacy_record", "promise_run", "promised"]
+
+_EXACT: tuple[tuple[What, Whose, str], ...] = (
+    ("scaling", "training units", "not private: each site's exact counts of feature values, for the scaling"),
+    ("thresholds", "validation units", "not private: each site's exact counts of scores, for thresholds"),
+)
+
+
+def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[Charge]:
+    """All that leaves the sites in one repetition of a run, and what it costs the units it touches.
+
+    appearances: the most examples in which one record stands, as of the mechanism.
+    """
+    asked, unit, rounds = plan.privacy, mechanism.unit, rounds_of(plan)
+    noise = "of the operating system's generator" if asked.noise == "system" else "of a simulation's seed"
+    training = Charge(
+        what="training",
+        part="training units",
+        unit=unit,
+        event=mechanism.event(rounds * mechanism.steps),
+        words=f"{rounds} rounds of {mechanism.steps} steps by {mechanism.name}, with noise {noise}",
+    )
+    counts = count_noise_of(plan, plan.run.seeds[0])
+    if counts is not None:
+        return [training, *count_charges(counts, appearances), metrics_charge(unit)]
+    exact = [
+        Charge(what=what, part=part, unit=unit, event=NonPrivateDpEvent(), words=words)
+        for what, part, words in _EXACT
+    ]
+    return [training, *exact, metrics_charge(unit)]
+
+
+def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> dict[str, Any]:
+    """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
+
+    `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
+    training alone, `repeated_epsilon` of all repetitions together, should all be published.
+    """
+    asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
+    each = spent(charges, asked.delta)
+    training = spent([one for one in charges if one.what == "training"], asked.delta)
+    repeated = spent(charges * len(plan.run.seeds), asked.delta)
+    return {
+        "mechanism": mechanism.name,
+        "unit": mechanism.unit,
+        "delta": asked.delta,
+        "epsilon": _finite(each["training units"]),
+        "training_epsilon": _finite(training["training units"]),
+        "repeated_epsilon": _finite(repeated["training units"]),
+        "repetitions": len(plan.run.seeds),
+        "by_part": {part: _finite(value) for part, value in each.items()},
+        "charges": [
+            {
+                "what": one.what,
+                "part": one.part,
+                "words": one.words,
+                "epsilon": _finite(spent([one], asked.delta)[one.part]),
+            }
+            for one in charges
+        ],
+        "clip": mechanism.clip,
+        "noise_multiplier": mechanism.noise_multiplier,
+        "sampling": mechanism.sampling,
+        "rate": mechanism.rate,
+        "steps": mechanism.steps,
+        "rounds": rounds_of(plan),
+        "bands": len(mechanism.kernel),
+        "quantile": mechanism.quantile,
+        "noise": asked.noise,
+        "counts_noise": asked.counts_noise,
+        "appearances": appearances,
+        "baselines": list(plan.evaluate.baselines),
+    }
+
+
+def _finite(epsilon: float) -> float | None:
+    return float(epsilon) if math.isfinite(epsilon) else None
+
+
+def data_digest(plan: Plan) -> str:
+    """SHA-256, in hexadecimal, of the files that a source reads; of its name and options where it reads none.
+
+    Options do not count where there are files: whatever a plan takes of them, it is the same data. Names do
+    not count either. Raises DataError where a file cannot be read.
+    """
+    if plan.data.path is None:
+        named = json.dumps([plan.data.source, plan.data.options], sort_keys=True, default=str)
+        return hashlib.sha256(named.encode()).hexdigest()
+    place = Path(plan.data.path)
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    digests = []
+    for file in files:
+        if file.is_file():
+            try:
+                with file.open("rb") as content:
+                    digests.append(hashlib.file_digest(content, "sha256").digest())
+            except OSError as error:
+                raise DataError(
+                    "a file of the data cannot be read", found=f"{file}: {error.strerror}"
+                ) from error
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def enter_run(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> float | None:
+    """Write the run into the plan's budget file before it trains; what all runs there cost together, or None.
+
+    Each repetition (seed) is a run of its own. Raises PlanError where that would pass the limit
+    (`privacy.budget_epsilon`, else the file's own), InputError where the file cannot be used.
+    """
+    asked = plan.privacy
+    if asked.budget is None:
+        return None
+    place, digest = Path(asked.budget), data_digest(plan)
+    try:
+        budget = read_budget(place.read_bytes()) if place.exists() else {}
+    except OSError as error:
+        raise InputError(
+            "the budget file cannot be read",
+            found=f"{place}: {error.strerror}",
+            way_out="check privacy.budget",
+        ) from error
+    # what is limited is what one can keep to: exact figures of test units have no price
+    charges: Sequence[Charge] = [
+        one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"
+    ]
+    if digest in budget and asked.budget_epsilon is None:
+        limit = budget[digest].epsilon
+    elif asked.budget_epsilon is None:
+        raise InputError(
+            "the budget file does not know this data, and the plan sets no limit for it",
+            found=place,
+            way_out="set privacy.budget_epsilon",
+        )
+    else:
+        limit = asked.budget_epsilon
+    budget = opened(budget, digest, mechanism.unit, limit, asked.delta)
+    for seed in plan.run.seeds:
+        budget = charged(budget, digest, Run(f"{plan.run.name}, seed {seed}", tuple(charges)), mechanism)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(place, written(budget))
+    return compose(budget, digest, [])["training units"]
+
+
+def promise_run(plan: Plan, mechanism: Mechanism, appearances: int, journal: Journal) -> None:
+    """Log what the run costs, and enter it into its budget file: once, before anything trains."""
+    if ("privacy",) in journal.seen:  # resumed
+        return
+    body = privacy_record(plan, mechanism, appearances)
+    journal.record("privacy", body | {"all_runs_epsilon": enter_run(plan, mechanism, appearances)})
+
+
+def promised(journal: Journal) -> dict[str, Any]:
+    """The promise in short; all None where nothing is promised."""
+    found = [record.body for record in runlog.read(journal.log, "privacy")]
+    said: Mapping[str, Any] = found[0] if found else {}
+    return {name: said.get(name) for name in ("epsilon", "delta", "unit")} | {"audit_epsilon": None}
