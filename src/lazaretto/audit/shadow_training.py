@@ -123,6 +123,7 @@ def private_shadow_round(
             noise.astype(np.float32),
             np.float32(mechanism.clip),
             np.float32(max(1.0, mechanism.rate * len(examples))),
+            np.float32(2.0**-12 * size),
         )
         after: LocalState = run(state, data, jax_key(seed, "private shadow step"), learning_rate, drawn)[0]
         return after
