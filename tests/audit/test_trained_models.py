@@ -136,6 +136,7 @@ def audited(seed: int, noise: float) -> CanaryAudit:
             (noise * chance.normal(len(before))[None]).astype(np.float32),
             np.float32(ONE_STEP.clip),
             expected,
+            np.float32(2.0**-12 * ONE_STEP.noise_multiplier * ONE_STEP.clip),
         )
         gradients = np.asarray(clipped(state.vector, x, y), np.float64)
         state = run(state, data, jax.random.key(step), RATE_OF_LEARNING, drawn)[0]
