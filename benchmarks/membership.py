@@ -3,7 +3,7 @@
 Records are windows of the simulated consortium's traffic, recurrent state reset before each; the target is
 trained on 1,000 of 2,000, each shadow model on about as many others. Rows: a model that is overfitted on
 purpose (a large network, each step's label by the toss of a coin); the same with DP-SGD; the default detector
-as it is; the same with DP-SGD. Every row is attacked alike. About ten minutes on two cores.
+as it is; the same with DP-SGD. Every row is attacked alike. About a quarter of an hour on two busy cores.
 """
 
 # ruff: noqa: T201
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, nargs="*", default=list(range(len(ROWS))))
     args = parser.parse_args()
+    commit = machine.commit()  # of what runs, whatever is checked out by the end
     print(
         "| trained | ε | loss of members, others | attack | TPR at .1 % FPR | at 1 % FPR | AUROC |\n"
         "|---|---|---|---|---|---|---|"
@@ -165,7 +166,7 @@ def main() -> None:
         _attacked(ROWS[number], args.records, args.shadows, args.seed)
     print(
         f"{args.records} records, half of them members; {args.shadows} shadow models; seed {args.seed}; "
-        f"{machine.described()}; {machine.commit()}; load average {os.getloadavg()[0]:.1f}"
+        f"{machine.described()}; commit {commit}; load average {os.getloadavg()[0]:.1f}"
     )
 
 

@@ -169,6 +169,10 @@ def test_loss_scores_are_the_fall_of_the_loss() -> None:
 def test_gradient_scores_are_summed_over_steps() -> None:
     steps = [([1.0, 2.0], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), ([0.0, -1.0], [[1.0, 1.0]] * 3)]
     assert gradient_scores(steps).tolist() == [0.0, 1.0, 2.0]
+    alike = np.array([[1.0, 0.1, 0.0], [1.0, 0.0, 0.1], [1.0, 0.0, 0.0]])
+    assert gradient_scores([(alike[0] + alike[2], alike)], ridge=1e-9) == pytest.approx([1, 0, 1], abs=1e-5)
+    with pytest.raises(DataError, match="ridge"):
+        gradient_scores(steps, ridge=0.0)
     with pytest.raises(DataError, match="step 0 does not fit"):
         gradient_scores([([1.0], [[1.0, 2.0]])])
     with pytest.raises(DataError, match="no step"):

@@ -91,14 +91,19 @@ def canary_directions(canaries: int, dimensions: int, clip: float, rng: np.rando
     return np.asarray(drawn * (clip / np.linalg.norm(drawn, axis=1, keepdims=True)))
 
 
-def gradient_scores(steps: Iterable[tuple[Any, Any]]) -> _Floats:
+def gradient_scores(steps: Iterable[tuple[Any, Any]], ridge: float = math.inf) -> _Floats:
     """White box: scores [m] of an observer who sees each step's noisy sum and knows each canary's gradient.
 
     steps: of each step the noisy sum [d], and the canaries' clipped gradients [m, d] at that step's model.
     What the observer knows besides (the sum of the other examples) is best subtracted before. The score is
-    the sum over steps of their inner products. Raises DataError where shapes do not fit or a number is not
-    finite.
+    the sum over steps of their inner products, which is the best where gradients point apart.
+    ridge: above 0 and finite, each step is solved for who was in it instead, by least squares with that
+    penalty (in mean squared lengths of gradients). A small one, .01, tells canaries apart whose gradients
+    point alike, where little noise or none lies on them. To be set before the scores are seen.
+    Raises DataError where shapes do not fit, a number is not finite, or ridge is not above 0.
     """
+    if not ridge > 0:
+        raise DataError("gradient_scores: ridge", found=ridge, way_out="above 0; infinity for inner products")
     total: _Floats | None = None
     for at, (noisy, clipped) in enumerate(steps):
         given, gradients = np.asarray(noisy, np.float64), np.asarray(clipped, np.float64)
@@ -110,6 +115,10 @@ def gradient_scores(steps: Iterable[tuple[Any, Any]]) -> _Floats:
                 way_out="[d] and [m, d], of the same m at every step",
             )
         now = gradients @ given
+        if math.isfinite(ridge):
+            inner = gradients @ gradients.T
+            penalty = ridge * max(float(np.trace(inner)) / len(inner), 1e-300)
+            now = np.asarray(np.linalg.solve(inner + penalty * np.eye(len(inner)), now), np.float64)
         total = now if total is None else total + now
     if total is None:
         raise DataError("gradient_scores: no step was seen", found=0, way_out="give at least one step")

@@ -24,6 +24,7 @@ from lazaretto.types import Array, Model
 
 __all__ = ["Round", "private_shadow_round", "shadow_trainer", "step_losses"]
 
+_GRID = 2.0**-12  # of the noise, as a site rounds its noisy sums
 # (state, data of the members, seed of the round) -> state
 Round = Callable[[LocalState, SiteData, int], LocalState]
 
