@@ -1,13 +1,15 @@
 """What compression of updates saves on the wire, and what detection loses: a curve over sparsity and bits.
 
     python benchmarks/compress.py examples/poisoning.toml --set "attack.name=''" --kept results.jsonl
+    python benchmarks/compress.py examples/poisoning.toml --set "attack.name=''" --protocol sharing --bits 32
     python benchmarks/compress.py examples/record.toml --set data.path=PHYSIONET2012 --seeds 0 1 2 3 4
 
-Printed as Markdown: bytes of all messages "update", envelopes included, as a share of what the same messages
-take as float32 in the clear, and AUROC over steps of validation units, mean over seeds, and its difference
-to the dense run (paired by seed: the mean, and the seed that lost most). Test units are not looked at. Every
-finished training is a line of the file --kept; what stands there is not trained again, so that a stopped run
-goes on. The file belongs to one plan and one commit.
+Printed as Markdown: bytes of all that sites send of updates (messages "update"; with --protocol those of
+shares, masks or ciphertexts), envelopes included, as a share of what updates take as float32 in the clear,
+and AUROC over steps of validation units, mean over seeds, and its difference to the dense run in the clear
+(paired by seed: the mean, and the seed that lost most). Test units are not looked at. Every finished training
+is a line of the file --kept; what stands there is not trained again, so that a stopped run goes on. The file
+belongs to one plan and one commit.
 """
 
 # ruff: noqa: T201
@@ -22,35 +24,42 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lazaretto import catalog, wire
+from lazaretto.chain import rule_of
 from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import Plan, load_plan
 from lazaretto.plan_compress import CompressPlan, compress_problems
+from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.types import Message
 
 __all__ = ["Setting", "main", "settings"]
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 BITS = (32, 8, 4)
 DENSE = "none"
+BESIDE = ("round report", "control change")  # what a site sends up in a round that is not of its update
 
 
 class Setting(NamedTuple):
-    """A scheme, the share of coordinates that is kept, bits of each number."""
+    """A scheme, the share of coordinates that is kept, bits of each number, `secure.protocol`."""
 
     scheme: str
     share: float
     bits: int
+    protocol: str = "none"
 
     @property
     def name(self) -> str:
         """For the file of what was kept."""
-        return f"{self.scheme} {self.share:g} {self.bits}"
+        hidden = "" if self.protocol == "none" else f" {self.protocol}"
+        return f"{self.scheme} {self.share:g} {self.bits}{hidden}"
 
     def section(self) -> CompressPlan:
         """What a plan says for it. Where all is sent, nothing chooses."""
@@ -62,12 +71,22 @@ class Setting(NamedTuple):
         return CompressPlan(scheme=" | ".join(names), options=chained, **given)
 
 
-def settings(schemes: Sequence[str], shares: Sequence[float], bits: Sequence[int]) -> Iterator[Setting]:
-    """The dense run first, then the curve of each scheme; where all is sent schemes do not differ."""
-    yield Setting(DENSE, 1.0, 32)
-    yield from (Setting(DENSE, 1.0, each) for each in bits if each != 32 and 1.0 in shares)
+def settings(
+    schemes: Sequence[str], shares: Sequence[float], bits: Sequence[int], protocol: str = "none"
+) -> Iterator[Setting]:
+    """The dense run in the open first, then each scheme's curve; where all is sent schemes do not differ."""
+    yield (dense := Setting(DENSE, 1.0, 32))
+    if 1.0 in shares:
+        whole = (Setting(DENSE, 1.0, each, protocol) for each in bits)
+        yield from (setting for setting in whole if setting != dense)
     for scheme in schemes:
-        yield from (Setting(scheme, share, each) for share in shares if share < 1 for each in bits)
+        yield from (Setting(scheme, share, each, protocol) for share in shares if share < 1 for each in bits)
+
+
+def _built(plan: Plan) -> dict[str, Any]:
+    """What the checks of secrecy look at."""
+    algorithm = catalog.build("algorithms", plan.federate.algorithm, plan.federate.options)
+    return {"rules": rule_of(plan.aggregate.rule, plan.aggregate.options), "algorithms": algorithm}
 
 
 def _trained(plan: Plan, prepared: Sequence[Prepared], setting: Setting, place: int) -> dict[str, Any]:
@@ -75,19 +94,29 @@ def _trained(plan: Plan, prepared: Sequence[Prepared], setting: Setting, place: 
     section = setting.section()
     for problem in compress_problems(section, plan.federate.participation):
         raise problem
-    plan = plan.model_copy(update={"compress": section})
-    posts = [Post() for _ in prepared]
+    secure = plan.secure.model_copy(update={"protocol": setting.protocol})
+    plan = plan.model_copy(update={"compress": section, "secure": secure})
+    for problem in [*secure_conflicts(plan), *secure_problems(plan, _built(plan))]:
+        raise problem
+    sent: dict[tuple[str, int], int] = {}
+
+    def tap(message: Message) -> None:
+        of_a_site = any(message.sender in one.site_names for one in prepared)
+        if of_a_site and message.kind not in BESIDE and message.round > 0:  # counts are of round 0
+            key = (message.sender, message.round)
+            sent[key] = sent.get(key, 0) + wire.message_bytes(message)
+
+    posts = [Post(tap=tap) for _ in prepared]
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
         bench = make_bench(plan, prepared, posts, journal)
         one = systems.federated(bench, OURS, Job(place=place))
-    [sent] = [row for row in one.messages if row["kind"] == "update"]
     scored = one.scores.validation
     assert scored is not None  # noqa: S101  every trained system has validation scores
     area = auroc(scored.score[scored.valid], scored.y[scored.valid] > 0)
     return {
-        "bytes": sent["bytes"],
-        "count": sent["count"],
+        "bytes": sum(sent.values()),
+        "count": len(sent),
         "auroc": float(area),
         "d": int(one.vector.shape[-1]),
     }
@@ -109,7 +138,8 @@ def _table(
         )
         areas = np.array([(mine["auroc"], other["auroc"]) for mine, other in both])
         lost = areas[:, 0] - areas[:, 1]
-        what = f"| `{setting.scheme}` | {1 - setting.share:.0%} | {setting.bits} | {share:.2%} "
+        under = "" if setting.protocol == "none" else f", {setting.protocol}"
+        what = f"| `{setting.scheme}`{under} | {1 - setting.share:.0%} | {setting.bits} | {share:.2%} "
         print(what + f"| {areas[:, 0].mean():.4f} | {lost.mean():+.4f} | {lost.min():+.4f} |")
 
 
@@ -123,10 +153,11 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=BITS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--kept", type=Path, default=Path("compress.jsonl"))
+    parser.add_argument("--protocol", choices=("none", "sharing", "masked", "ckks"), default="none")
     given = parser.parse_args()
     use_all_cores()
     plan = load_plan(given.plan, sets=[*given.sets, f"run.seeds={list(given.seeds)}"])
-    wanted = list(settings(given.schemes, given.shares, given.bits))
+    wanted = list(settings(given.schemes, given.shares, given.bits, given.protocol))
     found: dict[tuple[str, int], dict[str, Any]] = {}
     if given.kept.exists():
         for line in given.kept.read_text(encoding="utf-8").splitlines():

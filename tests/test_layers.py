@@ -68,6 +68,7 @@ LAYERS = {
     "run": 5,
     "report": 6,
     "cli_grid": 7,
+    "cli_audit": 7,
     "cli_check": 7,
     "cli_sweep": 7,
     "commands": 7,

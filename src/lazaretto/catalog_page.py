@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from lazaretto import catalog
 from lazaretto.attack_types import Attack
 from lazaretto.compress_types import Compressor
+from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.types import Rule
 
 __all__ = ["catalog_page"]
@@ -105,10 +106,16 @@ def _of_compressor(name: str) -> tuple[str, ...]:
     return tuple("yes" if says else "no" for says in (made.linear, made.unbiased, made.feedback))
 
 
+def _of_mechanism(name: str) -> tuple[str, ...]:
+    made: Mechanism = catalog.build("mechanisms", name)
+    return made.unit, made.sampling.replace("_", " ")
+
+
 _COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[str], tuple[str, ...]]]] = {
     "rules": (("sees", "withstands", "follows", "most on one"), _of_rule),
     "attacks": (("falsifies", "knows", "trigger"), _of_attack),
     "compressors": (("linear", "unbiased", "feedback"), _of_compressor),
+    "mechanisms": (("unit", "sampling"), _of_mechanism),
 }
 _NOTES = {
     "rules": (
@@ -119,4 +126,5 @@ _NOTES = {
     "attacks": "[What each is for, and what it has to know](attacks.md).",
     "compressors": "With default options. Linear ones can be summed before anyone decodes them. "
     "[What that means](compression.md).",
+    "mechanisms": "With default options. [Whom each protects, and what it costs](privacy.md).",
 }

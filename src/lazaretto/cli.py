@@ -23,7 +23,7 @@ from lazaretto import __version__, catalog
 from lazaretto.cli_grid import printable, show_parts
 from lazaretto.errors import Interrupted, LazarettoError
 
-__all__ = ["BUG", "app", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
+__all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 
 P = ParamSpec("P")
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -159,6 +159,13 @@ def evaluate(
     """Judge a trained model on data that it never saw."""
     options = _commands().source_options(source, plan, sets or ())
     _report(_commands().judge(directory, source, data, out, options, maps or (), quiet=quiet))
+
+
+@app.command()
+@_stoppable
+def audit(directory: RunFolder, quiet: Quiet = False) -> None:
+    """Attack a finished run's privacy, and write what was reached into its report."""
+    _report(_commands().audit(directory, quiet=quiet))
 
 
 @app.command()

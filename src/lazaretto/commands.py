@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from lazaretto import catalog
+from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.errors import CheckFailed, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.report.page import write_report
 from lazaretto.report.sweep_page import write_sweep_page
+from lazaretto.run.audit_run import audit_run
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
 from lazaretto.run.robustness import run_robustness
 from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
 
-__all__ = ["MOST_POINTS", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
+__all__ = ["MOST_POINTS", "audit", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
 
 MOST_POINTS = 400  # of a grid
 
@@ -106,6 +108,17 @@ def sweep(
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)
     return write_sweep_page(folder)
+
+
+def audit(directory: Path, *, quiet: bool) -> Path:
+    """Attack a finished run's privacy; print what each attack reached, return the path of its report.
+
+    Raises what `audit_run` and `write_report` raise.
+    """
+    with display(silent=quiet) as show:
+        found = audit_run(directory, show)
+    show_audits(found)
+    return write_report(directory)
 
 
 def write_page(directory: Path) -> Path:

@@ -46,6 +46,11 @@ class Compressor:
         nothing.
     noise:  ω >= 0 with E ‖x − decode(encode(x))‖² <= ω ‖x‖² where it is unbiased; infinite: not known.
     needs_moved: whether it reads `Public.moved`.
+    lengths: (m, Public) -> how long decode makes each value of 1, and how long the row of the matrix that
+        encode is, both [left]; decode sends values along those rows, which are at right angles. So
+        inner products of decoded updates are those of values times the first, and of a decoded update and
+        any row those of that and encode(row) over the second. None where it is not so.
+    even:   whether neither of the two differs among values.
     """
 
     name: str
@@ -59,3 +64,5 @@ class Compressor:
     contraction: Callable[[int], float] = lambda m: 0.0
     noise: float = float("inf")
     needs_moved: bool = False
+    lengths: Callable[[int, Public], tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+    even: bool = False

@@ -55,10 +55,11 @@ def takes_share(text: str) -> bool:
 def composes_with_sharing(scheme: Compressor) -> bool:
     """Whether its values may be summed before anyone decodes them, as secrecy needs.
 
-    Linear for what all know, so the decoded sum of the sites' values is the sum of their decoded updates, and
-    the same coordinates at every site, so that which are sent tells nothing.
+    Linear for what all know, so the decoded sum of the sites' values is the sum of their decoded updates; the
+    same coordinates at every site, so that which are sent tells nothing; and of known lengths, so that inner
+    products of values are those of decoded updates.
     """
-    return scheme.linear and scheme.shared_indices
+    return scheme.linear and scheme.shared_indices and scheme.lengths is not None
 
 
 def _names(text: str) -> list[str]:
@@ -109,6 +110,11 @@ def _pair(first: Compressor, second: Compressor) -> Compressor:
         values = second.decode(inner, _behind(public), left(m, public))
         return first.decode({**side, "values": values}, public, m)
 
+    def lengths(m: int, public: Public) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        assert first.lengths is not None and second.lengths is not None  # noqa: S101, PT018  used only then
+        ours, theirs = first.lengths(m, public), second.lengths(left(m, public), _behind(public))
+        return ours[0][0] * theirs[0], ours[1][0] * theirs[1]
+
     further = second.left
     sure = (
         (lambda m: max(0.0, first.contraction(m) - 2 * second.noise)) if second.unbiased else (lambda m: 0.0)
@@ -124,6 +130,8 @@ def _pair(first: Compressor, second: Compressor) -> Compressor:
         feedback=first.feedback or second.feedback,
         contraction=sure,
         needs_moved=first.needs_moved,
+        lengths=lengths if first.lengths and first.even and second.lengths else None,
+        even=first.even and second.even,
     )
 
 

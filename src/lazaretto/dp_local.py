@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 _TOGETHER = 16  # examples whose gradients are held at once
-_GRID = 2.0**-12  # of the noise: what is finer in a released number than this is rounded away
 
 
 class Drawn(NamedTuple):
@@ -52,6 +51,8 @@ class Drawn(NamedTuple):
     rows [n, m] int32: numbers of the examples of each step, the first `count` [n] of them; the rest pads.
     noise [n, d] float32: what is added to each step's sum, at its full size. clip [] > 0: largest length of
     an example's gradient. expected [] > 0: what the noisy sum is divided by, no function of who was drawn.
+    grid [] > 0: what the noisy sum is rounded to, so that the last bits of floats tell nothing (Mironov 2012,
+    https://doi.org/10.1145/2382196.2382264).
     """
 
     rows: Array
@@ -59,6 +60,7 @@ class Drawn(NamedTuple):
     noise: Array
     clip: Array
     expected: Array
+    grid: Array
 
 
 def private_training(training: LocalTraining) -> LocalTraining:
@@ -266,8 +268,7 @@ def make_private_round(
             chunks = -(-now.count // together)
             total, short = jax.lax.fori_loop(0, chunks, chunk, zero)
             released = ravel_pytree(total)[0] + now.noise
-            grid = _GRID * mechanism.noise_multiplier * drawn.clip
-            mean = unravel(jnp.round(released / grid) * grid / drawn.expected)
+            mean = unravel(jnp.round(released / drawn.grid) * drawn.grid / drawn.expected)
             if conclude is not None:
                 path = jax.tree.map(jnp.add, path, mean)
             if correct is not None:

@@ -271,16 +271,17 @@ class ReputationPlan(Section):
 class SecurePlan(Section):
     """Who sees updates: the coordinator, or nobody."""
 
-    protocol: Literal["none", "sharing", "masked"] = Field(
+    protocol: Literal["none", "sharing", "masked", "ckks"] = Field(
         default="none",
         description="`none`: the coordinator sees updates; `sharing`: three aggregators of different "
         "organisations hold shares, and open inner products and the weighted sum alone; `masked`: the "
-        "coordinator gets the sum alone, so that no rule can look at sites.",
+        "coordinator gets the sum alone, so that no rule can look at sites; `ckks`: the same by encryption, "
+        "weaker, with the extra `he`.",
     )
     clip: Annotated[float, Gt(0)] = Field(
         default=100.0,
         description="Euclidean length to which a longer update is shortened before it is shared; with "
-        "`masked` the largest absolute value of an entry.",
+        "`masked` and `ckks` the largest absolute value of an entry.",
     )
     fraction_bits: Annotated[int, Ge(1), Le(20)] = Field(
         default=16, description="Bits after the point of a shared update's entries."

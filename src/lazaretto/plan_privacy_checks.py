@@ -16,6 +16,13 @@ __all__ = ["privacy_conflicts", "privacy_problems"]
 def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
     """Settings without a mechanism, and with one whatever would show more than it covers."""
     asked = plan.privacy
+    protected = asked.mechanism != "none" or plan.secure.protocol != "none" or plan.compress.scheme != "none"
+    if "unprotected" in plan.evaluate.baselines and not protected:
+        yield PlanError(
+            "evaluate.baselines: 'unprotected' is ours, where there is neither secrecy nor privacy",
+            found=shown(plan.evaluate.baselines),
+            way_out="leave it out",
+        )
     if asked.mechanism == "none":
         for key, field in PrivacyPlan.model_fields.items():
             value = getattr(asked, key)
@@ -131,7 +138,8 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
         return []
     problems, model = list[PlanError](), built.get("models")
     try:
-        mechanism_of(plan)
+        if plan.privacy.epsilon or plan.privacy.noise_multiplier:  # else it is said already
+            mechanism_of(plan)
     except PlanError as error:
         known = error.problem.startswith(("train.", "privacy."))
         problem = error.problem if known else f"privacy.mechanism: {error.problem}"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lazaretto.compression import composes_with_sharing, compressor_of
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, SecurePlan
 from lazaretto.plan_values import shown
-from lazaretto.secagg.settings import Sharing, check_fits
+from lazaretto.secagg.ckks import Ckks, check_ckks, check_installed
+from lazaretto.secagg.settings import LONGEST_COUNTS, Sharing, check_fits
 
 __all__ = ["secure_conflicts", "secure_problems"]
 
 _OF_SHARING = ("fraction_bits", "sketch_columns", "noise")
+_OF_SUMS = ("masked", "ckks")  # protocols that show nothing but sums
 _LARGE_MODEL = 2**22  # parameters for which fields are checked; a run checks its own model's
 
 
@@ -27,11 +30,7 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
                 way_out='leave it out, or set secure.protocol = "sharing"',
             )
     if plan.secure.protocol != "none" and plan.compress.scheme != "none":
-        yield PlanError(
-            "compress.scheme: secure.protocol carries updates as they are",
-            found=plan.compress.scheme,
-            way_out='compress.scheme = "none", or secure.protocol = "none"',
-        )
+        yield from _compression_problems(plan)
     if plan.secure.protocol != "none" and plan.evaluate.leave_one_site_out:
         yield PlanError(
             "evaluate.leave_one_site_out: sums with and without a site tell that site's counts",
@@ -61,10 +60,10 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out='a rule of inner products, such as "nnm | multi_krum" (lazaretto list rules)',
             )
         )
-    elif rule.sees != "sum" and plan.secure.protocol == "masked":
+    elif rule.sees != "sum" and plan.secure.protocol in _OF_SUMS:
         problems.append(
             PlanError(
-                f"aggregate.rule: '{rule.name}' looks at single sites, and a masked sum shows none",
+                f"aggregate.rule: '{rule.name}' looks at single sites, and a sum shows none",
                 found=f"secure.protocol={plan.secure.protocol!r}",
                 way_out='aggregate.rule = "mean", or secure.protocol = "sharing"',
             )
@@ -94,23 +93,61 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out="fedavg, fedprox, fedper or fedbn",
             )
         )
-    if plan.secure.protocol == "masked":
+    if plan.secure.protocol in _OF_SUMS:
         unused = [
             key for key in _OF_SHARING if getattr(plan.secure, key) != SecurePlan.model_fields[key].default
         ]
         problems += [
             PlanError(
-                f"secure.{key}: has no meaning with secure.protocol='masked'",
+                f"secure.{key}: has no meaning with secure.protocol={plan.secure.protocol!r}",
                 found=shown(getattr(plan.secure, key)),
                 way_out="leave it out",
             )
             for key in unused
         ]
-        return problems
+        return problems + (list(_ckks_problems(plan, n)) if plan.secure.protocol == "ckks" else [])
+    sums = rule.history or plan.reputation.enabled
+    if sums and plan.compress.scheme != "none":
+        problems.append(
+            PlanError(
+                "compress.scheme: the rule or reputation asks for sums over rounds, and compressed rows hold "
+                "other coordinates in each round",
+                found=f"'{rule.name}', reputation.enabled={plan.reputation.enabled}",
+                way_out='compress.scheme = "none", or a rule without history and reputation.enabled = false',
+            )
+        )
     try:
         asked = plan.secure.model_dump(exclude={"protocol"})
-        sharing = Sharing(**asked, history=rule.history or plan.reputation.enabled)
+        sharing = Sharing(**asked, history=sums)
         check_fits(sharing, n, _LARGE_MODEL, plan.train.rounds + plan.reputation.probation_rounds)
     except PlanError as error:
         problems.append(error)
     return problems
+
+
+def _compression_problems(plan: Plan) -> Iterator[PlanError]:
+    """Schemes whose values cannot be summed before they are decoded."""
+    asked = plan.compress
+    try:
+        made = compressor_of(asked.scheme, asked.options, asked.share)
+    except PlanError:  # said elsewhere
+        return
+    if not composes_with_sharing(made):
+        yield PlanError(
+            f"compress.scheme: '{made.name}' cannot be summed before it is decoded, as secure.protocol asks",
+            found=f"secure.protocol={plan.secure.protocol!r}",
+            way_out="top_k_previous, random_k or count_sketch alone, or none",
+        )
+
+
+def _ckks_problems(plan: Plan, sites: int) -> Iterator[PlanError]:
+    """TenSEAL that is not there; updates or counts of so many sites that would not fit beside the scale."""
+    try:
+        check_installed()
+    except PlanError as error:
+        yield PlanError(f"secure.protocol: {error.problem}", found=error.found, way_out=error.way_out)
+    for key, bound in (("secure.clip", plan.secure.clip), ("sites.count", LONGEST_COUNTS)):
+        try:
+            check_ckks(Ckks(threshold=sites, bound=bound), sites)
+        except PlanError as error:
+            yield PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out)

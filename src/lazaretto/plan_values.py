@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Baseline: TypeAlias = Literal[
+    "unprotected",
     "unsplit",
     "local",
     "pooled",
@@ -45,7 +46,7 @@ Baseline: TypeAlias = Literal[
     "mlp",
 ]
 BASELINES: tuple[Baseline, ...] = typing.get_args(Baseline)
-_SPECIAL = ("tcn", "mlp", "traffic_only", "record_only")  # each one more takes its minutes
+_SPECIAL = ("unprotected", "tcn", "mlp", "traffic_only", "record_only")  # each one more takes its minutes
 USUAL = tuple(name for name in BASELINES if name not in _SPECIAL)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dp_accounting import ComposedDpEvent, DpEvent, GaussianDpEvent
+from dp_accounting import ComposedDpEvent, DpEvent
 
 from lazaretto import catalog
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import calibrated, epsilon_of, rounds_that_fit
+from lazaretto.privacy.counts import CountNoise, Normals, count_event
+from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["mechanism_of", "rounds_of", "scaling_event"]
+__all__ = ["count_noise_of", "mechanism_of", "rounds_of"]
 
 
 def rounds_of(plan: Plan) -> int:
@@ -21,9 +23,19 @@ def rounds_of(plan: Plan) -> int:
     return plan.train.rounds + plan.reputation.probation_rounds
 
 
-def scaling_event(plan: Plan) -> DpEvent:
-    """What a site's counts for scaling cost."""
-    return GaussianDpEvent(plan.privacy.counts_noise)
+def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
+    """The noise on what sites count in one repetition of the plan; None where counts are exact.
+
+    They are without a mechanism, and with one for whole sites, of whose counts it says nothing.
+    """
+    asked = plan.privacy
+    if asked.mechanism == "none" or asked.unit == "site":
+        return None
+
+    def normals(what: str, site: int) -> Normals:
+        return chance_of(asked.noise, seed, "noisy counts", what, site).normal
+
+    return CountNoise(unit=asked.unit, noise_multiplier=asked.counts_noise, normals=normals)
 
 
 def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
@@ -58,7 +70,9 @@ def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
         made: Mechanism = catalog.build("mechanisms", asked.mechanism, options)
         return made
 
-    others: Sequence[DpEvent] = () if asked.unit == "site" else (scaling_event(plan),)
+    others: Sequence[DpEvent] = (
+        () if asked.unit == "site" else (count_event(asked.counts_noise / appearances),)
+    )
     if asked.noise_multiplier is None:
         assert asked.epsilon is not None  # noqa: S101  checked with the plan
         return calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def test_what_is_kept_stays_bounded_where_less_is_lost_than_there_is(scheme: Com
 @pytest.mark.parametrize("name", ALL)
 def test_sums_of_values_are_values_of_sums_where_it_says_so(name: str, seed: int, factor: float) -> None:
     made, m = ALL[name], 90
-    assert composes_with_sharing(made) == (made.linear and made.shared_indices)
+    assert composes_with_sharing(made) == (made.lengths is not None)
     if not made.linear:
         return
     a, b, public = update(m, seed), update(m, seed + 1), public_of(m, seed)
@@ -202,6 +203,59 @@ def test_sums_of_values_are_values_of_sums_where_it_says_so(name: str, seed: int
     np.testing.assert_allclose(found, parts[2]["values"], rtol=1e-4, atol=1e-3)
     decoded = [made.decode(part, public, m) for part in parts]
     np.testing.assert_allclose(decoded[0] + factor * decoded[1], decoded[2], rtol=1e-4, atol=1e-3)
+
+
+LINEAR = {name: made for name, made in ALONE.items() if made.linear}
+PAIRS = {
+    f"{one}, then {two}": chain(LINEAR[one], LINEAR[two])
+    for one in LINEAR
+    for two in LINEAR
+    if not LINEAR[two].needs_moved
+}
+
+
+@pytest.mark.parametrize("name", LINEAR | PAIRS)
+def test_lengths_are_those_of_its_matrices(name: str) -> None:
+    """One coordinate at a time: rows at right angles, decoded along them, as long as said."""
+    made, m, public = (LINEAR | PAIRS)[name], 40, public_of(40)
+    assert (made.lengths is None) == (name in PAIRS and name.startswith("count_sketch"))
+    if made.lengths is None:
+        assert not composes_with_sharing(made)
+        return
+    decoded, encoded = made.lengths(m, public)
+    eye = np.eye(m, dtype=np.float32)
+    into = np.array([made.encode(row, public, rng_of(0))["values"] for row in eye], np.float64).T
+    assert decoded.shape == encoded.shape == (len(into),)
+    one = np.eye(len(into), dtype=np.float32)
+    back = np.array([made.decode({"values": row}, public, m) for row in one], np.float64)
+    np.testing.assert_allclose(into @ into.T, np.diag(encoded**2), atol=1e-5)
+    np.testing.assert_allclose(back @ back.T, np.diag(decoded**2), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(back / decoded[:, None], into / encoded[:, None], rtol=1e-5, atol=1e-6)
+    if made.even:
+        assert len(set(decoded)) == len(set(encoded)) == 1
+
+
+@pytest.mark.parametrize("name", LINEAR | PAIRS)
+def test_what_is_sent_is_the_same_matrix_for_every_update(name: str) -> None:
+    """So which coordinates a value is made of tells nothing of the update."""
+    assert matrix_error((LINEAR | PAIRS)[name]) < 1e-5
+
+
+def test_coordinates_that_go_by_the_update_are_caught() -> None:
+    """A planted leak: values as many as they should be, of the largest coordinates of the site's own."""
+
+    def largest(x: Any, public: Public, rng: Any) -> dict[str, Any]:
+        return {"values": x[np.sort(np.argsort(-np.abs(x))[: FOUND["random_k"].left(x.size, public)])]}  # type: ignore[misc]
+
+    assert matrix_error(replace(FOUND["random_k"], encode=largest)) > 0.1
+
+
+def matrix_error(made: Compressor, m: int = 40) -> float:
+    """How far values of updates are from those of single coordinates, added up."""
+    public, eye = public_of(m), np.eye(m, dtype=np.float32)
+    into = np.array([made.encode(row, public, rng_of(0))["values"] for row in eye], np.float64).T
+    rows = [update(m, seed) for seed in range(5)]
+    return max(float(np.abs(made.encode(x, public, rng_of(1))["values"] - into @ x).max()) for x in rows)
 
 
 @pytest.mark.parametrize("name", ALL)

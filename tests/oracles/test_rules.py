@@ -212,6 +212,32 @@ def test_fltrust() -> None:
     np.testing.assert_allclose(aggregate_once(built("fltrust"), X, root=root), expected, rtol=1e-6)
 
 
+def suspicion_of_fltrust(X: Any, root: Any) -> Any:
+    n = len(X)
+    arrived = Arrived(X.astype(np.float32), np.ones(n), np.arange(n), None)
+    return aggregate_round(built("fltrust"), arrived, {"root": root}, {}, generator(0)).suspicion
+
+
+def test_suspicion_of_fltrust_is_how_far_trust_lies_below_the_usual() -> None:
+    """By hand: cosines .8, .6, .3, 0 and below with the root; the median of the positive ones is .6."""
+    X = np.array([[8.0, 6.0], [6.0, -8.0], [3.0, math.sqrt(91.0)], [0.0, 5.0], [-1.0, 1.0]])
+    found = suspicion_of_fltrust(X, np.array([2.0, 0.0]))
+    np.testing.assert_allclose(found, [0.0, 0.0, 0.5, 1.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0, 30.0])
+def test_a_noisy_root_makes_nobody_more_suspect(noise: float) -> None:
+    """Noise across all updates shrinks every cosine by one factor, and 1 - cosine would tell of it."""
+    X, root = np.zeros((9, 7)), np.zeros(7)
+    X[:, :6] = 1 + 0.3 * generator(4, "fltrust").standard_normal((9, 6))
+    X[7:, :6] *= -1
+    root[:6], root[6] = 1.0, noise
+    found = suspicion_of_fltrust(X, root)
+    np.testing.assert_allclose(found, suspicion_of_fltrust(X, np.append(np.ones(6), 0.0)), atol=1e-6)
+    assert found[:7].max() < 0.3
+    np.testing.assert_array_equal(found[7:], 1.0)
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (11, 6), (20, 4)])
 def test_bulyan(shape: tuple[int, int]) -> None:
     """El Mhamdi et al. 2018, section 4: Krum chooses again and again, then each coordinate is trimmed."""

@@ -256,7 +256,7 @@ def test_without_tenseal_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) ->
         raise ImportError(f"No module named '{name}'")
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(PlanError, match=r"pip install lazaretto\[he\]"):
+    with pytest.raises(PlanError, match=r"pip install 'lazaretto\[he\]'"):
         new_context()
 
 

@@ -27,7 +27,8 @@ PLAN = (
     "[sites]\nwithhold_families = 1\n[model.options]\nchannels = 8\nhidden = 8\n[train]\nrounds = 2\n"
 )
 CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
-SECRET = {"shares", "masked", "masked answers"}  # what only a secret run sends: tests/run/test_secret_runs.py
+# what only a secret run sends: tests/run/test_secret_runs.py
+SECRET = {"shares", "masked", "masked answers", "encrypted", "encrypted answers"}
 FUSION = {"part counts", "score tails"}  # what only a model with a self-supervised score sends
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lazaretto import runlog, wire
 from lazaretto.chain import rule_of
 from lazaretto.cli import main
 from lazaretto.commands import write_page
-from lazaretto.errors import InputError, Interrupted, RoundRefused
+from lazaretto.errors import InputError, Interrupted, PlanError, RoundRefused
 from lazaretto.gram import inner_products
 from lazaretto.keys import generator
 from lazaretto.plan import load_plan
@@ -29,6 +30,8 @@ from lazaretto.run.post import KINDS, Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.saved import load_arrays
 from lazaretto.run.secret import Door, secret_sum, simulated_secrets
+from lazaretto.secagg import ckks_round
+from lazaretto.secagg.ckks import default_ckks
 from lazaretto.secagg.settings import Sharing
 from lazaretto.secagg.sharing import parties, play
 from lazaretto.types import Gram, Message
@@ -54,6 +57,7 @@ bootstrap = 100
 """
 SHARED = 'secure.protocol="sharing"'
 MASKED = 'secure.protocol="masked"'
+CKKS = 'secure.protocol="ckks"'
 HOSTILE = ('attack.name="sign_flip"', "attack.share=0.3", "attack.options={ scale = 4.0 }")
 TRUSTED = ("reputation.enabled=true", "reputation.decay=0.3")
 
@@ -68,6 +72,10 @@ def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]],
     return rounds, arrays["vectors" if "vectors" in arrays else "vector"]
 
 
+def need_tenseal() -> None:
+    pytest.importorskip("tenseal", reason="the extra 'he' is not installed")
+
+
 @pytest.mark.parametrize(
     "sets",
     [
@@ -77,12 +85,17 @@ def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]],
         ('federate.algorithm="fedper"', "federate.drop_outs=0.2"),
         (*HOSTILE, *TRUSTED),
         (MASKED, 'aggregate.rule="mean"', "federate.drop_outs=0.2", "sites.by=unit", "sites.count=7"),
+        (CKKS, 'aggregate.rule="mean"', "train.rounds=2", "sites.by=unit", "sites.count=7"),
+        ('compress.scheme="random_k"', "compress.share=0.2", *HOSTILE),
     ],
 )
 def test_it_comes_to_what_the_open_run_comes_to(sets: tuple[str, ...], tmp_path: Path) -> None:
     """To the rounding of shares: 2^-17 of an entry each round, and what training makes of that."""
-    plain, vector = run(tmp_path / "plain", *[one for one in sets if one != MASKED])
-    secret, other = run(tmp_path / "secret", *sets, *([] if MASKED in sets else [SHARED]))
+    if CKKS in sets:
+        need_tenseal()
+    named = {MASKED, CKKS} & set(sets)
+    plain, vector = run(tmp_path / "plain", *[one for one in sets if one not in named])
+    secret, other = run(tmp_path / "secret", *sets, *([] if named else [SHARED]))
     np.testing.assert_allclose(other, vector, atol=2e-3 * np.abs(vector).max())
     for one, two in zip(plain, secret, strict=True):
         assert one["arrived"] == two["arrived"]
@@ -152,9 +165,13 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         (['data.scaling="median"'], "the median reads each site's counts"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
-        (['compress.scheme="random_k"', "compress.share=0.1"], "carries updates as they are"),
+        (['compress.scheme="top_k"', "compress.share=0.1"], "cannot be summed before it is decoded"),
+        (['compress.scheme="random_k | quantise"'], "cannot be summed before it is decoded"),
+        (['compress.scheme="count_sketch | random_k"'], "cannot be summed before it is decoded"),
+        (['compress.scheme="random_k"', "reputation.enabled=true"], "asks for sums over rounds"),
+        (['compress.scheme="random_k"', 'aggregate.rule="nnm | foolsgold"'], "asks for sums over rounds"),
         (["evaluate.leave_one_site_out=1"], "sums with and without a site"),
-        ([MASKED], "a masked sum shows none"),
+        ([MASKED], "a sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),
         (["secure.clip=1e9"], "would not fit the ring"),
         (["secure.fraction_bits=40"], "secure.fraction_bits"),
@@ -178,9 +195,12 @@ def test_two_sites_are_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "three sites or more" in capsys.readouterr().err
 
 
-def test_masked_runs_send_nothing_in_the_open_either(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("protocol", "kind"), [(MASKED, "masked"), (CKKS, "encrypted")])
+def test_runs_of_sums_send_nothing_in_the_open_either(protocol: str, kind: str, tmp_path: Path) -> None:
+    if protocol == CKKS:
+        need_tenseal()
     (tmp_path / "plan.toml").write_text(PLAN)
-    plan = load_plan(tmp_path / "plan.toml", sets=[MASKED, 'aggregate.rule="mean"'])
+    plan = load_plan(tmp_path / "plan.toml", sets=[protocol, 'aggregate.rule="mean"', "train.rounds=2"])
     messages: list[Message] = []
     post = Post(tap=messages.append)
     prepared = prepare(plan, 2, post)
@@ -188,19 +208,80 @@ def test_masked_runs_send_nothing_in_the_open_either(tmp_path: Path) -> None:
     systems.federated(make_bench(plan, [prepared], [post], journal), systems.OURS, Job(place=0))
     rows = {row["kind"]: row for row in post.rows()}
     assert not {"update", "scaling counts", "score counts", "shares"} & set(rows)
-    masked = [m for m in messages if m.sender in prepared.site_names and m.kind != "round report"]
-    assert rows["masked"]["count"] == len(masked)
-    assert rows["masked"]["bytes"] == sum(len(wire.encode_message(m)) for m in masked)
+    sent = [m for m in messages if m.sender in prepared.site_names and m.kind != "round report"]
+    assert rows[kind]["count"] == len(sent)
+    assert rows[kind]["bytes"] == sum(len(wire.encode_message(m)) for m in sent)
+    assert f"{kind} answers" in rows
 
 
-@pytest.mark.parametrize("protocol", ["sharing", "masked"])
+@pytest.mark.parametrize("protocol", ["sharing", "masked", "ckks"])
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000), sites=st.integers(3, 6))
 def test_a_secret_sum_is_exact(protocol: str, seed: int, sites: int) -> None:
+    if protocol == "ckks":
+        need_tenseal()
     rng = generator(seed, "sum")
     rows = {f"site {k}": rng.integers(0, 60_000, (4, 5)) for k in range(sites)}
     found = secret_sum(rows, Door(protocol, seed), "counts", Post())
     np.testing.assert_array_equal(found, sum(rows.values()))
+
+
+def test_a_sum_of_counts_is_exact_up_to_the_largest() -> None:
+    """Encrypted: some million at 250 sites would still be rounded right; noise is 10⁻⁸ for each site."""
+    need_tenseal()
+    rows = {f"site {k}": np.array([2**22, -(2**22) + k, k, 0]) * (k % 4 == np.arange(4)) for k in range(9)}
+    found = secret_sum(rows, Door("ckks", 0), "counts", Post())
+    np.testing.assert_array_equal(found, sum(rows.values()))
+
+
+def test_counts_that_are_not_whole_are_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site that encrypts a third of a step: the sum of counts is refused, never rounded."""
+    need_tenseal()
+    start = ckks_round.start_ckks_site
+
+    def forged(state: Any, row: Any, share: float) -> Any:
+        return start(state, row + (state.name == "site 2") / 3, share)
+
+    rows = {f"site {k}": np.full(3, 10) for k in range(4)}
+    assert (secret_sum(rows, Door("ckks", 0), "counts", Post()) == 40).all()
+    monkeypatch.setattr(ckks_round, "start_ckks_site", forged)
+    with pytest.raises(RoundRefused, match="not a sum of counts"):
+        secret_sum(rows, Door("ckks", 0), "counts", Post())
+
+
+def test_counts_under_encryption_that_no_site_may_send() -> None:
+    need_tenseal()
+    rows = {f"site {k}": np.full(3, 10 if k else 2**23) for k in range(4)}
+    done = ckks_round.encrypt_counts(
+        default_ckks(4, 2.0**22), rows, simulated_secrets(0, "counts", 0), lambda m: None, round_number=0
+    )
+    assert done.arrived == ("site 1", "site 2", "site 3")
+    assert "whole numbers within" in done.refused["site 0"]
+    np.testing.assert_array_equal(done.total, 30)
+
+
+def test_encrypted_sums_ask_for_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal", None)  # as where it is not installed
+    (tmp_path / "plan.toml").write_text(PLAN)
+    with pytest.raises(PlanError, match=r"(?s)secure.protocol: .*pip install 'lazaretto\[he\]'"):
+        load_plan(tmp_path / "plan.toml", sets=[CKKS, 'aggregate.rule="mean"'])
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        ([], "a sum shows none"),
+        (['aggregate.rule="trimmed_mean"'], "looks at updates"),
+        (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
+        (['aggregate.rule="mean"', "secure.sketch_columns=8192"], "secure.sketch_columns: has no meaning"),
+        (['aggregate.rule="mean"', "secure.clip=1e9"], "secure.clip: .*does not fit"),
+        (['aggregate.rule="mean"', "sites.by=unit", "sites.count=300"], "sites.count: .*does not fit"),
+    ],
+)
+def test_plans_that_encrypted_sums_refuse(sets: list[str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    with pytest.raises(PlanError, match=says):
+        load_plan(tmp_path / "plan.toml", sets=[CKKS, *sets])
 
 
 def test_a_secret_sum_refuses_what_would_wrap() -> None:

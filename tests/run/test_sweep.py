@@ -22,9 +22,9 @@ from lazaretto.plan_sweep import TUNABLE, SweepPlan, settings_of
 from lazaretto.run import prepare as preparing
 from lazaretto.run import sweep, systems
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.experiment import protocol_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
+from lazaretto.run.protocol import protocol_of
 from lazaretto.run.search_space import SPACES, draw_settings
 from lazaretto.run.settled import settled
 from lazaretto.types import TEST, TRAIN, VALIDATION, Table

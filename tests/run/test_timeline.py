@@ -11,10 +11,10 @@ from lazaretto.data.streams import select
 from lazaretto.evaluate.scored import OURS, Protocol, SeedScores
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run.bench import scored_part
-from lazaretto.run.experiment import protocol_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.protocol import protocol_of
 from lazaretto.run.timeline import disagreement, timeline
 from lazaretto.types import TEST, VALIDATION
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazaretto.gram import cosines, lengths
 from lazaretto.types import Array, Gram, Rule, Weighed
@@ -17,8 +18,10 @@ def fltrust() -> Rule:
 
     tᵢ = max(0, cos(xᵢ, r)), y = Σ tᵢ xᵢ ‖r‖ / ‖xᵢ‖ / Σ tᵢ with r the public row "root". Sees inner
     products. However many are hostile, y is no longer than r and on its side; where nobody is trusted y is
-    0. Suspicion: 1 - tᵢ. Cao et al. 2021, https://arxiv.org/abs/2012.13995. A run has the row with
-    `aggregate.root_units`.
+    0. Suspicion: 1 where tᵢ = 0, else 1 - tᵢ / median of the positive t, at least 0. Cosines with a row
+    made of little data are small for everyone, so what speaks against a site is how far its own lies below
+    the usual one. Cao et al. 2021, https://arxiv.org/abs/2012.13995 (which has no suspicion). A run has the
+    row with `aggregate.root_units`.
 
     >>> from lazaretto.round import aggregate_once
     >>> aggregate_once(fltrust(), [[4.0, 0.0], [-9.0, 0.0]], root=[1.0, 0.0]).tolist()
@@ -33,7 +36,7 @@ def fltrust() -> Rule:
         stretch = np.divide(length[root], length[:n], out=np.zeros(n), where=length[:n] > 0)
         weights = np.zeros((1, len(seen.inner)))
         weights[0, :n] = trust * stretch / (trust.sum() or 1.0)
-        return Weighed(weights, 1.0 - trust, {})
+        return Weighed(weights, _suspicion(trust), {})
 
     return Rule(
         name="fltrust",
@@ -44,3 +47,10 @@ def fltrust() -> Rule:
         equivariance=frozenset({"scale"}),
         most_on_one=lambda n: float("inf"),  # a short update is stretched without limit
     )
+
+
+def _suspicion(trust: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n] from trust [n] in [0, 1]: by how much of the usual positive trust a site falls short."""
+    if not trust.any():
+        return np.ones(len(trust))
+    return np.clip(1.0 - trust / np.median(trust[trust > 0]), 0.0, 1.0)

@@ -54,6 +54,10 @@ def count_sketch(share: Annotated[float, Gt(0), Le(1)] = 0.1, feedback: bool = T
         mine = values / load if feedback else values
         return np.asarray(sign * mine[bucket], np.float32)
 
+    def lengths(m: int, public: Public) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        root = np.sqrt(hashed(m, public)[2])
+        return (1 / root if feedback else root), root
+
     return Compressor(
         name="count_sketch",
         encode=encode,
@@ -63,5 +67,6 @@ def count_sketch(share: Annotated[float, Gt(0), Le(1)] = 0.1, feedback: bool = T
         shared_indices=True,
         unbiased=not feedback,
         feedback=feedback,
+        lengths=lengths,
         contraction=lambda m: 1 / -(-m // count_kept(share, m)) if feedback else 0.0,
     )

@@ -44,4 +44,6 @@ def none() -> Compressor:
         unbiased=True,
         contraction=lambda m: 1.0,
         noise=0.0,
+        lengths=lambda m, public: (np.ones(m), np.ones(m)),
+        even=True,
     )

@@ -63,4 +63,6 @@ def random_k(share: Annotated[float, Gt(0), Le(1)] = 0.1, feedback: bool = True)
         unbiased=not feedback,
         feedback=feedback,
         contraction=lambda m: count_kept(share, m) / m if feedback else 0.0,
+        lengths=lambda m, public: (np.full(kept := count_kept(share, m), float(scale(m))), np.ones(kept)),
+        even=True,
     )

@@ -31,6 +31,7 @@ __all__ = [
     "Scaling",
     "apply_scaling",
     "bucket_counts",
+    "bucket_of",
     "far_from",
     "median_scaling",
     "scaling_from_counts",
@@ -54,7 +55,7 @@ class Scaling:
     scale: Float
 
 
-def _bucket(values: Float) -> Int:
+def bucket_of(values: Float) -> Int:
     """Bucket of each value: 0 most negative, _SIDE zero, BUCKETS - 1 largest."""
     size = np.abs(values).astype(np.float64)
     side = np.floor(np.log(np.maximum(size, _SMALLEST) / _SMALLEST) / np.log(_GAMMA)).astype(np.int64) + 1
@@ -76,7 +77,7 @@ def bucket_counts(x: Float, valid: NDArray[np.bool_], origins: Sequence[float] =
     """
     read = x[valid] - np.asarray(origins or 0.0, np.float32)
     columns = (column[~np.isnan(column)] for column in read.T)
-    counts = np.stack([np.bincount(_bucket(column), minlength=BUCKETS) for column in columns]).astype(
+    counts = np.stack([np.bincount(bucket_of(column), minlength=BUCKETS) for column in columns]).astype(
         np.int64
     )
     normalised: Int = counts * TOTAL // np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from lazaretto.errors import DataError
 from lazaretto.types import Float, Int, Part, Table
 
-__all__ = ["COMBINED", "Streams", "carries", "family_of", "hide", "select", "streams"]
+__all__ = ["COMBINED", "Streams", "carries", "family_of", "hide", "select", "streams", "windows_of"]
 
 COMBINED = "combined"  # all modalities of a table, side by side
 
@@ -191,6 +192,28 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         irregular=data.irregular,
         origins=data.origins,
     )
+
+
+def windows_of(data: Streams) -> Streams:
+    """Every window that has a valid step as a stream of its own, in order: records as they stand alone.
+
+    start_time is that of the whole stream.
+    """
+    count = data.x.shape[1] // data.window
+
+    def cut(values: Any) -> Any:
+        return None if values is None else values.reshape(-1, data.window, *values.shape[2:])
+
+    single = replace(
+        select(data, np.repeat(np.arange(len(data.y)), count)),
+        x=cut(data.x),
+        y=cut(data.y),
+        valid=cut(data.valid),
+        judged=cut(data.judged),
+        intensity=cut(data.intensity),
+        there=cut(data.there),
+    )
+    return select(single, np.flatnonzero(single.valid.any(axis=1)))
 
 
 def carries(data: Streams, family: int) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ __all__ = [
     "BIN_RATIO",
     "EDGES",
     "EVERYONE",
+    "SECONDS_PER_DAY",
     "Calibration",
     "Operating",
     "Platt",
@@ -135,8 +136,10 @@ class Platt:
 AS_IT_IS = Platt(1.0, 0.0)  # the score is taken for log-odds
 
 
-def fit_platt(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
-    """Platt scaling (Platt 1999) on validation scores [n] and truth [n].
+def fit_platt(
+    score: NDArray[Any], attacked: NDArray[np.bool_], weight: NDArray[np.float64] | None = None
+) -> Platt:
+    """Platt scaling (Platt 1999) on validation scores [n] and truth [n], weight [n] > 0 times each.
 
     Where the data cannot say (one class only, constant or anti-informative scores) the slope is small
     and the intercept gives the smoothed share of attacked steps. Raises DataError on no scores.
@@ -146,29 +149,41 @@ def fit_platt(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
     if not len(score):
         raise DataError("no validation step to calibrate on", way_out="raise split.validation")
     centre, spread = float(score.mean()), float(score.std())
-    spread = spread if spread > 1e-12 * max(1.0, abs(centre)) else 1.0
     share = (attacked.sum() + 1) / (len(score) + 2)
+    if weight is not None:
+        centre = float(np.average(score, weights=weight))
+        spread = float(np.sqrt(np.average((score - centre) ** 2, weights=weight)))
+        share = (weight[attacked].sum() + 1) / (weight.sum() + 2)
+    spread = spread if spread > 1e-12 * max(1.0, abs(centre)) else 1.0
     slope, intercept = 1e-3, float(np.log(share / (1 - share)))
     if attacked.any() and not attacked.all():
         model = LogisticRegression(C=1e4, max_iter=200, solver="newton-cholesky").fit(
-            ((score - centre) / spread)[:, None], attacked
+            ((score - centre) / spread)[:, None], attacked, sample_weight=weight
         )
         if model.coef_[0, 0] > slope:
             slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
     return Platt(slope / spread, intercept - slope * centre / spread)
 
 
-def log_loss(platt: Platt, score: NDArray[Any], attacked: NDArray[np.bool_]) -> float:
+def log_loss(
+    platt: Platt,
+    score: NDArray[Any],
+    attacked: NDArray[np.bool_],
+    weight: NDArray[np.float64] | None = None,
+) -> float:
     """Mean negative log-likelihood, in nats, of truth [n] under the calibrated scores [n]."""
     odds = log_odds(platt, score)
-    return float(np.mean(np.logaddexp(0.0, np.where(attacked, -odds, odds))))
+    return float(np.average(np.logaddexp(0.0, np.where(attacked, -odds, odds)), weights=weight))
 
 
-def fit_temperature(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
+def fit_temperature(
+    score: NDArray[Any], attacked: NDArray[np.bool_], weight: NDArray[np.float64] | None = None
+) -> Platt:
     """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): log-odds = score / T, T in [0.001, 1000].
 
-    score [n], truth [n], of validation. T is the one of least `log_loss`, which is convex in 1 / T, and never
-    worse than T = 1. It cannot mend a score whose zero is not even odds, such as a distance; `fit_platt` can.
+    score [n], truth [n], weight [n] > 0, of validation. T is the one of least `log_loss`, which is convex in
+    1 / T, and never worse than T = 1. It cannot mend a score whose zero is not even odds, such as a distance;
+    `fit_platt` can.
     Raises DataError on no scores.
     """
     score = np.asarray(score, dtype=np.float64).ravel()
@@ -177,7 +192,7 @@ def fit_temperature(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
         raise DataError("no validation step to calibrate on", way_out="raise split.validation")
 
     def loss(inverse: float) -> float:
-        return log_loss(Platt(inverse, 0.0), score, attacked)
+        return log_loss(Platt(inverse, 0.0), score, attacked, weight)
 
     found = minimize_scalar(
         lambda power: loss(float(np.exp(power))),
@@ -189,11 +204,17 @@ def fit_temperature(score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
     return Platt(inverse, 0.0) if loss(inverse) < loss(1.0) else AS_IT_IS
 
 
-def fit_calibration(method: Calibration, score: NDArray[Any], attacked: NDArray[np.bool_]) -> Platt:
+def fit_calibration(
+    method: Calibration,
+    score: NDArray[Any],
+    attacked: NDArray[np.bool_],
+    weight: NDArray[np.float64] | None = None,
+) -> Platt:
     """The map from scores [n] to log-odds by that method; "none" takes the scores for log-odds."""
     if method == "none":
         return AS_IT_IS
-    return fit_platt(score, attacked) if method == "platt" else fit_temperature(score, attacked)
+    fit = fit_platt if method == "platt" else fit_temperature
+    return fit(score, attacked, weight)
 
 
 def log_odds(platt: Platt, score: NDArray[Any]) -> NDArray[np.float64]:

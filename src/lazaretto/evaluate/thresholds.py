@@ -26,6 +26,7 @@ __all__ = [
     "ALARM_POINT",
     "MAIN_POINT",
     "STRICT_POINT",
+    "STRICT_RATE",
     "on_common_scale",
     "operating_of",
     "operating_points",
@@ -36,7 +37,7 @@ __all__ = [
 MAIN_POINT = "main"
 STRICT_POINT = "false_positive_rate_0.001"
 ALARM_POINT = "one_alarm_per_device_day"
-_STRICT_RATE = 0.001
+STRICT_RATE = 0.001
 
 
 def on_common_scale(scored: Scored, operating: Operating) -> Scored:
@@ -83,7 +84,7 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
         alarms = np.sum([edge_counts(smoothed[at], normal[at]) for at in sites], axis=0)
         seconds = float(np.count_nonzero(normal[own])) * protocol.step_seconds
         thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
-        thresholds[STRICT_POINT][group] = threshold_from_counts(counts, _STRICT_RATE)
+        thresholds[STRICT_POINT][group] = threshold_from_counts(counts, STRICT_RATE)
         thresholds[ALARM_POINT][group] = threshold_from_edges(alarms, seconds)
     return Operating(thresholds, platt, protocol.calibration)
 

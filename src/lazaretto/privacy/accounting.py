@@ -31,6 +31,7 @@ Counts: TypeAlias = tuple[tuple[DpEvent, int], ...]
 
 _MOST_ROUNDS = 1 << 20
 _LEAST_NOISE, _MOST_NOISE = 1e-2, 1e4
+_LEAST_PRICED = 1e-3
 _TOLERANCE = 1e-3  # of a calibrated noise, relative
 _COARSE = 4.0  # how much wider the losses of mixtures lie apart while a search is far from its end
 
@@ -149,7 +150,7 @@ def flattened(event: DpEvent) -> Mapping[DpEvent, int]:
     """Kinds of steps, each with its number, which together are the event; all Gaussians, say, stand apart.
 
     What costs nothing is left out. Raises PlanError for a kind that has no price here, and for numbers
-    out of range: noise not above 0 or not finite, shares outside (0, 1], counts below 0.
+    out of range: noise outside [.001, 1e9], shares outside (0, 1], counts below 0.
     """
     found: dict[DpEvent, int] = {}
     _flatten(event, 1, found)
@@ -213,11 +214,11 @@ def _checked(event: DpEvent) -> DpEvent:
 
 
 def _noise(noise_multiplier: float) -> float:
-    if not 0 < noise_multiplier < math.inf:
+    if not _LEAST_PRICED <= noise_multiplier <= 1 / _LEAST_PRICED**3:
         raise PlanError(
-            "noise is a finite number above 0",
+            "a noise multiplier is priced from .001 to 1e9",
             found=noise_multiplier,
-            way_out="NonPrivateDpEvent stands for no noise",
+            way_out="no noise, or next to none, is NonPrivateDpEvent",
         )
     return float(noise_multiplier)
 

@@ -62,7 +62,7 @@ class _NotPrivate(_Strict):
 
 
 class _Steps(_Strict):
-    times: Annotated[int, Ge(1)]
+    times: Annotated[int, Ge(1), Le(10**9)]
     step: Annotated[_Gaussian | _PoissonGaussian | _Mixture | _NotPrivate, Field(discriminator="kind")]
 
 

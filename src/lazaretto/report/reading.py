@@ -37,7 +37,7 @@ OURS = "ours"
 REFERENCES = (
     *("supervised_only", "traffic_only", "record_only", "without_traffic", "without_record"),
     "with_trigger",
-    *("unsplit", "pooled", "local"),
+    *("unprotected", "unsplit", "pooled", "local"),
 )
 _NAMES = {
     OURS: "federated split",
@@ -47,6 +47,7 @@ _NAMES = {
     "without_traffic": "ours, traffic withheld",
     "without_record": "ours, records withheld",
     "with_trigger": "ours, the backdoor's trigger shown",
+    "unprotected": "ours without secrecy and privacy",
     "unsplit": "federated unsplit",
     "local": "local only",
     "pooled": "pooled",

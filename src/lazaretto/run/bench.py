@@ -10,6 +10,7 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
 from lazaretto.dp_local import private_training
+from lazaretto.evaluate.operating import Operating
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.local import LocalTraining, batches_in_round
 from lazaretto.plan import Plan
@@ -141,7 +142,14 @@ def program_of(
     corrected = None if algorithm is None else (algorithm.name, repr(plan.federate.options))
     if mechanism is not None:
         training = private_training(training)
-    key = (name, cut, training, corrected, repr(plan.model.options), mechanism and repr(plan.privacy))
+    key = (
+        name,
+        cut,
+        training,
+        corrected,
+        repr(plan.model.options),
+        mechanism and (mechanism.unit, mechanism.steps),
+    )
     if key not in bench.programs:
         model = catalog.build("models", name, model_options(plan, name, bench.prepared[0].data.layout))
         features, kinds, length = bench.shape
@@ -204,10 +212,18 @@ def scored_streams(data: Streams, split: int, score: Float, by_site: bool = Fals
 
 
 def seed_scores(
-    prepared: Prepared, arrays: dict[str, Any], prefix: str = "", by_site: bool = False
+    prepared: Prepared,
+    arrays: dict[str, Any],
+    prefix: str = "",
+    by_site: bool = False,
+    operating: Operating | None = None,
 ) -> SeedScores:
-    """Scores of validation and test out of a stage's arrays, whose names begin with `prefix`."""
+    """Scores of validation and test out of a stage's arrays, whose names begin with `prefix`.
+
+    operating: thresholds and calibration that were agreed on already, or None.
+    """
     return SeedScores(
         validation=scored_part(prepared, VALIDATION, arrays[f"{prefix}validation"], by_site),
         test=scored_part(prepared, TEST, arrays[f"{prefix}test"], by_site),
+        operating=operating,
     )

@@ -9,27 +9,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dp_accounting import GaussianDpEvent, NonPrivateDpEvent, SelfComposedDpEvent
+from dp_accounting import NonPrivateDpEvent
 
 from lazaretto import runlog
 from lazaretto.errors import DataError, InputError
 from lazaretto.plan import Plan
-from lazaretto.privacy.budget import Charge, Run, charged, compose, opened, spent
+from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, opened, spent
 from lazaretto.privacy.budget_file import read_budget, written
+from lazaretto.privacy.charges import count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.promise import rounds_of
+from lazaretto.promise import count_noise_of, rounds_of
 from lazaretto.run.journal import Journal
 from lazaretto.run.saved import write_whole
 
 __all__ = ["charges_of", "data_digest", "enter_run", "privacy_record", "promise_run", "promised"]
 
-_THRESHOLD_COUNTS = 2  # histograms of scores, and of alarms
+_EXACT: tuple[tuple[What, Whose, str], ...] = (
+    ("scaling", "training units", "not private: each site's exact counts of feature values, for the scaling"),
+    ("thresholds", "validation units", "not private: each site's exact counts of scores, for thresholds"),
+)
 
 
-def charges_of(plan: Plan, mechanism: Mechanism) -> list[Charge]:
-    """All that leaves the sites in one repetition of a run, and what it costs the units it touches."""
-    asked, unit = plan.privacy, mechanism.unit
-    rounds = rounds_of(plan)
+def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[Charge]:
+    """All that leaves the sites in one repetition of a run, and what it costs the units it touches.
+
+    appearances: the most examples in which one record stands, as of the mechanism.
+    """
+    asked, unit, rounds = plan.privacy, mechanism.unit, rounds_of(plan)
     noise = "of the operating system's generator" if asked.noise == "system" else "of a simulation's seed"
     training = Charge(
         what="training",
@@ -38,61 +44,23 @@ def charges_of(plan: Plan, mechanism: Mechanism) -> list[Charge]:
         event=mechanism.event(rounds * mechanism.steps),
         words=f"{rounds} rounds of {mechanism.steps} steps by {mechanism.name}, with noise {noise}",
     )
-    counts = GaussianDpEvent(asked.counts_noise)
-    metrics = Charge(
-        what="metrics",
-        part="test units",
-        unit=unit,
-        event=NonPrivateDpEvent(),
-        words="exact figures of judging are published: nothing protects a unit that was held out for it",
-    )
-    if unit == "site":
-        exact = NonPrivateDpEvent()
-        return [
-            training,
-            Charge(
-                what="scaling",
-                part="training units",
-                unit=unit,
-                event=exact,
-                words="each site's counts for scaling are exact, and told once before training",
-            ),
-            Charge(
-                what="thresholds",
-                part="validation units",
-                unit=unit,
-                event=exact,
-                words="each site's counts of scores are exact, and told once after training",
-            ),
-            metrics,
-        ]
-    return [
-        training,
-        Charge(
-            what="scaling",
-            part="training units",
-            unit=unit,
-            event=counts,
-            words="noisy counts of each site, once, for the scaling of features",
-        ),
-        Charge(
-            what="thresholds",
-            part="validation units",
-            unit=unit,
-            event=SelfComposedDpEvent(counts, _THRESHOLD_COUNTS),
-            words="noisy counts of scores and of alarms, once, for thresholds and calibration",
-        ),
-        metrics,
+    counts = count_noise_of(plan, plan.run.seeds[0])
+    if counts is not None:
+        return [training, *count_charges(counts, appearances), metrics_charge(unit)]
+    exact = [
+        Charge(what=what, part=part, unit=unit, event=NonPrivateDpEvent(), words=words)
+        for what, part, words in _EXACT
     ]
+    return [training, *exact, metrics_charge(unit)]
 
 
-def privacy_record(plan: Plan, mechanism: Mechanism) -> dict[str, Any]:
+def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> dict[str, Any]:
     """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
 
     `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
     training alone, `repeated_epsilon` of all repetitions together, should all be published.
     """
-    asked, charges = plan.privacy, charges_of(plan, mechanism)
+    asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
     each = spent(charges, asked.delta)
     training = spent([one for one in charges if one.what == "training"], asked.delta)
     repeated = spent(charges * len(plan.run.seeds), asked.delta)
@@ -124,6 +92,8 @@ def privacy_record(plan: Plan, mechanism: Mechanism) -> dict[str, Any]:
         "quantile": mechanism.quantile,
         "noise": asked.noise,
         "counts_noise": asked.counts_noise,
+        "appearances": appearances,
+        "baselines": list(plan.evaluate.baselines),
     }
 
 
@@ -155,7 +125,7 @@ def data_digest(plan: Plan) -> str:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def enter_run(plan: Plan, mechanism: Mechanism) -> float | None:
+def enter_run(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> float | None:
     """Write the run into the plan's budget file before it trains; what all runs there cost together, or None.
 
     Each repetition (seed) is a run of its own. Raises PlanError where that would pass the limit
@@ -174,7 +144,9 @@ def enter_run(plan: Plan, mechanism: Mechanism) -> float | None:
             way_out="check privacy.budget",
         ) from error
     # what is limited is what one can keep to: exact figures of test units have no price
-    charges: Sequence[Charge] = [one for one in charges_of(plan, mechanism) if one.part != "test units"]
+    charges: Sequence[Charge] = [
+        one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"
+    ]
     if digest in budget and asked.budget_epsilon is None:
         limit = budget[digest].epsilon
     elif asked.budget_epsilon is None:
@@ -193,12 +165,12 @@ def enter_run(plan: Plan, mechanism: Mechanism) -> float | None:
     return compose(budget, digest, [])["training units"]
 
 
-def promise_run(plan: Plan, mechanism: Mechanism, journal: Journal) -> None:
+def promise_run(plan: Plan, mechanism: Mechanism, appearances: int, journal: Journal) -> None:
     """Log what the run costs, and enter it into its budget file: once, before anything trains."""
     if ("privacy",) in journal.seen:  # resumed
         return
-    body = privacy_record(plan, mechanism)
-    journal.record("privacy", body | {"all_runs_epsilon": enter_run(plan, mechanism)})
+    body = privacy_record(plan, mechanism, appearances)
+    journal.record("privacy", body | {"all_runs_epsilon": enter_run(plan, mechanism, appearances)})
 
 
 def promised(journal: Journal) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
 from lazaretto.evaluate.operating import operating_to_json
 from lazaretto.evaluate.scored import (
-    CONSORTIUM_FLOORS,
     DEEP,
     ONLY,
     OURS,
@@ -31,7 +30,7 @@ from lazaretto.evaluate.scored import (
     Protocol,
     SeedScores,
 )
-from lazaretto.evaluate.thresholds import operating_points
+from lazaretto.evaluate.thresholds import operating_of
 from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
@@ -41,7 +40,8 @@ from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import Laid, Prepared, prepare
+from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.protocol import protocol_of
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import save_seen
 from lazaretto.run.systems import (
@@ -58,7 +58,7 @@ from lazaretto.run.systems import (
 from lazaretto.run.timeline import disagreement, timeline
 from lazaretto.types import TEST
 
-__all__ = ["METRICS_SCHEMA", "machine", "protocol_of", "run_plan", "run_record", "write_metrics"]
+__all__ = ["METRICS_SCHEMA", "machine", "run_plan", "run_record", "write_metrics"]
 
 METRICS_SCHEMA = "lazaretto/1"
 _CENTRAL = ("pooled", *DEEP)
@@ -94,7 +94,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
     if bench.mechanism is not None:
-        promise_run(plan, bench.mechanism, journal)
+        promise_run(plan, bench.mechanism, max(one.appearances for one in prepared), journal)
     systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
@@ -170,8 +170,9 @@ def _train(
             leave(SUPERVISED, job, found.supervised)
     if "local" in asked:
         systems["local"] = [local_only(bench, Job(place=place)) for place in seeds]
-    if "unsplit" in asked:
-        systems["unsplit"] = [federated(bench, "unsplit", Job(place=place)).scores for place in seeds]
+    for name in ("unprotected", "unsplit"):
+        if name in asked:
+            systems[name] = [federated(bench, name, Job(place=place)).scores for place in seeds]
     jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
     for name in _CENTRAL:
         if name in asked:
@@ -223,24 +224,6 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
         and np.array_equal(one.y, first.y)
         and np.array_equal(one.judged, first.judged)
         for one in tests[1:]
-    )
-
-
-def protocol_of(plan: Plan, prepared: Prepared | Laid) -> Protocol:
-    """How the plan wants to be judged."""
-    return Protocol(
-        classes=prepared.schema.classes,
-        step_seconds=prepared.schema.step_seconds,
-        timed=prepared.schema.timed,
-        setting=plan.run.setting,
-        false_positive_rate=plan.evaluate.false_positive_rate,
-        replicates=plan.evaluate.bootstrap,
-        seed=plan.run.seeds[0],
-        alarm_k=plan.evaluate.alarm_k,
-        alarm_m=plan.evaluate.alarm_m,
-        calibration=plan.evaluate.calibration,
-        intensity_edges=prepared.schema.intensity_edges,
-        floors=CONSORTIUM_FLOORS if plan.data.source == "consortium" else {},
     )
 
 
@@ -296,9 +279,7 @@ def run_record(plan: Plan) -> dict[str, Any]:
 
 
 def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, folder: Path) -> None:
-    vector, validation = trained.vector, trained.scores.validation
-    assert validation is not None  # noqa: S101  every trained system has validation scores
-    operating = operating_points(validation, protocol)
+    vector, operating = trained.vector, operating_of(trained.scores, protocol, "the model that is kept")
     arrays = {"center": prepared.scaling.center, "scale": prepared.scaling.scale}
     # a row for each site where a part of the model stayed there: this folder stands for all of them
     arrays |= {"vector" if vector.ndim == 1 else "vectors": vector}

@@ -15,7 +15,7 @@ from lazaretto.dp_local import Drawn
 from lazaretto.errors import RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
-from lazaretto.run.compressed import send_update
+from lazaretto.run.compressed import send_update, short_row, shortened
 from lazaretto.run.coordinator import (
     Changes,
     Round,
@@ -30,7 +30,7 @@ from lazaretto.run.group import Group
 from lazaretto.run.post import Post
 from lazaretto.run.private import PrivateSites, noised_mean
 from lazaretto.run.root import take_root
-from lazaretto.run.secretly import collect_masked, collect_secretly
+from lazaretto.run.secretly import collect_secretly, collect_sum
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -296,7 +296,7 @@ def _collect(
     if found.root is not None:
         take_root(group, federation.client_momentum, found.root)
     here = np.flatnonzero(part.arrives)
-    secret = federation.secure is not None or federation.masked_bound is not None
+    secret = federation.secure is not None or federation.sum_bound is not None
     rows = [(found.vectors[place] - group.vector)[group.shared] for place in here]
     rows = [
         with_momentum(group, federation.client_momentum, part.chosen[p], r)
@@ -304,12 +304,14 @@ def _collect(
     ]
     if rows and federation.attack is not None and round_number >= federation.attack_from:
         rows = list(attacked(federation, group, np.stack(rows), part, this))
+    scheme = federation.compressor
+    short = shortened(scheme, group, this) if secret and scheme is not None else None
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
         if secret:
-            updates.append(row)
+            updates.append(row if short is None else short_row(short, group, site, row, this))
         else:
-            updates.append(send_update(post, federation.compressor, group, (site, name), row, this))
+            updates.append(send_update(post, scheme, group, (site, name), row, this))
         if found.changes is not None:
             change = {"change": found.changes[place]}
             sent = post.send("control change", name, "coordinator", round_number, change)
@@ -326,8 +328,8 @@ def _collect(
         return Seen(np.full(len(names), np.nan), [], None, group.reputation)
     sites, sent_all = part.chosen[here], np.stack(updates)
     if secret:
-        collect = collect_masked if federation.secure is None else collect_secretly
-        shared, seen = collect(federation, group, sent_all, part, this, names, post)
+        collect = collect_sum if federation.secure is None else collect_secretly
+        shared, seen = collect(federation, group, (sent_all, short), part, this, names, post)
         group.refusals = group.refusals + 1 if seen.refused else 0
         if group.refusals == _REFUSALS:
             raise RoundRefused(f"{_REFUSALS} rounds in a row had no result; the last: {seen.refused}")

@@ -15,7 +15,11 @@ __all__ = ["KINDS", "LEAVES_THE_SITE", "OUTSIDE", "Post", "count_cut_traffic"]
 
 # What may pass, by link and direction. Anything else is a programming error and stops the run.
 KINDS: Mapping[str, tuple[str, str, str]] = {
-    "scaling counts": ("site-coordinator", "up", "normalised, capped log-bucket counts of training features"),
+    "scaling counts": (
+        "site-coordinator",
+        "up",
+        "log-bucket counts of training features: normalised and capped, or with noise",
+    ),
     "scaling": ("site-coordinator", "down", "centre and scale of each feature"),
     "model": ("site-coordinator", "down", "the global parameters"),
     "control": ("site-coordinator", "down", "the usual gradient of all sites, as they last reported it"),
@@ -35,8 +39,14 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     ),
     "opened sum": ("aggregator-coordinator", "up", "shares of the weighted sum, which together are the sum"),
     "close": ("aggregator-coordinator", "down", "that a step is over"),
+    "encrypted": ("site-coordinator", "up", "updates or counts under CKKS, and opened sums with their noise"),
+    "encrypted answers": ("site-coordinator", "down", "sums under CKKS, for the sites to open"),
     "round report": ("site-coordinator", "up", "mean loss, validation loss and AUROC of the site"),
-    "score counts": ("site-coordinator", "up", "binned scores of normal validation steps"),
+    "score counts": (
+        "site-coordinator",
+        "up",
+        "binned scores of validation steps: normal ones, or all with noise",
+    ),
     "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
     "score tails": ("site-coordinator", "down", "how rare each score is among normal steps of all sites"),
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),

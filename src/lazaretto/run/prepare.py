@@ -23,6 +23,8 @@ from lazaretto.data.streams import Streams, carries, family_of, select, streams
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
+from lazaretto.privacy.counts import CountNoise
+from lazaretto.promise import count_noise_of
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling
@@ -78,6 +80,7 @@ class Prepared:
     agreement: Agreement = "sum"
     door: Door | None = None
     appearances: int = 1
+    count_noise: CountNoise | None = None
 
     @property
     def kinds(self) -> int:
@@ -118,13 +121,17 @@ class Laid:
         return self.table.schema
 
 
-def prepare(plan: Plan, seed: int, post: Post, keep: Keep | None = None) -> Prepared:
+def prepare(
+    plan: Plan, seed: int, post: Post, keep: Keep | None = None, count_noise: CountNoise | None = None
+) -> Prepared:
     """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
+
+    count_noise: on what sites count, or None for what the plan says.
 
     keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
     comes after, the leak check included, ever sees the others.
     """
-    return ready(plan, lay(plan, seed, keep), post)
+    return ready(plan, lay(plan, seed, keep), post, count_noise)
 
 
 def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
@@ -153,9 +160,10 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
 
 
-def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
+def ready(plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = None) -> Prepared:
     """The second part of `prepare`: who is hostile, scaling agreed over `post`, false data."""
     seed, table, data, parts = laid.seed, laid.table, laid.data, laid.parts
+    count_noise = count_noise_of(plan, seed) if count_noise is None else count_noise
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
@@ -166,7 +174,7 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
     door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
-    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door)
+    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -190,6 +198,7 @@ def ready(plan: Plan, laid: Laid, post: Post) -> Prepared:
         agreement=plan.data.scaling,
         door=door,
         appearances=most_appearances(table),
+        count_noise=count_noise,
     )
 
 

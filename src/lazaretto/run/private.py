@@ -19,6 +19,7 @@ from lazaretto.types import Array, Float, Int
 
 __all__ = ["PrivateSites", "Promise", "noised_mean"]
 
+_GRID = 2.0**-12  # of the noise: what is finer in a released number than this is rounded away
 _MULTIPLE = 16  # places for a step's examples, so that other rounds fit the compiled program
 _BEYOND = 1e-9  # chance that a step has more: then the program is compiled anew, and nobody is left out
 
@@ -82,7 +83,8 @@ class PrivateSites:
                 places[place, step, : len(who)], count[place, step] = who, len(who)
         expected = [max(1.0, made.rate * len(self._examples[int(site)])) for site in rows]
         clips = self.clips[np.asarray(rows)].astype(np.float32)
-        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32))
+        grid = np.float32(_GRID * made.noise_multiplier) * clips
+        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32), grid)
 
     def _sampled(self, site: int, examples: int, chance: Chance) -> list[NDArray[np.int64]]:
         made = self.promise.mechanism

@@ -50,13 +50,11 @@ def _title(body: Mapping[str, Any], name: str) -> str:
 
 def _figures(body: Mapping[str, Any]) -> str:
     left = (body["rounds"] - body["round"]) * body["seconds"]
-    parts = list[str]()
+    parts = []
     if body["loss"] is not None:
         parts.append(f"loss {body['loss']:.3f}")
-    elif body.get("refused"):
-        parts.append("no result")
     elif not body.get("arrived"):
-        parts.append("no update came")  # else the sites train in private, and their loss is not told
+        parts.append("no update came")
     if body["validation_auroc"] is not None:
         parts.append(f"AUROC {body['validation_auroc']:.3f}")
     sent = sum(body["bytes"].values())

@@ -17,11 +17,15 @@ from lazaretto.data.scaling import (
 )
 from lazaretto.data.sites import Partition
 from lazaretto.data.streams import Streams
+from lazaretto.data.wide_buckets import CELLS, WIDE, two_widths, wide_and_narrow
+from lazaretto.errors import InputError
+from lazaretto.privacy.counts import CountNoise, histograms, kept_counts, noisy_counts
+from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.secret import Door, secret_sum
 from lazaretto.types import TRAIN, Int
 
-__all__ = ["Agreement", "agree_scaling"]
+__all__ = ["Agreement", "agree_scaling", "noisy_scaling_counts"]
 
 Agreement = Literal["sum", "median"]
 _NAMED = 3  # features named in a note, of however many
@@ -34,13 +38,27 @@ def agree_scaling(
     how: Agreement = "sum",
     said: Callable[[Int, int], Int] = lambda counts, site: counts,
     door: Door | None = None,
+    private: CountNoise | None = None,
 ) -> tuple[Scaling, list[str]]:
     """Scaling that the sites of `parts` agree on over `post`, from training units; notes for the data sheet.
 
-    said: (true counts, site) -> what the site says they are. secret_seed: where given (a run's seed) the
-    counts are summed as shares, and nobody sees a site's own. Where the coordinator reads the sum alone it
-    knows of no site how its counts lie, so there are no notes.
+    said: (true counts, site) -> what the site says they are. door: where given the counts are summed in
+    secret, and nobody sees a site's own. Where the coordinator reads the sum alone it knows of no site how
+    its counts lie, so there are no notes. private: noise that each site adds to its counts, or None; a site
+    then weighs by its examples, and a lie by what it says. Raises InputError for the median of noisy counts.
     """
+    if private is not None:
+        if how != "sum":
+            raise InputError(
+                "the sites' noisy counts have no median worth having",
+                found=how,
+                way_out='data.scaling = "sum"',
+            )
+        total = _noisy_sum(data, parts, post, said, door, private)
+        deviation = private.deviation(2 * data.x.shape[2], len(parts.site_names))
+        widths = (kept_counts(one, deviation) for one in (total[:, :WIDE], total[:, WIDE:]))
+        scaling = scaling_from_counts(two_widths(*widths), data.origins)
+        return _told(scaling, parts, post), []
     counts = []
     for site, name in enumerate(parts.site_names):
         rows = (data.site == site) & (data.split == TRAIN)
@@ -59,9 +77,51 @@ def agree_scaling(
     else:
         scaling = median_scaling(counts, data.origins)
         notes = _notes(scaling, counts, data, parts.site_names)
+    return _told(scaling, parts, post), notes
+
+
+def _told(scaling: Scaling, parts: Partition, post: Post) -> Scaling:
     for name in parts.site_names:
         post.send("scaling", "coordinator", name, 0, {"center": scaling.center, "scale": scaling.scale})
-    return scaling, notes
+    return scaling
+
+
+def noisy_scaling_counts(data: Streams, private: CountNoise, site: int) -> Int:
+    """[F, CELLS] a site's counts of its training values, in grains: what leaves it, below 0 at times.
+
+    An example, one window or a whole stream, counts every feature that it measures as one, over its steps,
+    in wide and in narrow buckets.
+    """
+    steps = data.window if private.unit == "record" else data.x.shape[1]
+    own = (data.site == site) & (data.split == TRAIN)
+    features = data.x.shape[2]
+    wide, narrow = wide_and_narrow(data.x[own], data.valid[own], data.origins)
+    known = (wide >= 0).reshape(-1, steps, features)
+    weight = (known / np.maximum(known.sum(axis=1, keepdims=True), 1)).reshape(len(known), -1)
+    first = CELLS * np.arange(features)
+    cells = [np.maximum(at, 0) + first for at in (wide, narrow + WIDE)]
+    rows = histograms(
+        np.concatenate([at.reshape(len(weight), -1) for at in cells], axis=1),
+        np.concatenate([weight, weight], axis=1),
+        features * CELLS,
+    )
+    clip, normals = private.length(2 * features), private.normals("scaling", site)
+    return noisy_counts(rows, clip, private.noise_multiplier, normals).reshape(features, CELLS)
+
+
+def _noisy_sum(
+    data: Streams,
+    parts: Partition,
+    post: Post,
+    said: Callable[[Int, int], Int],
+    door: Door | None,
+    private: CountNoise,
+) -> Int:
+    counts = {
+        name: said(noisy_scaling_counts(data, private, site), site)
+        for site, name in enumerate(parts.site_names)
+    }
+    return sum_noisy(counts, "scaling counts", post, door)
 
 
 def _notes(scaling: Scaling, counts: Sequence[Int], data: Streams, names: Sequence[str]) -> list[str]:

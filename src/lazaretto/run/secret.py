@@ -18,10 +18,12 @@ from lazaretto.errors import InputError, RoundRefused
 from lazaretto.keys import generator
 from lazaretto.run.post import Post
 from lazaretto.secagg.aggregator import Kept
+from lazaretto.secagg.ckks import CKKS_KINDS, default_ckks
+from lazaretto.secagg.ckks_round import encrypt_counts, encrypt_round
 from lazaretto.secagg.masked import MaskedRound, mask_counts, mask_round
 from lazaretto.secagg.masked_settings import COORDINATOR, Masked, default_masked
 from lazaretto.secagg.ring import Shares
-from lazaretto.secagg.settings import SharedGram, Sharing
+from lazaretto.secagg.settings import LONGEST_COUNTS, SharedGram, Sharing
 from lazaretto.secagg.sharing import SharedRound, share_round
 from lazaretto.types import Array, Int, Message
 
@@ -33,19 +35,18 @@ __all__ = [
     "Weigh",
     "kept_arrays",
     "kept_from",
-    "mask_updates",
     "secret_sum",
     "share_updates",
     "simulated_secrets",
+    "sum_updates",
 ]
 
 FEWEST = 3  # sites, below which a sum and one's own part of it tell another's
-_LONGEST = 2.0**22  # of counts that are summed: the same for everyone, so that it tells nothing
 _COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum", "refused": "opened sum"}
 
 
 class Door(NamedTuple):
-    """How what sites send is kept secret: "sharing" or "masked".
+    """How what sites send is kept secret: "sharing", "masked" or "ckks".
 
     seed: of the simulation's secrets; label: of the training, so that none serves in two.
     """
@@ -141,17 +142,20 @@ def _shared(done: SharedRound, names: Sequence[str], said: object) -> Shared:
     return Shared(done.update, done.inner, done.history, places, said, done.named, done.kept)
 
 
-def mask_updates(
+def sum_updates(
     bound: float, rows: Mapping[str, Array], weights: Mapping[str, float], about: tuple[Door, int], post: Post
 ) -> MaskedRound:
-    """One round of a masked sum: updates [d] and weights above 0 by site, at least three.
+    """One round of a sum and nothing else: updates [d] and weights above 0 by site, at least three.
 
-    bound: the largest absolute value of an entry. about: the door and the round's number. Raises
-    RoundRefused where too few sites are left.
+    bound: the largest absolute value of an entry. about: the door, "masked" or "ckks", and the round's
+    number. Raises RoundRefused where too few sites are left.
     """
-    secrets = simulated_secrets(about[0].seed, f"masks {about[0].label}", about[1])
-    settings = _masked(len(rows), bound)
-    return mask_round(settings, rows, weights, secrets, _mask_counter(post), round_number=about[1])
+    door, number = about
+    secrets, tap = simulated_secrets(door.seed, f"masks {door.label}", number), _sum_counter(post)
+    if door.protocol == "ckks":
+        keyed = default_ckks(len(rows), bound)
+        return encrypt_round(keyed, rows, weights, secrets, tap, round_number=number)
+    return mask_round(_masked(len(rows), bound), rows, weights, secrets, tap, round_number=number)
 
 
 def _masked(sites: int, bound: float = 1.0) -> Masked:
@@ -174,21 +178,25 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
     flat = {name: np.asarray(row, np.float64).ravel() for name, row in rows.items()}
     size, shape = next(iter(flat.values())).size, np.shape(next(iter(rows.values())))
     for name, row in flat.items():
-        if (length := float(np.sqrt(row @ row))) > _LONGEST:
+        if (length := float(np.sqrt(row @ row))) > LONGEST_COUNTS:
             raise InputError(
                 f"counts of {name} are too large for a secret sum of {what}",
                 found=f"length {length:.3g}",
-                way_out=f"fewer steps at a site: a length of {_LONGEST:.3g} at most",
+                way_out=f"fewer steps at a site: a length of {LONGEST_COUNTS:.3g} at most",
             )
-    if door.protocol == "masked":
+    if door.protocol != "sharing":
         secrets = simulated_secrets(door.seed, f"{what} {door.label}", 0)
-        tap = _mask_counter(post)
-        masked = mask_counts(_masked(len(rows)), rows, int(_LONGEST), secrets, tap, round_number=0)
+        tap = _sum_counter(post)
+        if door.protocol == "ckks":
+            keyed = default_ckks(len(rows), LONGEST_COUNTS)
+            masked = encrypt_counts(keyed, rows, secrets, tap, round_number=0)
+        else:
+            masked = mask_counts(_masked(len(rows)), rows, int(LONGEST_COUNTS), secrets, tap, round_number=0)
         _refuse_part(what, rows, masked.arrived, masked.refused)
         return masked.total
     done = share_round(
         # two bits: the dither is then below half of a count. A sum of one or two sites is refused
-        Sharing(clip=_LONGEST, fraction_bits=2, most_on_one=1 / 3),
+        Sharing(clip=LONGEST_COUNTS, fraction_bits=2, most_on_one=1 / 3),
         0,
         flat,
         np.zeros((0, size)),
@@ -220,9 +228,10 @@ def _counter(post: Post) -> Callable[[Message], None]:
     return tap
 
 
-def _mask_counter(post: Post) -> Callable[[Message], None]:
+def _sum_counter(post: Post) -> Callable[[Message], None]:
     def tap(message: Message) -> None:
-        post.carry(message, "masked answers" if message.sender == COORDINATOR else "masked")
+        kind = "encrypted" if message.kind in CKKS_KINDS else "masked"
+        post.carry(message, f"{kind} answers" if message.sender == COORDINATOR else kind)
 
     return tap
 

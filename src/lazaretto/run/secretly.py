@@ -12,14 +12,16 @@ from lazaretto.errors import InputError, RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.reputation import say
 from lazaretto.round import Aggregated, weigh_seen
+from lazaretto.run.compressed import Short, public_rows, whole_update
 from lazaretto.run.coordinator import Round, Seen, watch_by
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.secret import FEWEST, Decided, Door, mask_updates, share_updates
+from lazaretto.run.secret import FEWEST, Decided, Door, share_updates, sum_updates
 from lazaretto.run.taking_part import Federation, TakingPart
+from lazaretto.secagg.ring import clipped
 from lazaretto.types import Array, Float, Gram, Int, Weighed
 
-__all__ = ["collect_masked", "collect_secretly"]
+__all__ = ["collect_secretly", "collect_sum"]
 
 
 class _Said(NamedTuple):
@@ -32,7 +34,7 @@ class _Said(NamedTuple):
 def collect_secretly(
     federation: Federation,
     group: Group,
-    rows: Float,
+    sent: tuple[Float, Short | None],
     part: TakingPart,
     this: Round,
     names: Sequence[str],
@@ -40,11 +42,13 @@ def collect_secretly(
 ) -> tuple[Aggregated | None, Seen]:
     """Updates [n, s] of those who arrived, made one by the plan's rule from inner products alone.
 
+    sent: the updates, or rows [n, k] that stand for them, and how they do.
     None where fewer than three finite ones came: nothing is shared then, as a sum of two tells either site
     the other's; and where the protocol refused the round, with the cause in what is seen. Raises InputError
     where none of several is finite.
     """
     assert federation.secure is not None  # noqa: S101  the caller looks
+    rows, short = sent
     here, fine = part.chosen[part.arrives], finite_rows(rows)
     sizes = part.sizes[part.arrives]
     _refuse_all_bad(fine, sizes, here)
@@ -52,35 +56,49 @@ def collect_secretly(
     suspicion[here[~fine]] = 1.0
     if fine.sum() < FEWEST:
         return None, Seen(suspicion, [], None, group.reputation)
-    public = _public(federation, group, rows.shape[1])
+    public = _public(federation, group, rows.shape[1] if short is None else short.size)
+    if short is not None:
+        public = np.stack([clipped(row, federation.secure.clip) for row in public])
+    products = public @ public.T
     trust = (
         np.ones(len(here)) if group.reputation is None else say(group.reputation, federation.reputation)[here]
     )
     given = {names[site]: row for site, row in zip(here, rows, strict=True)}
 
     def weigh(inner: Array, past: Array, places: Int, draws: Callable[[], np.random.Generator]) -> Decided:
+        if short is not None:  # what a public row has beside what was sent is known
+            inner = inner.copy()
+            inner[len(places) :, len(places) :] = products
         seen = Gram(inner, sizes[places], here[places], (), past)
         return _weigh(federation, group, seen, trust[places], draws)
 
     about = Door("sharing", this.seed, federation.label), this.number, group.kept
     try:
-        done = share_updates(federation.secure, given, public, weigh, about, post)
+        known = public if short is None else public_rows(short, public)
+        done = share_updates(federation.secure, given, known, weigh, about, post)
     except RoundRefused as refused:  # for instance where few are left, and one of them would show
         return None, Seen(suspicion, [], None, group.reputation, refused=str(refused))
     group.kept = done.kept
     assert isinstance(done.said, _Said)  # noqa: S101  of `weigh` above
-    result = _result(federation, group, done.places, done.said, done.update, len(here))
+    update, inner = done.update, done.inner
+    if short is not None:
+        n, on_public = len(done.places), np.zeros(len(public))
+        on_public[:-1] = done.said.used.weights[0, n:]
+        update = whole_update(short, update, on_public, public)
+        inner = inner.copy()
+        inner[n:, n:] = products
+    result = _result(federation, group, done.places, done.said, update, len(here))
     group.rule = dict(result.state)
     if group.previous is not None and result.update is not None:
         group.previous = result.update
-    known = sizes[done.places] > 0
+    counted = sizes[done.places] > 0
     # the last public row is the last aggregate, where it is known
-    view = np.flatnonzero(np.concatenate([known, np.zeros(len(public) - 1, bool), np.ones(1, bool)]))
+    view = np.flatnonzero(np.concatenate([counted, np.zeros(len(public) - 1, bool), np.ones(1, bool)]))
     seen = watch_by(
         federation,
         group,
-        done.inner[np.ix_(view, view)],
-        (done.places[known], None if done.history is None else done.history[np.ix_(known, known)]),
+        inner[np.ix_(view, view)],
+        (done.places[counted], None if done.history is None else done.history[np.ix_(counted, counted)]),
         result,
         part,
         names,
@@ -89,17 +107,17 @@ def collect_secretly(
     return result, seen._replace(flags=[*seen.flags, *named])
 
 
-def collect_masked(
+def collect_sum(
     federation: Federation,
     group: Group,
-    rows: Float,
+    sent: tuple[Float, Short | None],
     part: TakingPart,
     this: Round,
     names: Sequence[str],
     post: Post,
 ) -> tuple[Aggregated | None, Seen]:
     """As `collect_secretly`, for a rule of sums: the coordinator gets the weighted mean and nothing else."""
-    rule, bound = federation.rule, federation.masked_bound
+    (rows, short), rule, bound = sent, federation.rule, federation.sum_bound
     assert rule.weigh is not None  # noqa: S101  refused in plans otherwise
     assert bound is not None  # noqa: S101  the caller looks
     here, fine = part.chosen[part.arrives], finite_rows(rows)
@@ -121,16 +139,19 @@ def collect_masked(
                 found=f"{weights.max() / weights.sum():.3f} of the sites' weight",
                 way_out="more sites, or sites of more even size",
             )
-        done = mask_updates(
-            bound, given, shares, (Door("masked", this.seed, federation.label), this.number), post
+        done = sum_updates(
+            bound, given, shares, (Door(federation.sum_door, this.seed, federation.label), this.number), post
         )
     except RoundRefused as refused:
         return None, Seen(told, [], None, group.reputation, refused=str(refused))
     whole = np.zeros(len(here))
     whole[used] = weights
+    update = done.update
+    if short is not None:
+        update = whole_update(short, update, np.zeros(0), np.zeros((0, short.size)))
     if group.previous is not None:
-        group.previous = done.update
-    result = Aggregated(done.update, whole, suspicion, ~fine, group.rule)
+        group.previous = update
+    result = Aggregated(update, whole, suspicion, ~fine, group.rule)
     return result, Seen(told, [], None, group.reputation)
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
-from lazaretto.data.streams import select
+from lazaretto.data.streams import select, windows_of
 from lazaretto.evaluate.baselines import gradient_boosting, logistic_regression, rate_threshold
+from lazaretto.evaluate.operating import operating_from_json, operating_to_json
 from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.plan import Plan
-from lazaretto.run.agreed import agree_threshold
+from lazaretto.plan_keys import CompressPlan, PrivacyPlan, SecurePlan
+from lazaretto.run.agreed import agree_operating, agree_threshold
 from lazaretto.run.bench import (
     Bench,
     Job,
@@ -37,9 +39,10 @@ from lazaretto.run.modalities import only, without
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import members
 from lazaretto.run.private import Promise
+from lazaretto.run.protocol import protocol_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
-from lazaretto.run.simulate import Program, initial_vectors, pack_sites
+from lazaretto.run.simulate import Program, initial_vectors, pack_sites, score_by_site
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
@@ -90,9 +93,17 @@ class Trained(NamedTuple):
 
 
 def federated(bench: Bench, system: str, job: Job) -> Trained:
-    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut."""
+    """Ours ("federated split"), ours with one modality alone, or "unsplit": a device per site and no cut.
+
+    "unprotected" is ours without secrecy, compression and privacy, on the data as they were scaled for ours.
+    """
     bench = own_bench(bench, system)
-    plan, prepared, post = bench.plan, prepared_for(bench, job), Post()
+    prepared, post = prepared_for(bench, job), Post()
+    if system == "unprotected":
+        open_plan = {"secure": SecurePlan(), "privacy": PrivacyPlan(), "compress": CompressPlan()}
+        bench = replace(bench, plan=bench.plan.model_copy(update=open_plan), mechanism=None)
+        prepared = replace(prepared, door=None, count_noise=None)
+    plan = bench.plan
     if system in ONLY:
         prepared = only(prepared, ONLY[system])
     split = system != "unsplit" and plan.cut.enabled
@@ -132,7 +143,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
         )
-        exchanges = exchange_counter(post, model, data, cut, training, prepared)
+        exchanges = exchange_counter(post, model, data, cut, training, prepared, inside)
 
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
@@ -153,21 +164,37 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         arrays = scores_of(
             program, vector, prepared, plan.evaluate.novelty_weight, post if common else None
         ) | {"vector": vector}
-        if common:
+        agreed: dict[str, Any] = {}
+        if prepared.count_noise is not None:
+            examples = select(prepared.data, prepared.data.split == VALIDATION)
+            score = arrays["validation"]
+            if prepared.count_noise.unit == "record":  # as it learned them: each by itself
+                examples = windows_of(examples)
+                score = score_by_site(program, vector, examples)
+            protocol = protocol_of(plan, prepared)
+            operating = agree_operating(prepared, examples, score, protocol, post if common else None)
+            agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
+        elif common:
             agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
         spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
-        if plan.federate.participation == 1 and not (plan.federate.drop_outs or plan.federate.stragglers):
-            cost["flops"] = sum(one["flops"] for one in spent)  # else it is chance who works how much
-        return arrays, {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
+        chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers
+        if not chance and inside is None:  # else it is chance who works how much
+            cost["flops"] = sum(one["flops"] for one in spent)
+        return arrays, {
+            "messages": post.rows(),
+            "compile_seconds": watch.compile_seconds,
+            "cost": cost,
+        } | agreed
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
     if job.whole:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
     by_site = arrays["vector"].ndim == 2
     alone = "supervised.test" in arrays
+    operating = operating_from_json(meta["operating"]) if "operating" in meta else None
     return Trained(
-        scores=seed_scores(prepared, arrays, by_site=by_site),
+        scores=seed_scores(prepared, arrays, by_site=by_site, operating=operating),
         vector=arrays["vector"],
         messages=meta["messages"],
         supervised=seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,

@@ -37,10 +37,10 @@ class Federation:
     of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
     its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
     for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
-    secure: how updates are shared among three aggregators, or None. masked_bound: the largest entry of an
-    update whose masked sum alone is seen, or None. promise: what makes the sites' training private, or None;
-    site_promise: what makes the sum private for whole sites.
-    label: of the training, for secrets of its own.
+    secure: how updates are shared among three aggregators, or None. sum_bound: the largest entry of an
+    update where the sum alone is seen, by the protocol sum_door, or None. promise: what makes the sites'
+    training private, or None; site_promise: what makes the sum private for whole sites. label: of the
+    training, for secrets of its own.
     """
 
     algorithm: Algorithm
@@ -62,7 +62,8 @@ class Federation:
     compressor: Compressor | None = None
     probation_rounds: int = 0
     secure: Sharing | None = None
-    masked_bound: float | None = None
+    sum_bound: float | None = None
+    sum_door: str = "masked"
     promise: Promise | None = None
     site_promise: Promise | None = None
     label: str = ""
@@ -109,7 +110,8 @@ def federation_of(
         compressor=_compressor_of(plan),
         probation_rounds=plan.reputation.probation_rounds,
         secure=sharing_of(plan, rule),
-        masked_bound=plan.secure.clip if plan.secure.protocol == "masked" else None,
+        sum_bound=plan.secure.clip if plan.secure.protocol in ("masked", "ckks") else None,
+        sum_door=plan.secure.protocol,
     )
 
 

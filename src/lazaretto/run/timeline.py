@@ -10,7 +10,7 @@ import numpy as np
 from lazaretto.data.streams import select
 from lazaretto.evaluate.operating import EVERYONE, probability
 from lazaretto.evaluate.scored import OURS, Protocol, SeedScores
-from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
 from lazaretto.run.prepare import Prepared
 from lazaretto.types import TEST
 
@@ -67,7 +67,7 @@ def _latencies(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> di
     if scores.validation is None or not protocol.timed or scores.test.threshold_group is not None:
         return {}
     part = select(prepared.data, prepared.data.split == TEST)
-    threshold = operating_points(scores.validation, protocol).thresholds[MAIN_POINT][EVERYONE]
+    threshold = operating_of(scores, protocol, "timeline").thresholds[MAIN_POINT][EVERYONE]
     found: dict[int, int | None] = {}
     for row in map(int, np.flatnonzero(((part.y > 0) & part.judged).any(axis=1))):
         attacked = np.flatnonzero((part.y[row] > 0) & part.judged[row])
@@ -90,8 +90,7 @@ def _case(
 
     def chances(system: str) -> list[float]:
         theirs = systems[system][0]
-        assert theirs.validation is not None  # noqa: S101
-        platt = operating_points(theirs.validation, protocol).platt[EVERYONE]
+        platt = operating_of(theirs, protocol, "timeline").platt[EVERYONE]
         return [float(p) for p in probability(platt, theirs.test.score[row, steps])]
 
     site = int(part.site[row])
@@ -114,7 +113,6 @@ def _case(
 
 def _alarm_chance(scores: SeedScores, protocol: Protocol) -> float:
     """The system's alarm threshold as a probability."""
-    assert scores.validation is not None  # noqa: S101
-    operating = operating_points(scores.validation, protocol)
+    operating = operating_of(scores, protocol, "timeline")
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
     return float(probability(operating.platt[EVERYONE], np.array([threshold]))[0])

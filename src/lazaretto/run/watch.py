@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from lazaretto.cut import Cut
 from lazaretto.data.streams import select
+from lazaretto.dp_local import examples_of
 from lazaretto.local import LocalTraining, SiteData
 from lazaretto.parameters import shapes_of
+from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.run.coordinator import Seen
 from lazaretto.run.journal import Journal
 from lazaretto.run.post import OUTSIDE, Post, count_cut_traffic
@@ -25,11 +28,18 @@ __all__ = ["Timed", "Watch", "exchange_counter", "show_rounds"]
 
 
 def exchange_counter(
-    post: Post, model: Model, data: SiteData, cut: Cut, training: LocalTraining, prepared: Prepared
+    post: Post,
+    model: Model,
+    data: SiteData,
+    cut: Cut,
+    training: LocalTraining,
+    prepared: Prepared,
+    mechanism: Mechanism | None = None,
 ) -> Callable[[Int], None]:
     """Counts, after each round, what devices and sites exchanged inside the compiled program.
 
-    It is given the batches that each site did, [S].
+    It is given the batches that each site did, [S]. With a mechanism these are steps, of as many examples
+    as are expected.
     """
     features, kinds, length = prepared.data.x.shape[2], prepared.kinds, prepared.data.x.shape[1]
     window = training.window
@@ -43,12 +53,19 @@ def exchange_counter(
     middle, _ = jax.eval_shape(lambda p, h: model.top(p, h, starts[1]), shapes["top"], h)
     fused = 0 if model.head is None else int(middle.sent.shape[-1])
 
+    # streams with made-up campaigns cross the cut as well
+    crossings = [2 * size if model.novelty is not None else size] * len(data.weight)
+    windows = length // window
+    if mechanism is not None:
+        real = [examples_of(mechanism.unit, np.asarray(own), window) for own in data.weight]
+        crossings = [math.ceil(mechanism.rate * len(own) / devices) for own in real]
+        windows = 1 if mechanism.unit == "record" else windows
+
     def count(worked: Int) -> None:
-        for batches in map(int, worked):
-            if batches:
-                exchanges = batches * (length // window)
-                # streams with made-up campaigns cross the cut as well
-                crossing = 2 * size if model.novelty is not None else size
+        for site, batches in enumerate(map(int, worked)):
+            crossing = crossings[site]
+            if batches and crossing:
+                exchanges = batches * windows
                 shape = (crossing, window, int(h.shape[-1]))
                 count_cut_traffic(
                     post, cut, exchanges, shape, bottom, devices, training.synchronise == "step", fused
@@ -81,7 +98,8 @@ class Timed:
 class Watch:
     """After each round: every site judges the model on its own validation units and reports three numbers.
 
-    every: only in the last round and in those that it divides, at least 1; the others are logged without.
+    None does where the counts of `prepared` have noise: no such number would be private. every: only in the
+    last round and in those that it divides, at least 1; the others are logged without.
     """
 
     def __init__(
@@ -97,22 +115,24 @@ class Watch:
     ) -> None:
         self._journal, self._program, self._prepared, self._post = journal, program, prepared, post
         self._label, self._rounds, self._detailed, self._every = label, rounds, detailed, every
+        self._silent = prepared.count_noise is not None
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
 
     def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float, seen: Seen) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
 
-        losses: NaN for a site from which nothing came, or that trains in private; it does not report. vector:
-        [d], or each site's own [S, d]. seen: what the coordinator saw; sites with any suspicion are named.
+        losses: NaN for a site from which nothing came; it does not report. Where none does they are not read.
+        vector: [d], or each site's own [S, d]. seen: what the coordinator saw; sites with any suspicion are
+        named.
         """
         names = self._prepared.site_names
         sites: list[dict[str, Any]] = []
         rounds = self._rounds if seen.rounds is None else seen.rounds
-        if self._detailed and (round_number % self._every == 0 or round_number == rounds):
-            silent = bool(np.isnan(losses).all())
-            score = None if silent else score_by_site(self._program, vector, self._part)
+        judged = round_number % self._every == 0 or round_number == rounds
+        if self._detailed and judged and not self._silent:
+            score = score_by_site(self._program, vector, self._part)
             for site, name in enumerate(names):
-                if score is None or np.isnan(losses[site]):
+                if np.isnan(losses[site]):
                     sites.append({"name": name, "loss": None, "auroc": None})
                     continue
                 loss, area = _site_report(self._part.y, self._part.judged, score, self._part.site == site)
@@ -124,7 +144,7 @@ class Watch:
                 self._post.send("round report", name, "coordinator", round_number, report)
                 sites.append({"name": name, "loss": loss, "auroc": area})
         more: dict[str, Any] = {}
-        if sites and seen.statistics is not None:
+        if self._detailed and judged and seen.statistics is not None:
             more["updates"] = dict(seen.statistics)
         if seen.reputation is not None:
             trust, out = seen.reputation.trust, seen.reputation.quarantined
@@ -134,15 +154,14 @@ class Watch:
             more["refused"] = seen.refused
         if seen.anew:
             more["began_anew"] = True
-        told = ~np.isnan(losses)
-        arrived = told | ~np.isnan(seen.suspicion)
+        arrived = ~np.isnan(seen.suspicion if self._silent else losses)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
         body = {
             "seed": self._prepared.seed,
             "system": self._label,
             "round": round_number,
             "rounds": rounds,
-            "loss": float(np.mean(losses[told])) if told.any() else None,
+            "loss": float(np.mean(losses[arrived])) if arrived.any() and not self._silent else None,
             "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,
             "sites": sites,

@@ -32,6 +32,8 @@ __all__ = [
     "CkksServer",
     "CkksSite",
     "check_ckks",
+    "check_installed",
+    "default_ckks",
     "encryption_error",
     "flood_scale",
     "handle_at_ckks_server",
@@ -65,8 +67,20 @@ def _tenseal() -> Any:
         return importlib.import_module("tenseal")
     except ImportError as error:
         raise PlanError(
-            "sums under CKKS need TenSEAL", found=error, way_out="pip install lazaretto[he]"
+            "sums under CKKS need TenSEAL", found=error, way_out="pip install 'lazaretto[he]'"
         ) from error
+
+
+def check_installed() -> None:
+    """Raises PlanError with the way out where TenSEAL cannot be imported."""
+    _tenseal()
+
+
+def default_ckks(sites: int, bound: float) -> Ckks:
+    """Any third of the sites may vanish. Raises PlanError as `check_ckks`."""
+    settings = Ckks(threshold=max(3, sites - sites // 3), bound=bound)
+    check_ckks(settings, sites)
+    return settings
 
 
 def check_ckks(settings: Ckks, sites: int) -> None:
@@ -81,7 +95,11 @@ def check_ckks(settings: Ckks, sites: int) -> None:
             way_out=f"at least {least}, of three sites or more",
         )
     if not (math.isfinite(settings.bound) and 0 < settings.bound * sites < _LARGEST):
-        raise PlanError("the bound of updates does not fit under CKKS", found=settings.bound)
+        raise PlanError(
+            "the bound of updates does not fit under CKKS",
+            found=f"{settings.bound:g} for each of {sites} sites",
+            way_out=f"less than {_LARGEST / max(sites, 1):.6g}, or fewer sites",
+        )
     if not 30 <= settings.flood_bits <= 50:
         raise PlanError(
             "flooding noise of this size protects nothing, or drowns the sum",

@@ -15,6 +15,7 @@ from lazaretto.errors import PlanError
 __all__ = [
     "AGGREGATORS",
     "COORDINATOR",
+    "LONGEST_COUNTS",
     "PROJECTIONS",
     "WEIGHT_BITS",
     "Decide",
@@ -28,6 +29,7 @@ __all__ = [
 
 AGGREGATORS = ("aggregator-0", "aggregator-1", "aggregator-2")
 COORDINATOR = "coordinator"
+LONGEST_COUNTS = 2.0**22  # of counts that are summed: the same for everyone, so that it tells nothing
 WEIGHT_BITS = 16  # fractional bits of a rule's weights: their rounding moves an update by 8e-6 of the longest
 PROJECTIONS = 40  # of each row, for the check of its length; a longer row passes with probability 2⁻⁴⁰
 _BEYOND = 9  # an honest projection is within so many lengths but once in 2¹¹⁰

@@ -1,0 +1,30 @@
+"""What `lazaretto audit` prints: for each attack what it reached beside its floor, and what was claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lazaretto.cli_grid import say, show
+
+__all__ = ["show_audits"]
+
+
+def show_audits(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print what `audit_run` returned."""
+    heads = ("attack", "reached", "95 %", "floor", "claimed epsilon", "seconds")
+    show("audits", heads, [_row(body) for body in found], whole=len(heads))
+    for body in found:
+        say(f"{body['name']}: {body['measured']}. {body['words']}.")
+
+
+def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
+    between = "n/a" if body["low"] is None else f"{body['low']:.3f} to {body['high']:.3f}"
+    return (
+        body["name"],
+        "n/a" if body["value"] is None else f"{body['value']:.3f}",
+        between,
+        "n/a" if body["floor"] is None else f"{body['floor']:g}",
+        "n/a" if body["claimed_epsilon"] is None else f"{body['claimed_epsilon']:.2f}",
+        f"{body['seconds']:.0f}",
+    )

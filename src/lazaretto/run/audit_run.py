@@ -1,0 +1,93 @@
+"""The audits of a finished run: what was trained is read back and attacked; what was reached is logged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lazaretto import catalog, runlog
+from lazaretto.cut import Cut
+from lazaretto.data.scaling import Scaling
+from lazaretto.errors import InputError
+from lazaretto.local import LocalTraining
+from lazaretto.parameters import parameter_count
+from lazaretto.plan import Plan, load_plan
+from lazaretto.promise import mechanism_of, rounds_of
+from lazaretto.run.audits import Audited, run_audits
+from lazaretto.run.backend import use_all_cores
+from lazaretto.run.journal import Show, quiet
+from lazaretto.run.prepare import lay, read
+from lazaretto.run.saved import load_model, write_whole
+
+__all__ = ["audit_run"]
+
+
+def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
+    """Attack the model of a finished run in `directory`; what each audit reached, also in its run log.
+
+    The data must lie where the plan says. Audits that were made before stay in the log, and what is newer
+    counts. `metrics.json` gets `privacy.audit_epsilon`, what canaries have shown. Raises InputError where
+    the folder holds no finished run, or its model does not fit the plan.
+    """
+    use_all_cores()
+    plan = load_plan(directory / "plan.toml")
+    file = directory / "metrics.json"
+    if not file.exists():
+        raise InputError("there is no finished run to audit", found=directory, way_out="lazaretto run first")
+    arrays, meta = load_model(directory / "model.safetensors")
+    laid = lay(plan, meta.seed)
+    data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))
+    model = catalog.build("models", meta.model, meta.options)
+    kinds, features = len(meta.classes) - 1, data.x.shape[2]
+    if parameter_count(model, features, kinds) != len(arrays["vector"]):
+        raise InputError(
+            "the model does not fit the data",
+            found=f"{len(arrays['vector'])} parameters, {features} features",
+            way_out="the data on which it was trained",
+        )
+    privacy = [record.body for record in runlog.read(directory / "run.sqlite", "privacy")]
+    said: Mapping[str, Any] = privacy[-1] if privacy else {}
+    audited = Audited(
+        model=model,
+        cut=Cut(plan.cut.bits, plan.cut.clip, plan.cut.noise),
+        training=_training(plan, data.window, data.layout),
+        vector=arrays["vector"],
+        data=data,
+        kinds=kinds,
+        rounds=rounds_of(plan),
+        learning_rate=plan.train.learning_rate,
+        mechanism=mechanism_of(plan, int(said.get("appearances", 1))),
+        epsilon=said.get("training_epsilon"),
+        delta=plan.privacy.delta,
+        seed=meta.seed,
+    )
+    found = run_audits(audited, show)
+    runlog.append_all(directory / "run.sqlite", [("audit", body) for body in found])
+    shown = [body["value"] for body in found if body["name"] == "canaries"]
+    if shown:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        metrics["privacy"]["audit_epsilon"] = shown[0]
+        write_whole(file, json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n")
+    return found
+
+
+def _training(plan: Plan, window: int, layout: Any) -> LocalTraining:
+    """How the run's sites train, without what is laid over their data."""
+    asked = plan.train
+    return LocalTraining(
+        window=window,
+        batch_units=int(np.clip(asked.batch_units * plan.sites.devices, 1, 64)),
+        local_epochs=asked.local_epochs,
+        optimiser=asked.optimiser,
+        temporal_consistency=asked.temporal_consistency,
+        kind_weight=asked.kind_weight,
+        layout=layout,
+        class_balance=0.0,
+        weight_decay=asked.weight_decay,
+        clip_norm=asked.clip_norm,
+        synchronise="step",
+    )

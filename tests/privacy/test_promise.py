@@ -1,0 +1,220 @@
+"""What a private plan promises: refused where something is not covered, charged once, kept to its budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lazaretto import catalog
+from lazaretto.data.appearances import most_appearances
+from lazaretto.errors import InputError, PlanError
+from lazaretto.plan import load_plan
+from lazaretto.plan_keys import Plan
+from lazaretto.privacy.accounting import epsilon_of
+from lazaretto.privacy.budget_file import read_budget
+from lazaretto.promise import mechanism_of
+from lazaretto.run.charges import charges_of, data_digest, enter_run, privacy_record
+from lazaretto.types import TRAIN, Table
+
+PRIVATE = (
+    'privacy.mechanism="dp_sgd"',
+    "privacy.noise_multiplier=2.0",
+    "train.class_balance=0",
+    "train.rounds=10",
+    "evaluate.leave_one_family_out=false",
+)
+
+
+def plan(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> Plan:
+    file = tmp_path / "plan.toml"
+    file.write_text("")
+    return load_plan(file, sets=[*usual, *sets])
+
+
+def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str:
+    with pytest.raises(PlanError) as error:
+        plan(tmp_path, *sets, usual=usual)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (["train.class_balance=0.99"], "exact counts"),
+        (["federate.selection=by_loss", "federate.participation=0.5"], "by its loss"),
+        (["cut.synchronise=round"], "cut.synchronise"),
+        (["evaluate.leave_one_family_out=true"], "costs as much as the run"),
+        (["evaluate.leave_one_site_out=2"], "costs as much as the run"),
+        (["data.scaling=median"], "exact counts"),
+        (["model.options={novelty_hidden=8}"], "pieces of other streams"),
+        (["privacy.noise_multiplier=null"], "needs a budget or its noise"),
+        (["privacy.budget_epsilon=3"], "no file to add runs up in"),
+        (["privacy.unit=site"], "does not protect the unit 'site'"),
+        (["privacy.mechanism=site_noise"], "does not protect the unit 'record'"),
+        (["privacy.mechanism=dp_sdg"], "did you mean 'dp_sgd'"),
+        (["privacy.options={clipping=1}"], "no option"),
+    ],
+)
+def test_what_the_mechanism_does_not_cover_is_refused(tmp_path: Path, sets: list[str], says: str) -> None:
+    assert says in refused(tmp_path, *sets)
+
+
+def test_planted_fault_infonce_under_record_level_privacy(tmp_path: Path) -> None:
+    contrast = (
+        "data.modality=combined",
+        "run.setting=combined",
+        "model.name=fusion",
+        "train.alignment_cut=0.1",
+    )
+    assert "InfoNCE" in refused(tmp_path, *contrast)
+    whole = plan(tmp_path, *contrast, "privacy.unit=patient")
+    assert whole.train.alignment_cut == 0.1
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (['aggregate.rule="nnm | multi_krum"'], "whom a rule selects"),
+        (["reputation.enabled=true"], "what the others send"),
+        (["secure.protocol=sharing"], "see the sum without"),
+        (["federate.participation=0.5", "federate.selection=uniform"], "every site may take part"),
+        (["compress.scheme=top_k"], "the clip is on an update"),
+    ],
+)
+def test_noise_for_a_whole_site_needs_weights_of_each_row_alone(
+    tmp_path: Path, sets: list[str], says: str
+) -> None:
+    site = ("privacy.unit=site", "privacy.mechanism=site_noise")
+    assert mechanism_of(plan(tmp_path, *site)) is not None
+    assert says in refused(tmp_path, *site, *sets)
+
+
+def test_settings_without_a_mechanism_have_no_meaning(tmp_path: Path) -> None:
+    assert "no meaning" in refused(tmp_path, "privacy.clip=2.0", usual=())
+
+
+def test_rounds_beyond_the_budget_are_refused_and_those_that_fit_are_named(tmp_path: Path) -> None:
+    text = refused(tmp_path, "privacy.epsilon=2.0", "train.rounds=100000")
+    fit = int(text.partition(" rounds would fit")[0].rsplit(" ", 1)[1])
+    assert fit > 0
+    plan(tmp_path, "privacy.epsilon=2.0", f"train.rounds={fit}")
+    assert "would fit" in refused(tmp_path, "privacy.epsilon=2.0", f"train.rounds={fit + 1}")
+
+
+def test_a_budget_alone_finds_its_noise_and_spends_no_more(tmp_path: Path) -> None:
+    asked = plan(tmp_path, "privacy.noise_multiplier=null", "privacy.epsilon=3")
+    made = mechanism_of(asked)
+    assert made is not None
+    found = privacy_record(asked, made)
+    assert 2.95 < found["epsilon"] <= 3.0
+    assert found["training_epsilon"] < found["epsilon"] < found["repeated_epsilon"]
+    more = replace(made, noise_multiplier=1.0)  # the record tells what was used
+    assert privacy_record(asked, more)["noise_multiplier"] == 1.0
+
+
+def test_planted_fault_a_record_in_two_segments_counted_once(tmp_path: Path) -> None:
+    asked = plan(tmp_path)
+    once, twice = mechanism_of(asked), mechanism_of(asked, appearances=2)
+    assert once is not None
+    assert twice is not None
+    costs = [epsilon_of(made.event(100), 1e-5) for made in (once, twice)]
+    assert costs[1] > 1.5 * costs[0], "twice in a pass costs more, and the price says so"
+    assert most_appearances(_table(overlap=True)) == 2
+    assert most_appearances(_table(overlap=False)) == 1
+
+
+def _table(overlap: bool) -> Table:
+    """A source's sample whose training windows follow each other, or begin before the last has ended."""
+    made: Table = catalog.build("sources", "consortium").sample()
+    window = made.valid.shape[1] * made.schema.step_seconds
+    place = np.zeros(len(made.time))
+    for unit in np.unique(made.unit):
+        own = np.flatnonzero(made.unit == unit)
+        place[own[np.argsort(made.time[own])]] = np.arange(len(own))
+    time = place * window * (0.5 if overlap else 1.0)
+    return replace(made, time=time, split=np.full(len(time), TRAIN), valid=np.ones_like(made.valid))
+
+
+def test_every_part_is_charged_and_exact_figures_of_test_units_protect_nobody(tmp_path: Path) -> None:
+    asked = plan(tmp_path)
+    made = mechanism_of(asked)
+    assert made is not None
+    found = privacy_record(asked, made)
+    assert {(one["what"], one["part"]) for one in found["charges"]} == {
+        ("training", "training units"),
+        ("scaling", "training units"),
+        ("thresholds", "validation units"),
+        ("metrics", "test units"),
+    }
+    assert found["by_part"]["test units"] is None
+    assert 0 < found["by_part"]["validation units"] < 2
+
+
+def test_noise_for_sites_says_that_their_counts_are_exact(tmp_path: Path) -> None:
+    asked = plan(tmp_path, "privacy.unit=site", "privacy.mechanism=site_noise")
+    made = mechanism_of(asked)
+    assert made is not None
+    found = privacy_record(asked, made)
+    assert found["epsilon"] is None
+    assert found["training_epsilon"] > 0
+
+
+def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
+    sets = ('privacy.budget="budget.json"', "privacy.budget_epsilon=6", "run.seeds=[0]")
+    asked = plan(tmp_path, *sets)
+    made = mechanism_of(asked)
+    assert made is not None
+    asked = asked.model_copy(
+        update={"privacy": asked.privacy.model_copy(update={"budget": str(tmp_path / "budget.json")})}
+    )
+    costs = [enter_run(asked, made), enter_run(asked, made)]
+    rest = (costs.append(enter_run(asked, made)) for _ in range(100))
+    with pytest.raises(PlanError, match="would cost training units more than epsilon 6"):
+        list(rest)
+    assert costs == sorted(costs)
+    assert costs[-1] <= 6
+    held = read_budget((tmp_path / "budget.json").read_bytes())
+    assert len(held[data_digest(asked)].runs) == len(costs), "what was refused is not entered"
+    several = asked.model_copy(update={"run": asked.run.model_copy(update={"seeds": (0, 1)})})
+    other = several.model_copy(update={"data": several.data.model_copy(update={"options": {"a": 1}})})
+    enter_run(other, made)
+    held = read_budget((tmp_path / "budget.json").read_bytes())
+    assert len(held[data_digest(other)].runs) == 2, "each repetition is a run"
+
+
+def test_a_budget_file_without_a_limit_for_the_data_is_refused(tmp_path: Path) -> None:
+    asked = plan(tmp_path, f'privacy.budget="{tmp_path / "none.json"}"')
+    made = mechanism_of(asked)
+    assert made is not None
+    with pytest.raises(InputError, match="sets no limit"):
+        enter_run(asked, made)
+    (tmp_path / "none.json").write_text("{")
+    with pytest.raises((InputError, PlanError)):
+        enter_run(asked, made)
+
+
+def test_a_data_set_is_known_by_what_its_files_hold(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.csv").write_text("1,2\n")
+    base = plan(tmp_path)
+
+    def digest(path: Path, **options: Any) -> str:
+        data = base.data.model_copy(update={"path": str(path), "options": options})
+        return data_digest(base.model_copy(update={"data": data}))
+
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") == digest(tmp_path / "b", streams=3)
+    (tmp_path / "b" / "b.csv").write_text("1,3\n")
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+
+
+def test_charges_name_where_the_noise_came_from(tmp_path: Path) -> None:
+    for source, words in (("seed", "simulation's seed"), ("system", "operating system")):
+        asked = plan(tmp_path, f"privacy.noise={source}")
+        made = mechanism_of(asked)
+        assert made is not None
+        assert words in charges_of(asked, made)[0].words
