@@ -49,12 +49,12 @@ HONEST: dict[str, Any] = {
 AUDIT: dict[str, Any] = {
     "name": "membership",
     "claimed_epsilon": 0.9,
-    "measured": "share of members named at 1 % false positives",
+    "measured": "share of the members named at 1 % false positives",
     "value": 0.012,
     "low": 0.006,
     "high": 0.019,
-    "floor": 0.011,
-    "floor_words": "loss threshold",
+    "floor": 0.01,
+    "floor_words": "guessing",
     "words": "a thousand members, and as many others",
     "seed": 0,
     "seconds": 3.0,
@@ -225,12 +225,25 @@ def test_an_audit_beyond_the_claim_comes_first() -> None:
     assert level_of(promise_of(log_of(HONEST)), []) == "strict"  # type: ignore[arg-type]
 
 
+def test_members_named_are_held_against_the_claim() -> None:
+    """e^.8 · .01 + 1e-6 = .0223: more than that no attacker may name."""
+    for low, claim in ((0.021, "doubted"), (0.023, "broken"), (0.006, "doubted")):
+        (one,) = attackers_of(log_of(HONEST, AUDIT | {"value": 0.03, "low": low, "high": 0.04}))
+        assert one.claim == claim
+    (one,) = attackers_of(log_of(HONEST, AUDIT | {"value": 0.022}))
+    assert one.claim == "kept"
+    (one,) = attackers_of(log_of(HONEST | {"unit": "patient"}, AUDIT | {"value": 0.03, "low": 0.023}))
+    assert one.claim == ""  # an attack on records says nothing of streams
+
+
 @pytest.mark.parametrize(
     ("change", "reached"),
     [
         ({"low": 0.012, "value": 0.02}, "yes"),
         ({"low": 0.006, "value": 0.012}, "unsure"),
-        ({"low": 0.006, "value": 0.01}, "no"),
+        ({"low": 0.006, "value": 0.009}, "no"),
+        ({"measured": "exchanges until a site is refused", "value": 12.0, "low": None, "floor": 50.0}, "no"),
+        ({"measured": "exchanges until a site is refused", "value": None, "floor": 50.0}, "yes"),
         ({"floor": None}, "unknown"),
         ({"measured": "mean squared error", "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
         ({"measured": "mean squared error", "value": 1.2, "high": 1.3, "low": 1.1, "floor": 1.0}, "no"),
@@ -285,10 +298,9 @@ def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
     assert any(getattr(block, "text", "") == "lazaretto audit DIR" for block in empty.blocks)
 
 
-def test_systems_trained_without_noise_are_named(entries: Entries, chain: Chain) -> None:
+def test_systems_that_are_not_charged_are_named(entries: Entries, chain: Chain) -> None:
     said = texts(privacy(read_log(chain([*entries, ("privacy", HONEST)]))))
-    assert "without noise: local only, pooled, gradient boosting" in said
-    assert "federated unsplit" not in said
+    assert "not charged: federated unsplit, local only, pooled, gradient boosting" in said
 
 
 def test_utility_over_epsilon_is_drawn_where_it_was_measured() -> None:

@@ -58,7 +58,8 @@ class Promise:
 class Attacker:
     """A record `audit`. reached: more than its floor. claim: "" where there is no verdict on it.
 
-    in_epsilon: whether its values are lower bounds on epsilon, which compare with the claim.
+    in_epsilon: whether its values are lower bounds on epsilon, which compare with the claim. in_time: whether
+    they count how long an attacker goes on unnoticed; without a value nobody notices.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Attacker:
     reached: Reached
     claim: Literal["broken", "doubted", "kept", ""]
     in_epsilon: bool
+    in_time: bool
     body: dict[str, Any]
 
 
@@ -137,15 +139,16 @@ def _attacker(body: dict[str, Any], promise: Promise | None) -> Attacker:
     claimed = _bound(body.get("claimed_epsilon"))
     if claimed is None and promise is not None:
         claimed = promise.epsilon
+    in_time = "until" in measured.lower()
+    most = _allowed(body, promise, measured, floor)
+    if in_epsilon:
+        most = claimed
     claim: Literal["broken", "doubted", "kept", ""] = ""
-    said = body.get("contradicts")
-    if said is True:
-        claim = "broken"
-    elif in_epsilon and claimed is not None and value is not None:
+    if most is not None and value is not None:
         least = value if low is None else low
-        claim = "broken" if least > claimed else "doubted" if value > claimed else "kept"
-    elif said is False and claimed is not None:
-        claim = "kept"
+        claim = "broken" if least > most else "doubted" if value > most else "kept"
+    if body.get("contradicts") is True:
+        claim = "broken"
     return Attacker(
         name=str(body.get("name") or ""),
         measured=measured,
@@ -154,11 +157,24 @@ def _attacker(body: dict[str, Any], promise: Promise | None) -> Attacker:
         high=high,
         floor=floor,
         claimed=claimed,
-        reached=_reached(value, low if up else high, floor, up),
+        reached="yes" if in_time and value is None else _reached(value, low if up else high, floor, up),
         claim=claim,
         in_epsilon=in_epsilon,
+        in_time=in_time,
         body=body,
     )
+
+
+def _allowed(
+    body: dict[str, Any], promise: Promise | None, measured: str, floor: float | None
+) -> float | None:
+    """The most that membership inference may name by the claim: e^epsilon · false positives + delta."""
+    told = "false positive" in measured.lower() and str(body.get("floor_words")) == "guessing"
+    if not told or promise is None or promise.unit != "record" or floor is None:
+        return None
+    if promise.training is None or promise.delta is None or not 0 < floor < 1:
+        return None
+    return math.exp(min(promise.training, 50.0)) * floor + promise.delta
 
 
 def _reached(value: float | None, end: float | None, floor: float | None, up: bool) -> Reached:

@@ -25,7 +25,7 @@ NOBODY = (
 _TITLES = (
     ("canary", "Canaries, put in by a coin", "telling canaries put in by a coin"),
     ("membership", "Membership: was this record in?", "telling members from others"),
-    ("class_mix", "A site's mix of classes", "reading a site's mix of classes"),
+    ("class mix", "A site's mix of classes", "reading a site's mix of classes"),
     ("property", "A site's mix of classes", "reading a site's mix of classes"),
     ("gradient", "Windows rebuilt from an update", "rebuilding windows from an update"),
     ("activation", "Readings rebuilt from activations", "rebuilding readings from activations"),
@@ -76,13 +76,17 @@ def noise_text(promise: Promise) -> str:
 
 def attacker_title(attacker: Attacker) -> str:
     """How the report calls an audit; a name that it does not know as it is."""
-    return next((title for part, title, _ in _TITLES if part in attacker.name.lower()), "")
+    return next((title for part, title, _ in _TITLES if part in _plain(attacker)), "")
+
+
+def _plain(attacker: Attacker) -> str:
+    return attacker.name.lower().replace("_", " ")
 
 
 def privacy_paragraph(
     promise: Promise, attackers: Sequence[Attacker], unprotected: Sequence[str] = ()
 ) -> str:
-    """One paragraph for who has to answer for it. unprotected: systems that were trained without noise."""
+    """One paragraph for who has to answer for it. unprotected: systems whose training is not charged."""
     level = level_of(promise, list(attackers))
     said = []
     if level in ("refuted", "doubted"):
@@ -195,8 +199,8 @@ def _grade(promise: Promise, level: str) -> str:
 def _tried(attackers: Sequence[Attacker]) -> str:
     if not attackers:
         return "No attacker has been tried on this run."
-    beyond = [one for one in attackers if one.reached == "yes" and not one.in_epsilon]
-    unsure = [one for one in attackers if one.reached == "unsure" and not one.in_epsilon]
+    guessing = [one for one in attackers if not (one.in_epsilon or one.in_time)]
+    beyond, unsure = ([one for one in guessing if one.reached == how] for how in ("yes", "unsure"))
     many = len(attackers)
     said = f"{count(many)} attacks were tried" if many > 1 else "One attack was tried"
     parts = []
@@ -204,13 +208,15 @@ def _tried(attackers: Sequence[Attacker]) -> str:
         parts.append(f"more than guessing was reached in {_named(beyond)}")
     if unsure:
         parts.append(f"in {_named(unsure)} the estimate is above guessing, without certainty")
+    if any(one.in_time and one.reached == "yes" for one in attackers):
+        parts.append("a site that trains its devices for ends of its own is not noticed in time")
     if not parts:
-        unread = [one for one in attackers if one.reached == "unknown" and not one.in_epsilon]
+        unread = [one for one in guessing if one.reached == "unknown"]
         parts.append(
             f"the log does not tell what {'they' if many > 1 else 'it'} reached"
             if unread
             else f"{'none' if many > 1 else 'it'} was not seen to reach more than guessing"
-            if any(not one.in_epsilon for one in attackers)
+            if guessing
             else "it bounds ε from below, and did not pass the claim"
             if all(one.claim == "kept" for one in attackers)
             else "it bounds ε from below"
@@ -220,7 +226,7 @@ def _tried(attackers: Sequence[Attacker]) -> str:
 
 def _named(attackers: Sequence[Attacker]) -> str:
     names = [
-        next((doing for part, _, doing in _TITLES if part in one.name.lower()), "another attack")
+        next((doing for part, _, doing in _TITLES if part in _plain(one)), "another attack")
         for one in attackers
     ]
     found = list(dict.fromkeys(names))
@@ -233,7 +239,7 @@ def _uncovered(promise: Promise, unprotected: Sequence[str]) -> str:
         "activations and gradients between a device and its site, which count as inside",
     ]
     if unprotected:
-        parts.append("whatever was trained without noise to be compared with, such as baselines")
+        parts.append("whatever else was trained on the same data to be compared with, such as baselines")
     if promise.unit == "record":
         parts.append("the many windows of one device or patient taken together")
     return f"Not covered: {'; '.join(parts)}."

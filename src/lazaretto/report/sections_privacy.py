@@ -30,7 +30,7 @@ from lazaretto.report.privacy_words import (
     privacy_paragraph,
     unit_text,
 )
-from lazaretto.report.reading import OURS, REFERENCES, Log, system_name, systems
+from lazaretto.report.reading import OURS, REFERENCES, Log, system_key, system_name, systems
 
 __all__ = ["privacy"]
 
@@ -66,7 +66,7 @@ def privacy(log: Log) -> Section:
     if promise is None:
         blocks.append(_without(log))
     else:
-        alone = _trained_without_noise(log)
+        alone = _not_charged(log)
         level = level_of(promise, attackers)
         alarming = level in ("refuted", "doubted", "unbounded")
         text = privacy_paragraph(promise, attackers, alone)
@@ -99,10 +99,12 @@ def _without(log: Log) -> Text:
     return Text(text=NOBODY, tone="note")
 
 
-def _trained_without_noise(log: Log) -> list[str]:
-    """Systems of the report that the mechanism does not cover."""
-    covered = {OURS, "unsplit", *(name for name in REFERENCES if name.startswith(("without_", "with_")))}
-    return [name for name in systems(log) if name not in covered]
+def _not_charged(log: Log) -> list[str]:
+    """Systems of the report that were trained besides ours, or are to be."""
+    covered = {OURS, "supervised_only"}
+    covered |= {name for name in REFERENCES if name.startswith(("without_", "with_"))}
+    asked = [system_key(name) for name in items(log.last("privacy").get("baselines"))]
+    return [name for name in dict.fromkeys([*systems(log), *asked]) if name not in covered]
 
 
 def _facts(promise: Promise) -> Facts:
@@ -116,7 +118,7 @@ def _facts(promise: Promise) -> Facts:
     }.get(str(body.get("sampling")), NOT_AVAILABLE)
     each = "each site's update" if promise.unit == "site" else "one example's gradient"
     adaptive = " at first; it adapts" if number(body.get("quantile")) is not None else ""
-    name = str(body.get("mechanism") or "")
+    name, times = str(body.get("mechanism") or ""), number(body.get("appearances")) or 1
     pairs = [
         ("Who", unit_text(promise)),
         ("Cost of one such unit", epsilon_text(promise.epsilon)),
@@ -124,6 +126,7 @@ def _facts(promise: Promise) -> Facts:
         ("Mechanism", _MECHANISMS.get(name, words(name) or NOT_AVAILABLE)),
         ("Steps", f"{count(rounds)} rounds of {count(steps)}" if rounds and steps else NOT_AVAILABLE),
         ("Who is in a step", sampling),
+        ("A record is in", f"{count(times)} window{'s' if times > 1 else ''} at most"),
         ("Longest that counts", f"{decimal(clip)}, of {each}{adaptive}" if clip else NOT_AVAILABLE),
         ("Noise", f"{decimal(noise)} times that" if noise else NOT_AVAILABLE),
         ("Noise is from", noise_text(promise)),
@@ -201,7 +204,7 @@ def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
         rows.append(
             (
                 "Systems to compare with",
-                f"Trained on the same data without noise: {names}. Their figures are not charged.",
+                f"Trained on the same data, most without noise, and not charged: {names}.",
             )
         )
     return Grid(
@@ -222,6 +225,8 @@ def _attackers(attackers: Sequence[Attacker]) -> Grid:
             reached, tone = "see the claim", "faint"
         else:
             reached, tone = _REACHED[one.reached]
+        if one.in_time and one.reached in ("yes", "no"):
+            reached = "✗ not noticed" if one.reached == "yes" else "noticed"
         floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
         said = [one.measured, str(one.body.get("words") or "")]
         rows.append(
