@@ -312,5 +312,5 @@ def test_utility_over_epsilon_is_drawn_where_it_was_measured() -> None:
     ]
     log.bodies["privacy curve"] = [{"points": points, "reference": 0.93}]
     (figure,) = (block for block in privacy(log).blocks if isinstance(block, Picture))
-    assert figure.finding.startswith("AUROC is 0.800 [0.790, 0.810] at \u03b5 = 1.00 and 0.900")
+    assert figure.finding.startswith("AUROC is 0.800 [0.790, 0.810] at \u03b5 = 1 and 0.900")
     assert "without privacy 0.930" in figure.finding

@@ -42,7 +42,7 @@ def decimal(value: float) -> str:
     if size < 1e-3 or size >= 1e6:
         mantissa, _, power = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(power)}".replace("-", "\u2212")
-    decimals = max(0, min(4, 2 - math.floor(math.log10(size))))
+    decimals = 0 if size == round(size) else max(0, min(4, 2 - math.floor(math.log10(size))))
     return fixed(value, decimals)
 
 

@@ -216,55 +216,51 @@ def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
 
 
 def _attackers(attackers: Sequence[Attacker]) -> Grid:
-    rows = []
-    for one in attackers:
-        value = None if one.value is None else Triple(one.value, one.low, one.high)
-        text, _, under = _shown(value).partition(" [")
-        claim, claim_tone = _CLAIMS[one.claim]
-        if one.in_epsilon:
-            reached, tone = "see the claim", "faint"
-        else:
-            reached, tone = _REACHED[one.reached]
-        if one.in_time and one.reached in ("yes", "no"):
-            reached = "✗ not noticed" if one.reached == "yes" else "noticed"
-        floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
-        said = [one.measured, str(one.body.get("words") or "")]
-        rows.append(
-            Row(
-                head=attacker_title(one) or words(one.name) or "unnamed",
-                note=". ".join(part.rstrip(".") for part in said if part) + ("." if any(said) else ""),
-                cells=(
-                    Cell(text=text, under=f"[{under}" if under else ""),
-                    Cell(text=floor, under=str(one.body.get("floor_words") or "")),
-                    Cell(text=reached, tone=tone),
-                    Cell(
-                        text=claim,
-                        tone=claim_tone,
-                        under="" if one.claimed is None else f"of {epsilon_text(one.claimed)}",
-                    ),
-                ),
-            )
-        )
     return Grid(
         caption="What each attacker reached, beside its floor",
         first="Attack",
         columns=(
-            Column(title="Reached", hint="95\u202f% interval"),
+            Column(title="Reached", hint="and its interval"),
             Column(title="Floor"),
             Column(title="Beyond it?", numeric=False),
             Column(title="The claim is", numeric=False),
         ),
-        rows=tuple(rows),
+        rows=tuple(_attacker_row(one) for one in attackers),
         note="A floor is what somebody reaches who knows nothing of the run. Not seen and not broken are no "
         "proof: a better attacker may reach more.",
     )
 
 
-def _shown(value: Triple | None) -> str:
-    if value is None:
-        return NOT_AVAILABLE
-    size = abs(value.value)
-    return interval_text(value, 3 if size < 10 else 1)
+def _attacker_row(one: Attacker) -> Row:
+    value = None if one.value is None else Triple(one.value, one.low, one.high)
+    text, _, under = _shown(value, whole=one.in_time).partition(" [")
+    claim, claim_tone = _CLAIMS[one.claim]
+    reached, tone = _REACHED[one.reached]
+    if one.in_epsilon:
+        reached, tone = "see the claim", "faint"
+    elif one.in_time and one.reached in ("yes", "no"):
+        reached = "✗ not noticed" if one.reached == "yes" else "noticed"
+    floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
+    said = [part.rstrip(".") for part in (one.measured, str(one.body.get("words") or "")) if part]
+    return Row(
+        head=attacker_title(one) or words(one.name) or "unnamed",
+        note="".join(f"{part[:1].upper()}{part[1:]}. " for part in said).strip(),
+        cells=(
+            Cell(text=text, under=f"[{under}" if under else ""),
+            Cell(text=floor, under=str(one.body.get("floor_words") or "")),
+            Cell(text=reached, tone=tone),
+            Cell(
+                text=claim,
+                tone=claim_tone,
+                under="" if one.claimed is None else f"of {epsilon_text(one.claimed)}",
+            ),
+        ),
+    )
+
+
+def _shown(value: Triple | None, *, whole: bool) -> str:
+    decimals = 0 if whole else 3 if value is not None and abs(value.value) < 10 else 1
+    return interval_text(value, decimals)
 
 
 def _curve(log: Log) -> Picture | None:
