@@ -295,7 +295,10 @@ def test_planted_fault_sampling_replaced_by_shuffling() -> None:
 
 @given(st.integers(0, 60), st.integers(1, 8), st.integers(1, 12), st.integers(0, 30))
 def test_in_turn_nobody_is_in_two_steps_of_one_pass(examples: int, b: int, steps: int, first: int) -> None:
-    rows = turn_rows(examples, 1 / b, steps, first)
+    numbers = 3 * np.arange(examples) + 1
+    rows = turn_rows(numbers, 1 / b, steps, first)
+    kept = turn_rows(numbers[1:], 1 / b, steps, first)  # the first example goes: the others keep their steps
+    assert [own[own > 0].tolist() for own in rows] == [(own + 1).tolist() for own in kept]
     for i in range(steps):
         near = np.concatenate(rows[i : i + b])
         assert len(np.unique(near)) == len(near)

@@ -72,11 +72,12 @@ def poisson_rows(examples: int, rate: float, steps: int, chance: Chance) -> list
     return [np.flatnonzero(chance.uniform(examples) < rate) for _ in range(steps)]
 
 
-def turn_rows(examples: int, rate: float, steps: int, first: int) -> list[NDArray[np.int64]]:
-    """Who is in each of so many steps, from step `first` of the run on, where all take turns.
+def turn_rows(numbers: NDArray[np.int64], rate: float, steps: int, first: int) -> list[NDArray[np.int64]]:
+    """Who (as places in `numbers`) is in each of so many steps, from step `first` of the run on, in turn.
 
-    b = round(1 / rate) steps are a pass, and example i is in those steps t with t mod b = i mod b: in no two
-    of fewer than b in a row. No chance is in it.
+    numbers [n]: of the examples, each its own whether others are there or not. b = round(1 / rate) steps are
+    a pass, and example i is in those steps t with t mod b = i mod b: in no two of fewer than b in a row, and
+    in the same ones when another example goes. No chance is in it.
     """
     pass_steps = round(1 / rate)
-    return [np.arange((first + step) % pass_steps, examples, pass_steps) for step in range(steps)]
+    return [np.flatnonzero(numbers % pass_steps == (first + step) % pass_steps) for step in range(steps)]

@@ -90,7 +90,7 @@ class PrivateSites:
         made = self.promise.mechanism
         if made.sampling == "poisson":
             return poisson_rows(examples, made.rate, made.steps, chance)
-        return turn_rows(examples, made.rate, made.steps, int(self.steps[site]))
+        return turn_rows(self._examples[site], made.rate, made.steps, int(self.steps[site]))
 
     def seen(
         self, seed: int, round_number: int, rows: Sequence[int] | Int, drawn: Drawn, short: Array
