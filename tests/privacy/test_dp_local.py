@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, kstest
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
@@ -246,10 +246,14 @@ def test_noise_differs_between_sites_rounds_and_trainings() -> None:
 
 
 def test_noise_of_the_system_is_new_each_time_and_normal() -> None:
-    """Error rate 1e-6."""
+    """Error rate 3e-6: size, distribution, and what two of one pair have in common."""
     one, other = (chance_of("system", 0).normal(4000) for _ in range(2))
     assert not np.array_equal(one, other)
     assert _right_size(np.concatenate([one, other]))
+    many = chance_of("system", 0).normal(20_001)  # more than a block, and an odd number
+    assert kstest(many, "norm").pvalue > 1e-6
+    halves = many[: 2 * 4096].reshape(2, -1)  # of one radius each
+    assert abs(np.corrcoef(halves)[0, 1]) < 5 / 64
     u = chance_of("system", 0).uniform(4000)
     assert 0 < u.min() < u.max() < 1
     assert np.histogram(u, 8, (0, 1))[0].min() > 400
