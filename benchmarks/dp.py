@@ -1,15 +1,16 @@
-"""A private round of workload W (`workload.py`), DP-SGD by window: Lazaretto and its peers, in turn, in one sitting.
+"""A private round of workload W (`workload.py`), DP-SGD by window: Lazaretto and its peers, in turn.
 
     benchmarks/peers/install PEERS
     python benchmarks/dp.py --pairs 5 --peers PEERS --out FILE
     python benchmarks/dp.py --show FILE
 
 Every program gets the same data, initial parameters and arithmetic, and samples and noise as it makes them
-itself. Before anything is timed, a round with the same samples and no noise is compared with ours: no parameter
-may differ by 1e-5. Two rows are Lazaretto without privacy, plain batches of 32: streamed (`ours.py`) and in
-memory as the private round is. A pair is one round of the private program and one of the other, the order
-changing from pair to pair; while one works, the other waits. FILE holds one JSON object a line: what is there is
-not measured again. CPU time is of all processes of a program, read from /proc (Linux only).
+itself. Before anything is timed, a round with the same samples and no noise is compared with ours: no
+parameter may differ by 1e-5. Two rows are Lazaretto without privacy, plain batches of 32: streamed
+(`ours.py`) and in memory as the private round is. A pair is one round of the private program and one of the
+other, the order changing from pair to pair; while one works, the other waits. FILE holds one JSON object a
+line: what is there is not measured again. CPU time is of all processes of a program, read from /proc (Linux
+only).
 """
 
 # ruff: noqa: T201
@@ -135,7 +136,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append(
         f"- N = {rows[0]['clients']}; {rows[0]['machine']}; Python {platform.python_version()}; seeds "
         f"{', '.join(sorted({str(row['seed']) for row in rows}))}; commit "
-        f"{', '.join(sorted({row['commit'] for row in rows}))}; load average {_spread([r['load'] for r in rows])}"
+        f"{', '.join(sorted({row['commit'] for row in rows}))}; "
+        f"load average {_spread([r['load'] for r in rows])}"
     )
     return "\n".join(lines)
 

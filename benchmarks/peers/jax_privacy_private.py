@@ -1,7 +1,7 @@
 """jax-privacy's own loop: `clipped_grad`, `gaussian_privatizer` and `CyclicPoissonSampling`, a step compiled.
 
-Batches are padded to a multiple of 64 places, and windows taken 16 at a time (its `microbatch_size`), which leaves
-out what is only padding. The model is FedJAX's program of W: convolutions are products of matrices.
+Batches are padded to a multiple of 64 places, and windows taken 16 at a time (its `microbatch_size`), which
+leaves out what is only padding. The model is FedJAX's program of W: convolutions are products of matrices.
 """
 
 from __future__ import annotations
