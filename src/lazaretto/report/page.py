@@ -20,6 +20,7 @@ from lazaretto.report import (
     sections_left_out,
     sections_modalities,
     sections_operating,
+    sections_privacy,
     sections_results,
     sections_run,
 )
@@ -40,6 +41,7 @@ _SECTIONS: tuple[Callable[[Log], Section | None], ...] = (
     sections_left_out.by_intensity,
     sections_left_out.sites_left_out,
     sections_hostile.hostile_sites,
+    sections_privacy.privacy,
     sections_detail.characteristics,
     sections_detail.delays,
     sections_operating.calibration,

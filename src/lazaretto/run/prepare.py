@@ -390,6 +390,7 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
     return {
         "source": plan.data.source,
         "step": table.schema.step,
+        "window_steps": int(data.window),
         **schema_words(table.schema),
         "modality": plan.data.modality,
         "classes": list(classes),

@@ -1,0 +1,316 @@
+"""What is said of privacy: never more than the log shows, whatever stands in it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lazaretto.report import privacy_words
+from lazaretto.report.blocks import Grid, Picture, Section, Text
+from lazaretto.report.privacy_reading import attackers_of, level_of, promise_of
+from lazaretto.report.privacy_words import privacy_paragraph
+from lazaretto.report.reading import Log, read_log
+from lazaretto.report.sections_privacy import privacy
+from lazaretto.types import Record
+
+Entries = list[tuple[str, dict[str, Any]]]
+Chain = Callable[[Entries], list[Record]]
+
+HONEST: dict[str, Any] = {
+    "mechanism": "dp_sgd",
+    "unit": "record",
+    "delta": 1e-6,
+    "epsilon": 0.9,
+    "training_epsilon": 0.8,
+    "repeated_epsilon": 0.9,
+    "all_runs_epsilon": None,
+    "repetitions": 1,
+    "by_part": {"training units": 0.9, "validation units": 0.4, "test units": None},
+    "charges": [
+        {"what": "training", "part": "training units", "words": "20 rounds", "epsilon": 0.8},
+        {"what": "scaling", "part": "training units", "words": "noisy counts", "epsilon": 0.2},
+        {"what": "thresholds", "part": "validation units", "words": "noisy counts", "epsilon": 0.4},
+        {"what": "metrics", "part": "test units", "words": "exact figures", "epsilon": None},
+    ],
+    "clip": 1.0,
+    "noise_multiplier": 4.0,
+    "sampling": "poisson",
+    "rate": 0.1,
+    "steps": 10,
+    "rounds": 20,
+    "noise": "system",
+}
+AUDIT: dict[str, Any] = {
+    "name": "membership",
+    "claimed_epsilon": 0.9,
+    "measured": "share of the members named at 1 % false positives",
+    "value": 0.012,
+    "low": 0.006,
+    "high": 0.019,
+    "floor": 0.01,
+    "floor_words": "guessing",
+    "words": "a thousand members, and as many others",
+    "seed": 0,
+    "seconds": 3.0,
+}
+CANARY = AUDIT | {
+    "name": "canary",
+    "measured": "lower bound on epsilon",
+    "value": 0.2,
+    "low": 0.2,
+    "high": None,
+    "floor": 0.0,
+}
+# words that reassure; phrases of ours that hold one of them, and say the opposite
+REASSURING = re.compile(
+    r"strong|strict|safe|secure|anonym|guarantee|impossible|cannot|fully|never|protect|middling",
+    re.IGNORECASE,
+)
+DENIALS = ("take nobody for protected", "protects nobody")
+
+
+def log_of(privacy: dict[str, Any] | None, *audits: dict[str, Any], seeds: int = 1) -> Log:
+    entries: Entries = [
+        ("run", {"seeds": list(range(seeds)), "plan": {"privacy": {"mechanism": "none"}}}),
+        ("data", {"window_steps": 16, "splits": {"train": {"units": 60, "steps": 32000}}, "sites": [{}, {}]}),
+        ("round", {"seed": 0, "round": 1}),
+        *([] if privacy is None else [("privacy", privacy)]),
+        *(("audit", body) for body in audits),
+    ]
+    return read_log([Record(i, kind, body, b"", b"") for i, (kind, body) in enumerate(entries, 1)])
+
+
+def paragraph(privacy: dict[str, Any], *audits: dict[str, Any], seeds: int = 1) -> str:
+    log = log_of(privacy, *audits, seeds=seeds)
+    promise = promise_of(log)
+    assert promise is not None
+    return privacy_paragraph(promise, attackers_of(log), ["local"])
+
+
+def reassures(text: str) -> bool:
+    for phrase in DENIALS:
+        text = text.replace(phrase, "")
+    return bool(REASSURING.search(text))
+
+
+# everything that a record may hold, right and wrong
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**9),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.text("strong safe protected anonymous \u03b5<>&", max_size=20),
+)
+small = st.floats(0, 1.5)
+bodies = st.builds(
+    lambda changed: HONEST | changed,
+    st.dictionaries(st.sampled_from(sorted(HONEST)), st.one_of(anything, small), max_size=5),
+)
+audits = st.lists(
+    st.builds(
+        lambda base, changed: base | changed,
+        st.sampled_from([AUDIT, CANARY]),
+        st.dictionaries(st.sampled_from([*AUDIT, "contradicts", "larger_is_worse"]), anything, max_size=4),
+    ),
+    max_size=3,
+)
+
+
+def may_reassure(body: dict[str, Any], found: list[dict[str, Any]], seeds: int) -> bool:
+    """The rule again, written down apart from the code: is there any ground for a good word?"""
+
+    def plain(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    needed = ["epsilon"] + (["repeated_epsilon"] if seeds > 1 else [])
+    if body["all_runs_epsilon"] is not None:
+        needed.append("all_runs_epsilon")
+    if not all(plain(body[key]) and 0 <= body[key] <= 10 for key in needed):
+        return False
+    if not (plain(body["delta"]) and 0 <= body["delta"] <= 1e-3):
+        return False
+    for audit in found:
+        bound = "epsilon" in str(audit["measured"]).lower() or "\u03b5" in str(audit["measured"])
+        claimed, value = audit["claimed_epsilon"], audit["value"]
+        if audit.get("contradicts") is True:
+            return False
+        if bound and plain(claimed) and plain(value) and 0 <= claimed < value:
+            return False
+    return body["noise"] == "system" and body["unit"] in ("record", "patient", "site")
+
+
+@settings(max_examples=300, deadline=None)
+@given(bodies, audits, st.integers(1, 3))
+@example(HONEST, [], 1)
+@example(HONEST | {"epsilon": None}, [], 1)
+@example(HONEST | {"epsilon": math.inf}, [], 1)
+@example(HONEST | {"epsilon": 40.0}, [], 1)
+@example(HONEST | {"repeated_epsilon": None}, [], 2)
+@example(HONEST | {"all_runs_epsilon": math.inf}, [], 1)
+@example(HONEST | {"noise": "seed"}, [], 1)
+@example(HONEST | {"delta": 0.05}, [], 1)
+@example(HONEST, [CANARY | {"value": 1.5, "low": 1.5}], 1)
+@example(HONEST, [AUDIT | {"contradicts": True}], 1)
+def test_no_good_word_without_ground(body: dict[str, Any], found: list[dict[str, Any]], seeds: int) -> None:
+    text = paragraph(body, *found, seeds=seeds)
+    if not may_reassure(body, found, seeds):
+        assert not reassures(text), text
+    assert "strong" not in text or (body["epsilon"] <= 1 and text.count("strong") == 1)
+    assert "nan" not in text.lower().split()
+    assert "test units" in text
+    assert "between a device and its site" in text
+
+
+def test_planted_fault_a_level_that_is_always_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law above can fail."""
+    monkeypatch.setattr(privacy_words, "level_of", lambda *_: "strict")
+    assert reassures(paragraph(HONEST | {"epsilon": 4.0}))
+    with pytest.raises(AssertionError):
+        test_no_good_word_without_ground()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "a strong one"),
+        ({"epsilon": 3.0}, "a middling bound"),
+        ({"epsilon": 10.01}, "That is weak"),
+        ({"delta": 0.0017}, "That is weak"),
+        ({"epsilon": None}, "take nobody for protected"),
+        ({"noise": "seed"}, "can be taken off by whoever knows the seed"),
+        ({"noise": None}, "does not say where the noise came from"),
+        ({"unit": "site", "delta": 1e-5}, "one site, with all that it has"),
+        ({"unit": "planet"}, "take nobody for protected"),
+    ],
+)
+def test_how_a_bound_is_called(change: dict[str, Any], said: str) -> None:
+    assert said in paragraph(HONEST | change)
+
+
+def test_delta_is_held_against_the_number_of_units() -> None:
+    assert "That is weak" not in paragraph(HONEST | {"delta": 1 / 2500})  # 2,000 windows
+    assert "That is weak" in paragraph(HONEST | {"delta": 1 / 1500})
+
+
+def test_what_an_epsilon_means() -> None:
+    assert "at most 73\u202f% sure" in paragraph(HONEST | {"epsilon": 1.0})  # e / (1 + e) = .731
+    assert "at most 95\u202f% sure" in paragraph(HONEST | {"epsilon": 3.0})
+    assert "practically certain" in paragraph(HONEST | {"epsilon": 8.0})
+
+
+def test_the_largest_bound_counts() -> None:
+    body = HONEST | {"repeated_epsilon": 4.5, "repetitions": 5}
+    text = paragraph(body, seeds=5)
+    assert "\u03b5 = 4.50" in text
+    assert "all 5 repetitions together" in text
+    assert "\u03b5 = 4.50" in paragraph(body | {"repetitions": 1}, seeds=5)  # the seeds tell, too
+    text = paragraph(body | {"all_runs_epsilon": 12.0}, seeds=5)
+    assert "\u03b5 = 12.00" in text
+    assert "budget file" in text
+    assert "That is weak" in text
+
+
+def test_an_audit_beyond_the_claim_comes_first() -> None:
+    broken = CANARY | {"value": 2.5, "low": 2.5}
+    text = paragraph(HONEST, AUDIT, broken, CANARY)
+    assert text.startswith("An audit reached more than this run claims: it shows \u03b5 of at least 2.50")
+    text = paragraph(HONEST, CANARY | {"value": 2.5, "low": 0.5})
+    assert text.startswith("An audit's estimate is above what this run claims")
+    assert level_of(promise_of(log_of(HONEST)), []) == "strict"  # type: ignore[arg-type]
+
+
+def test_members_named_are_held_against_the_claim() -> None:
+    """e^.8 · .01 + 1e-6 = .0223: more than that no attacker may name."""
+    for low, claim in ((0.021, "doubted"), (0.023, "broken"), (0.006, "doubted")):
+        (one,) = attackers_of(log_of(HONEST, AUDIT | {"value": 0.03, "low": low, "high": 0.04}))
+        assert one.claim == claim
+    (one,) = attackers_of(log_of(HONEST, AUDIT | {"value": 0.022}))
+    assert one.claim == "kept"
+    (one,) = attackers_of(log_of(HONEST | {"unit": "patient"}, AUDIT | {"value": 0.03, "low": 0.023}))
+    assert one.claim == ""  # an attack on records says nothing of streams
+
+
+@pytest.mark.parametrize(
+    ("change", "reached"),
+    [
+        ({"low": 0.012, "value": 0.02}, "yes"),
+        ({"low": 0.006, "value": 0.012}, "unsure"),
+        ({"low": 0.006, "value": 0.009}, "no"),
+        ({"measured": "exchanges until a site is refused", "value": 12.0, "low": None, "floor": 50.0}, "no"),
+        ({"measured": "exchanges until a site is refused", "value": None, "floor": 50.0}, "yes"),
+        ({"floor": None}, "unknown"),
+        ({"measured": "mean squared error", "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
+        ({"measured": "mean squared error", "value": 1.2, "high": 1.3, "low": 1.1, "floor": 1.0}, "no"),
+        ({"larger_is_worse": False, "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
+    ],
+)
+def test_who_got_beyond_the_floor(change: dict[str, Any], reached: str) -> None:
+    (one,) = attackers_of(log_of(HONEST, AUDIT | change))
+    assert one.reached == reached
+
+
+def texts(section: Section) -> str:
+    parts = []
+    for block in section.blocks:
+        if isinstance(block, Text):
+            parts.append(block.text)
+        elif isinstance(block, Grid):
+            parts += [
+                row.head + " " + " ".join(c.text + " " + c.under for c in row.cells) for row in block.rows
+            ]
+        elif isinstance(block, Picture):
+            parts.append(block.finding)
+    return "\n".join(parts)
+
+
+def test_a_run_without_privacy_has_one_sentence() -> None:
+    (only,) = privacy(log_of(None)).blocks
+    assert isinstance(only, Text)
+    assert only.text.count(".") == 1
+    assert "take nobody for protected" in only.text
+    asked = log_of(None)
+    asked.last("run")["plan"]["privacy"]["mechanism"] = "dp_sgd"
+    (only,) = privacy(asked).blocks
+    assert isinstance(only, Text)
+    assert "the log does not say what it cost" in only.text
+
+
+def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
+    said = texts(privacy(log_of(HONEST, AUDIT, CANARY, AUDIT | {"name": "of my own"})))
+    for line in (
+        "Together 0.90",
+        "Published figures \u2717 no bound",
+        "Membership",
+        "of my own",
+        "not certain",
+    ):
+        assert line in said
+    assert "What devices and site exchange" in said
+    assert "lazaretto audit" not in said
+    empty = privacy(log_of(HONEST))
+    assert "No audit was run" in texts(empty)
+    assert any(getattr(block, "text", "") == "lazaretto audit DIR" for block in empty.blocks)
+
+
+def test_systems_that_are_not_charged_are_named(entries: Entries, chain: Chain) -> None:
+    said = texts(privacy(read_log(chain([*entries, ("privacy", HONEST)]))))
+    assert "not charged: federated unsplit, local only, pooled, gradient boosting" in said
+
+
+def test_utility_over_epsilon_is_drawn_where_it_was_measured() -> None:
+    log = log_of(HONEST)
+    assert not any(isinstance(block, Picture) for block in privacy(log).blocks)
+    points = [
+        {"epsilon": e, "auroc": a, "low": a - 0.01, "high": a + 0.01, "seed_count": 5}
+        for e, a in ((8, 0.9), (1, 0.8))
+    ]
+    log.bodies["privacy curve"] = [{"points": points, "reference": 0.93}]
+    (figure,) = (block for block in privacy(log).blocks if isinstance(block, Picture))
+    assert figure.finding.startswith("AUROC is 0.800 [0.790, 0.810] at \u03b5 = 1.00 and 0.900")
+    assert "without privacy 0.930" in figure.finding
