@@ -9,6 +9,10 @@ the updates are averaged (FedAvg, all sites of one size).
 Data are a function of (seed, site) alone and the same to the bit wherever they are made: integers from a
 32-bit mixing function, scaled to [-1, 1). The class of a step is the largest of its first six features.
 This file needs NumPy only, so that the peers' environments can import it.
+
+The private round (`dp.py`): DP-SGD (Abadi et al. 2016, arXiv:1607.00133) in place of the epoch. Each of its 8
+steps takes every window with probability 1/8, clips the gradient of each at length 1, adds normal noise of
+standard deviation 1 to their sum and divides by 32, however many there were.
 """
 
 from __future__ import annotations
@@ -19,15 +23,19 @@ import numpy as np
 
 BATCH, CLASSES, FEATURES, RATE, STEPS, WINDOWS = 32, 6, 40, 0.05, 20, 256
 WIDTH, CHANNELS, WIDTH_2, CUT, HIDDEN = 5, 32, 3, 16, 64
+CLIP, NOISE_MULTIPLIER, ROUND_STEPS = 1.0, 1.0, WINDOWS // BATCH
 
 __all__ = [
     "BATCH",
     "CHANNELS",
     "CLASSES",
+    "CLIP",
     "CUT",
     "FEATURES",
     "HIDDEN",
+    "NOISE_MULTIPLIER",
     "RATE",
+    "ROUND_STEPS",
     "STEPS",
     "WIDTH",
     "WIDTH_2",
@@ -35,6 +43,7 @@ __all__ = [
     "data_bytes",
     "flop_per_window",
     "initial",
+    "sampled",
     "site_data",
 ]
 
@@ -54,6 +63,12 @@ def site_data(seed: int, site: Any, xp: Any = np) -> tuple[Any, Any]:
     x = (bits >> 8).astype(xp.float32) * np.float32(2.0**-23) - np.float32(1)
     x = x.reshape(WINDOWS, STEPS, FEATURES)
     return x, x[..., :CLASSES].argmax(axis=-1).astype(xp.int32)
+
+
+def sampled(seed: int, site: int) -> list[Any]:
+    """Windows of each step of the private round that all programs are compared by, ascending."""
+    rng = np.random.default_rng((seed, site))
+    return [np.flatnonzero(rng.random(WINDOWS) < BATCH / WINDOWS) for _ in range(ROUND_STEPS)]
 
 
 def initial(seed: int) -> dict[str, Any]:

@@ -50,6 +50,11 @@ class Session:
         self._began = 0.0
         self._ready = {"ready": what, "versions": {name: version(name) for name in packages}}
 
+    @property
+    def compared(self) -> bool:
+        """Whether this round's parameters are compared: a private one takes `workload.sampled` and no noise."""
+        return self._save is not None
+
     def ready(self) -> None:
         """Say that rounds can come."""
         print(json.dumps(self._ready), file=self._out, flush=True)

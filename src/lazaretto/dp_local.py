@@ -42,7 +42,7 @@ __all__ = [
     "private_training",
 ]
 
-_TOGETHER = 16  # examples whose gradients are held at once
+_TOGETHER = (16, 8)  # examples whose gradients are held at once, and what is left of a step
 
 
 class Drawn(NamedTuple):
@@ -239,8 +239,8 @@ def make_private_round(
         x = data.x.reshape(-1, steps, features)
         y, weight = (v.reshape(-1, steps) for v in (data.y, data.weight))
         own, common = (None if v is None else unravel(v) for v in (state.own, state.common))
-        together = min(_TOGETHER, drawn.rows.shape[1])
-        spare = -drawn.rows.shape[1] % together  # a slice beyond the end would be moved back
+        most, least = (min(size, drawn.rows.shape[1]) for size in _TOGETHER)
+        spare = -drawn.rows.shape[1] % most  # a slice beyond the end would be moved back
         drawn = drawn._replace(rows=jnp.pad(drawn.rows, ((0, 0), (0, spare))))
 
         def corrected(side: str, gradient: Any, now: Any) -> Any:
@@ -251,10 +251,11 @@ def make_private_round(
             params, bottom_opt, top_opt, path = carry
             now, number, step_key = at
 
-            def chunk(index: Array, so_far: tuple[Any, Array]) -> tuple[Any, Array]:
-                rows = jax.lax.dynamic_slice_in_dim(now.rows, index * together, together)
-                real = index * together + jnp.arange(together) < now.count
-                keys = jax.random.split(jax.random.fold_in(step_key, index), together)
+            def chunk(size: int, first: Array, index: Array, so_far: tuple[Any, Array]) -> tuple[Any, Array]:
+                begin = first + index * size
+                rows = jax.lax.dynamic_slice_in_dim(now.rows, begin, size)
+                real = begin + jnp.arange(size) < now.count
+                keys = jax.random.split(jax.random.fold_in(step_key, begin), size)
 
                 def gradient(params: Any, example: Any) -> Any:
                     return of_example(params, *example)
@@ -265,8 +266,10 @@ def make_private_round(
                 return jax.tree.map(jnp.add, so_far[0], found), so_far[1] + short
 
             zero = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
-            chunks = -(-now.count // together)
-            total, short = jax.lax.fori_loop(0, chunks, chunk, zero)
+            whole = now.count // most + (now.count % most > least)
+            left = (now.count > whole * most).astype(jnp.int32)
+            total = jax.lax.fori_loop(0, whole, partial(chunk, most, jnp.int32(0)), zero)
+            total, short = jax.lax.fori_loop(0, left, partial(chunk, least, whole * most), total)
             released = ravel_pytree(total)[0] + now.noise
             mean = unravel(jnp.round(released / drawn.grid) * drawn.grid / drawn.expected)
             if conclude is not None:

@@ -50,7 +50,12 @@ class PrivacyPlan(Section):
     )
     counts_noise: Annotated[float, Ge(0.1), Le(1000)] = Field(
         default=10.0,
-        description="Noise multiplier of what sites count for scaling, thresholds and calibration.",
+        description="Noise multiplier of what sites count of training values, for scaling.",
+    )
+    threshold_noise: Annotated[float, Ge(0.1), Le(1000)] = Field(
+        default=2.0,
+        description="Noise multiplier of what sites count of validation scores, for thresholds and "
+        "calibration; with more than a few the thresholds are no longer those that were asked for.",
     )
     budget: str | None = Field(
         default=None,

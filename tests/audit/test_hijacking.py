@@ -20,7 +20,7 @@ from lazaretto.models.fusion import fusion
 from lazaretto.models.mlp import mlp
 
 F, K, T, H, D = 3, 2, 4, 5, 2
-MODEL = fusion(channels=4, cut_channels=4, hidden=8, sent_channels=4, bins=1, repeat_steps=0)
+MODEL = fusion(repeat_steps=0)  # of a tiny model honest gradients part by label too little
 TRAINING = LocalTraining(window=T, batch_units=4, temporal_consistency=0.0)
 WATCH = Watch(threshold=0.5, least=5)
 
@@ -84,12 +84,13 @@ def test_refused_stays_refused() -> None:
 def runs() -> Any:
     """Three honest and three hijacked runs of one compiled program; attacks shift one feature of three."""
     rng = np.random.default_rng(0)
-    y = (rng.random((D, 8, 3 * T)) < 0.5).astype(np.int32)
+    # a campaign lasts: where labels change at every step, a recurrent site's gradients part by them less
+    y = np.repeat((rng.random((D, 8, 3)) < 0.5).astype(np.int32), T, axis=2)
     x = rng.standard_normal((D, 8, 3 * T, F)).astype(np.float32)
     x[..., 0] += 2.0 * y
     data = SiteData(x, y, np.ones(y.shape, np.float32), np.int32(8), np.ones(K + 2, np.float32))
     public = rng.standard_normal((40, T, F)).astype(np.float32)
-    run = jax.jit(make_hijacked_site(MODEL, Cut(), TRAINING, Hijack(width=8, tries=1), WATCH, 10))
+    run = jax.jit(make_hijacked_site(MODEL, Cut(), TRAINING, Hijack(width=8, tries=1), Watch(), 10))
     return {
         (seed, hostile): run(
             MODEL.init(jax.random.key(seed), F, K),

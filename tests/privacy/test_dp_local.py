@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, kstest
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
@@ -155,6 +155,23 @@ def test_a_step_is_the_sum_of_clipped_gradients_one_by_one(unit: Any) -> None:
     assert said.tolist() == [short]
 
 
+def test_a_step_of_any_size_is_the_sum_of_its_examples() -> None:
+    """Examples are taken 16 at a time and the rest 8 at a time; nobody is lost or counted twice between."""
+    data, rate, clip = site(), 0.1, 0.1
+    x, y, weight, keys = examples(data)
+    each = np.stack([np.asarray(gradient()(vector(), *own)) for own in zip(x, y, weight, keys, strict=True)])
+    length = np.linalg.norm(each, axis=1)
+    clipped = each * np.minimum(1, clip / length)[:, None]
+    whole = everybody("record", clip)
+    for count in (0, 1, 8, 9, 16, 17, 23, 24):
+        drawn = whole._replace(count=np.int32([count]))
+        found, said = private_round()(start(), data, jax.random.key(2), rate, drawn)
+        total = clipped[:count].sum(axis=0)
+        grid = 2.0**-12 * clip / len(each)
+        np.testing.assert_allclose(found.vector, vector() - rate * total / len(each), atol=rate * grid + 1e-6)
+        assert said.tolist() == [(length[:count] <= clip).sum()]
+
+
 def _without_clip_on_one(each: Any, real: Any, clip: Any) -> Any:
     """The planted fault: one parameter's gradient is added as it is."""
     length = jnp.sqrt(sum((leaf**2).reshape(len(real), -1).sum(1) for leaf in jax.tree.leaves(each)))
@@ -252,10 +269,14 @@ def test_noise_differs_between_sites_rounds_and_trainings() -> None:
 
 
 def test_noise_of_the_system_is_new_each_time_and_normal() -> None:
-    """Error rate 1e-6."""
+    """Error rate 3e-6: size, distribution, and what two of one pair have in common."""
     one, other = (chance_of("system", 0).normal(4000) for _ in range(2))
     assert not np.array_equal(one, other)
     assert _right_size(np.concatenate([one, other]))
+    many = chance_of("system", 0).normal(20_001)  # more than a block, and an odd number
+    assert kstest(many, "norm").pvalue > 1e-6
+    halves = many[: 2 * 4096].reshape(2, -1)  # of one radius each
+    assert abs(np.corrcoef(halves)[0, 1]) < 5 / 64
     u = chance_of("system", 0).uniform(4000)
     assert 0 < u.min() < u.max() < 1
     assert np.histogram(u, 8, (0, 1))[0].min() > 400
@@ -295,7 +316,10 @@ def test_planted_fault_sampling_replaced_by_shuffling() -> None:
 
 @given(st.integers(0, 60), st.integers(1, 8), st.integers(1, 12), st.integers(0, 30))
 def test_in_turn_nobody_is_in_two_steps_of_one_pass(examples: int, b: int, steps: int, first: int) -> None:
-    rows = turn_rows(examples, 1 / b, steps, first)
+    numbers = 3 * np.arange(examples) + 1
+    rows = turn_rows(numbers, 1 / b, steps, first)
+    kept = turn_rows(numbers[1:], 1 / b, steps, first)  # the first example goes: the others keep their steps
+    assert [own[own > 0].tolist() for own in rows] == [(own + 1).tolist() for own in kept]
     for i in range(steps):
         near = np.concatenate(rows[i : i + b])
         assert len(np.unique(near)) == len(near)

@@ -123,20 +123,36 @@ def test_planted_fault_a_record_in_two_segments_counted_once(tmp_path: Path) -> 
     assert twice is not None
     costs = [epsilon_of(made.event(100), 1e-5) for made in (once, twice)]
     assert costs[1] > 1.5 * costs[0], "twice in a pass costs more, and the price says so"
-    assert most_appearances(_table(overlap=True)) == 2
-    assert most_appearances(_table(overlap=False)) == 1
+    steps = _table(1000).valid.shape[1]
+    assert most_appearances(_table(steps)) == 1
+    assert most_appearances(_table(steps // 2)) == 2
+    assert most_appearances(_table(steps // 4)) == 4
 
 
-def _table(overlap: bool) -> Table:
-    """A source's sample whose training windows follow each other, or begin before the last has ended."""
+def _table(stride: int) -> Table:
+    """A source's sample cut anew: windows of its units' streams that begin every `stride` steps."""
     made: Table = catalog.build("sources", "consortium").sample()
-    window = made.valid.shape[1] * made.schema.step_seconds
-    place = np.zeros(len(made.time))
+    steps = made.valid.shape[1]
+    starts, found = list[int](), list[Any]()
+    x = made.x["traffic"]
     for unit in np.unique(made.unit):
         own = np.flatnonzero(made.unit == unit)
-        place[own[np.argsort(made.time[own])]] = np.arange(len(own))
-    time = place * window * (0.5 if overlap else 1.0)
-    return replace(made, time=time, split=np.full(len(time), TRAIN), valid=np.ones_like(made.valid))
+        own = own[np.argsort(made.time[own])]
+        stream = x[own].reshape(-1, x.shape[-1])
+        begins = range(0, len(stream) - steps + 1, stride)
+        found += [(unit, begin, stream[begin : begin + steps]) for begin in begins]
+        starts += begins
+    n = len(found)
+    return replace(
+        made,
+        x={"traffic": np.stack([one[2] for one in found])},
+        present=np.ones((n, 1), np.bool_),
+        unit=np.array([one[0] for one in found]),
+        time=np.array([one[1] for one in found], float),
+        split=np.full(n, TRAIN),
+        valid=np.ones((n, steps), np.bool_),
+        schema=replace(made.schema, features={"traffic": made.schema.features["traffic"]}),
+    )
 
 
 def test_every_part_is_charged_and_exact_figures_of_test_units_protect_nobody(tmp_path: Path) -> None:

@@ -155,9 +155,9 @@ def make_hijacked_site(
     Exchanges as in `lazaretto.local`: a batch takes `batch_units` random units of each device and walks their
     windows, state carried, one optimiser step each; `batches` of them, at least 1. Every device watches.
     hostile: bool []; where False the site sends the task's gradients, and all else is the same. Where True it
-    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients. Any model
-    with a cut; where it is U-shaped labels and heads are at the devices. Not in it: noise on inputs, made-up
-    campaigns, terms of alignment and of distance correlation.
+    trains its own part as agreed, so that the loss looks ordinary, and sends the critic's gradients. Any
+    model with a cut; where it is U-shaped labels and heads are at the devices. Not in it: noise on inputs,
+    made-up campaigns, terms of alignment and of distance correlation.
     Raises InputError for a model without a cut, or no batches.
     """
     if not model.split or batches < 1:

@@ -24,7 +24,9 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """When a device refuses. The defaults are calibrated in `benchmarks/reconstruction.py`.
+    """When a device refuses. The defaults suit `fusion` in its default size (`benchmarks/reconstruction.py`).
+
+    A much smaller model's honest gradients part less, and an honest site would be refused: calibrate anew.
 
     threshold: of the mean gap, in [-2, 2]: below it is refused. least: exchanges with steps of both labels
     before there is a verdict, at least 1. memory: exchanges that the mean reaches back, at least 1.

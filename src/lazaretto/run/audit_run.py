@@ -17,7 +17,8 @@ from lazaretto.local import LocalTraining
 from lazaretto.parameters import parameter_count
 from lazaretto.plan import Plan, load_plan
 from lazaretto.promise import mechanism_of, rounds_of
-from lazaretto.run.audits import Audited, run_audits
+from lazaretto.run.audited import Audited
+from lazaretto.run.audits import run_audits
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.prepare import lay, read

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
     )
     counts = count_noise_of(plan, plan.run.seeds[0])
     if counts is not None:
-        return [training, *count_charges(counts, appearances), metrics_charge(unit)]
+        scaling, _ = count_charges(counts, appearances)
+        fewer = replace(counts, noise_multiplier=asked.threshold_noise)
+        _, thresholds = count_charges(fewer, appearances)
+        return [training, scaling, thresholds, metrics_charge(unit)]
     exact = [
         Charge(what=what, part=part, unit=unit, event=NonPrivateDpEvent(), words=words)
         for what, part, words in _EXACT
@@ -92,6 +96,7 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "quantile": mechanism.quantile,
         "noise": asked.noise,
         "counts_noise": asked.counts_noise,
+        "threshold_noise": asked.threshold_noise,
         "appearances": appearances,
         "baselines": list(plan.evaluate.baselines),
     }

@@ -87,7 +87,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     for seed in plan.run.seeds:
         journal.show("begin", {"name": "prepare data", "seed": seed})
         start, post = time.perf_counter(), Post()
-        prepared.append(prepare(plan, seed, post))
+        prepared.append(prepare(plan, seed, post, kept=journal.parts / f"scaling-{seed}.safetensors"))
         posts.append(post)
         journal.record("data", {"seed": seed, **prepared[-1].sheet})
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}

@@ -27,6 +27,7 @@ from lazaretto.privacy.counts import CountNoise
 from lazaretto.promise import count_noise_of
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
+from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.run.scaled import Agreement, agree_scaling
 from lazaretto.run.secret import Door
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
@@ -122,16 +123,22 @@ class Laid:
 
 
 def prepare(
-    plan: Plan, seed: int, post: Post, keep: Keep | None = None, count_noise: CountNoise | None = None
+    plan: Plan,
+    seed: int,
+    post: Post,
+    keep: Keep | None = None,
+    count_noise: CountNoise | None = None,
+    kept: Path | None = None,
 ) -> Prepared:
     """Load and lay out the data of one seed. Scaling is agreed over `post`, from training units only.
 
-    count_noise: on what sites count, or None for what the plan says.
+    count_noise: on what sites count, or None for what the plan says. kept: file that keeps what noisy counts
+    came to, for a run that is stopped and goes on.
 
     keep: (table with splits, free of copies) -> [n] bool, which of its windows there shall be. Nothing that
     comes after, the leak check included, ever sees the others.
     """
-    return ready(plan, lay(plan, seed, keep), post, count_noise)
+    return ready(plan, lay(plan, seed, keep), post, count_noise, kept)
 
 
 def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
@@ -160,7 +167,9 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
 
 
-def ready(plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = None) -> Prepared:
+def ready(
+    plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = None, kept: Path | None = None
+) -> Prepared:
     """The second part of `prepare`: who is hostile, scaling agreed over `post`, false data."""
     seed, table, data, parts = laid.seed, laid.table, laid.data, laid.parts
     count_noise = count_noise_of(plan, seed) if count_noise is None else count_noise
@@ -175,6 +184,8 @@ def ready(plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = N
 
     door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
     scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
+    if count_noise is not None and kept is not None:
+        scaling = _first(scaling, kept)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -200,6 +211,18 @@ def ready(plan: Plan, laid: Laid, post: Post, count_noise: CountNoise | None = N
         appearances=most_appearances(table),
         count_noise=count_noise,
     )
+
+
+def _first(scaling: Scaling, kept: Path) -> Scaling:
+    """The scaling in the file `kept`; this one, and written there, where there is none.
+
+    Noise that is drawn anew when a run goes on would cost anew, and move what is half trained.
+    """
+    if kept.exists():
+        arrays, _ = load_arrays(kept)
+        return Scaling(arrays["center"], arrays["scale"])
+    save_arrays(kept, {"center": scaling.center, "scale": scaling.scale}, {})
+    return scaling
 
 
 def rescaled(

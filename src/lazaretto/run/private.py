@@ -71,7 +71,8 @@ class PrivateSites:
             z = chance.normal(made.steps * self._size).reshape(made.steps, self._size)
             if self.before is not None:
                 z, self.before[site] = correlated(z, made.kernel, self.before[site])
-            noise[place] = z * (made.noise_multiplier * self.clips[site])
+            full = made.noise_multiplier * self.clips[site]
+            np.multiply(z, full, out=noise[place], casting="same_kind")
             self.steps[site] += made.steps
         widest = max((len(who) for own in chosen for who in own), default=0)
         if widest > self._room:
@@ -90,7 +91,7 @@ class PrivateSites:
         made = self.promise.mechanism
         if made.sampling == "poisson":
             return poisson_rows(examples, made.rate, made.steps, chance)
-        return turn_rows(examples, made.rate, made.steps, int(self.steps[site]))
+        return turn_rows(self._examples[site], made.rate, made.steps, int(self.steps[site]))
 
     def seen(
         self, seed: int, round_number: int, rows: Sequence[int] | Int, drawn: Drawn, short: Array

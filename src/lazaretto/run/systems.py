@@ -172,7 +172,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
                 examples = windows_of(examples)
                 score = score_by_site(program, vector, examples)
             protocol = protocol_of(plan, prepared)
-            operating = agree_operating(prepared, examples, score, protocol, post if common else None)
+            noise = replace(prepared.count_noise, noise_multiplier=plan.privacy.threshold_noise)
+            asked = replace(prepared, count_noise=noise)
+            operating = agree_operating(asked, examples, score, protocol, post if common else None)
             agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
         elif common:
             agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)

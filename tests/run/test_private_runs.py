@@ -1,0 +1,192 @@
+"""Whole private runs: every mechanism trains, says what it costs, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lazaretto import runlog
+from lazaretto.commands import write_page
+from lazaretto.errors import Interrupted
+from lazaretto.plan import Plan, load_plan
+from lazaretto.privacy.draws import chance_of
+from lazaretto.privacy.site_noise import site_noise
+from lazaretto.run.audit_run import audit_run
+from lazaretto.run.experiment import run_plan
+from lazaretto.run.private import Promise, noised_mean
+from lazaretto.run.saved import load_arrays
+
+PLAN = """
+[run]
+seeds = [2]
+[data.options]
+sites = 4
+units_per_site = 14
+windows = 2
+[model.options]
+channels = 4
+hidden = 8
+past_steps = 2
+peak_steps = 0
+[train]
+rounds = 2
+class_balance = 0
+[privacy]
+mechanism = "dp_sgd"
+noise_multiplier = 1.0
+sample_rate = 0.5
+[evaluate]
+baselines = []
+leave_one_family_out = false
+bootstrap = 100
+"""
+
+
+def _plan(folder: Path, *sets: str) -> Plan:
+    place = folder / "plan.toml"
+    place.write_text(PLAN)
+    return load_plan(place, sets=list(sets))
+
+
+def _rows(folder: Path, kind: str) -> list[Mapping[str, Any]]:
+    return [record.body for record in runlog.read(folder / "run.sqlite", kind)]
+
+
+def _vector(folder: Path) -> Any:
+    return load_arrays(folder / "model.safetensors")[0]["vector"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run's folder."""
+    folder = tmp_path_factory.mktemp("private")
+    run_plan(_plan(folder), folder / "out")
+    return folder / "out"
+
+
+def test_the_log_says_what_the_run_costs_whom(whole: Path) -> None:
+    (said,) = _rows(whole, "privacy")
+    assert said["unit"] == "record"
+    assert said["noise"] == "seed"
+    assert said["epsilon"] > said["training_epsilon"] > 0
+    metrics = json.loads((whole / "metrics.json").read_text())["privacy"]
+    assert metrics == {"epsilon": said["epsilon"], "delta": 1e-5, "unit": "record", "audit_epsilon": None}
+    assert "privacy" in write_page(whole).read_text(encoding="utf-8").lower()
+
+
+def test_no_loss_leaves_a_site(whole: Path) -> None:
+    for body in _rows(whole, "round"):
+        assert body["loss"] is None
+        assert body["sites"] == []
+        assert body["arrived"] == 4
+
+
+def test_the_same_seed_gives_the_same_run_and_the_systems_noise_another(whole: Path, tmp_path: Path) -> None:
+    run_plan(_plan(tmp_path), tmp_path / "again")
+    np.testing.assert_array_equal(_vector(whole), _vector(tmp_path / "again"))
+    run_plan(_plan(tmp_path, "privacy.noise=system"), tmp_path / "system")
+    assert np.abs(_vector(whole) - _vector(tmp_path / "system")).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        pytest.param(["privacy.mechanism=dp_ftrl", "privacy.options={bands=2}"], id="ftrl"),
+        pytest.param(["privacy.options={quantile=0.5, count_noise=10.0}"], id="adaptive"),
+    ],
+)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, sets: list[str]) -> None:
+    """Clips that move and noise that takes earlier noise back are kept, too."""
+    plan = _plan(tmp_path, *sets, "train.rounds=3")
+    run_plan(plan, tmp_path / "whole")
+
+    def stop(kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "round" and body["round"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_plan(plan, tmp_path / "parts", show=stop)
+    run_plan(plan, tmp_path / "parts", resume=True)
+    np.testing.assert_array_equal(_vector(tmp_path / "whole"), _vector(tmp_path / "parts"))
+    assert len(_rows(tmp_path / "parts", "privacy")) == 1
+
+
+def test_a_run_that_is_stopped_and_resumed_is_charged_once(tmp_path: Path) -> None:
+    book = tmp_path / "budget.json"
+    plan = _plan(tmp_path, f'privacy.budget="{book}"', "privacy.budget_epsilon=50", "privacy.noise=system")
+
+    def stop(kind: str, body: Mapping[str, Any]) -> None:
+        if kind == "round" and body["round"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_plan(plan, tmp_path / "out", show=stop)
+    first = book.read_bytes()
+    kept = sorted((tmp_path / "out" / "parts").glob("scaling*"))
+    assert kept, "noisy counts are drawn once"
+    before = [one.read_bytes() for one in kept]
+    run_plan(plan, tmp_path / "out", resume=True)
+    assert book.read_bytes() == first
+    arrays, _ = load_arrays(tmp_path / "out" / "model.safetensors")
+    assert before
+    assert np.isfinite(arrays["scale"]).all()
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        pytest.param(["privacy.unit=patient", "secure.protocol=masked"], id="patient masked"),
+        pytest.param(
+            ["federate.participation=0.5", "federate.selection=uniform", "federate.drop_outs=0.3"], id="some"
+        ),
+        pytest.param(
+            ["privacy.unit=site", "privacy.mechanism=site_noise", "federate.drop_outs=0.3"], id="site"
+        ),
+        pytest.param(['model.name="mlp"', "model.options={}", "cut.enabled=false"], id="unsplit model"),
+    ],
+)
+def test_mechanisms_compose(tmp_path: Path, sets: list[str]) -> None:
+    run_plan(_plan(tmp_path, *sets), tmp_path / "out")
+    assert np.isfinite(_vector(tmp_path / "out")).all()
+    (said,) = _rows(tmp_path / "out", "privacy")
+    assert said["training_epsilon"] > 0
+    write_page(tmp_path / "out")
+
+
+def test_what_protection_costs_stands_beside_it(tmp_path: Path) -> None:
+    run_plan(_plan(tmp_path, 'evaluate.baselines=["unprotected"]'), tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["baselines"]["unprotected"]["traffic"]["auroc"]["value"] > 0
+    assert metrics["time"]["training_seconds"]["unprotected"] > 0
+    assert metrics["cost"]["unprotected"]["bytes"]["up"] > 0
+    assert "ours without secrecy and privacy" in write_page(tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_noise_on_the_sum_has_its_size_and_a_clip_holds_every_site() -> None:
+    """20,000 numbers: their spread is within 3 % but for a chance of 1e-8."""
+    made = Promise(site_noise(clip=2.0, noise_multiplier=3.0), "seed")
+    none = noised_mean(made, np.zeros((4, 20_000), np.float32), 5, 1, 0)
+    assert abs(none.std() / (3.0 * 2.0 / 5) - 1) < 0.03
+    rows = np.zeros((4, 20_000), np.float32)
+    rows[:, 0] = [1.0, 100.0, np.nan, -1.0]
+    moved = noised_mean(made, rows, 5, 1, 0) - none
+    np.testing.assert_allclose(moved[0], (1.0 + 2.0 - 1.0) / 5, rtol=1e-6)
+    assert chance_of("seed", 1, "a").normal(1) != chance_of("seed", 1, "b").normal(1)
+
+
+@pytest.mark.slow
+def test_audits_of_a_finished_run_stand_in_its_log_and_report(whole: Path) -> None:
+    found = {body["name"]: body for body in audit_run(whole)}
+    assert {"canaries", "membership", "gradient inversion", "activation inversion", "hijacking"} <= set(found)
+    (said,) = _rows(whole, "privacy")
+    assert found["canaries"]["claimed_epsilon"] == said["training_epsilon"]
+    assert found["canaries"]["value"] <= said["training_epsilon"]
+    assert json.loads((whole / "metrics.json").read_text())["privacy"]["audit_epsilon"] is not None
+    assert [body["name"] for body in _rows(whole, "audit")] == list(found)
+    write_page(whole)
