@@ -4,9 +4,9 @@
     python benchmarks/privacy_curve.py examples/private_x_iomt.toml --data X_IOMT --seeds 0 1 2 --test
 
 Every row is the plan with that epsilon and the noise that spends it (scaling counts included). The row "none"
-is the same model and data without a mechanism, by the settings in --plain (keys laid over the plan, as it needs
-no large steps). Judged on validation units, or with --test on test units; the interval is over seeds (Student's t)
-and n/a for one. Baselines are not trained.
+is the same model and data without a mechanism, by the settings in --plain (keys laid over the plan, as it
+needs no large steps). Judged on validation units, or with --test on test units; the interval is over seeds
+(Student's t) and n/a for one. Baselines are not trained.
 """
 
 # ruff: noqa: T201
@@ -25,6 +25,7 @@ from scipy.stats import t as student
 from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
+from lazaretto.plan_keys import PrivacyPlan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
@@ -34,16 +35,16 @@ from lazaretto.run.prepare import prepare
 
 __all__ = ["main"]
 
-_NONE = ["privacy={}"]
 
-
-def _areas(asked: argparse.Namespace, sets: list[str]) -> tuple[list[float], float | None]:
+def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[list[float], float | None]:
     """AUROC of each seed, and the noise multiplier."""
     overrides = {} if asked.data is None else {"data.path": str(asked.data)}
     seeds = f"run.seeds={asked.seeds}"
     plan = load_plan(
         asked.plan, sets=[*asked.set, *sets, seeds, "evaluate.baselines=[]"], overrides=overrides
     )
+    if not private:
+        plan = plan.model_copy(update={"privacy": PrivacyPlan()})
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
@@ -52,8 +53,7 @@ def _areas(asked: argparse.Namespace, sets: list[str]) -> tuple[list[float], flo
         found = []
         for place in range(len(prepared)):
             scores = systems.federated(bench, OURS, Job(place=place)).scores
-            part = scores.test if asked.test else scores.validation
-            assert part is not None
+            part = scores.test if asked.test or scores.validation is None else scores.validation
             found.append(auroc(part.score[part.valid], part.y[part.valid] > 0))
     return found, None if bench.mechanism is None else bench.mechanism.noise_multiplier
 
@@ -87,10 +87,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for epsilon in asked.epsilons:
         began = time.perf_counter()
-        found, noise = _areas(asked, [f"privacy.epsilon={epsilon}"])
+        found, noise = _areas(asked, [f"privacy.epsilon={epsilon}"], True)
         print(_row(f"{epsilon:g}", found, noise, time.perf_counter() - began), flush=True)
     began = time.perf_counter()
-    found, _ = _areas(asked, [*_NONE, *asked.plain])
+    found, _ = _areas(asked, asked.plain, False)
     print(_row("none", found, None, time.perf_counter() - began), flush=True)
 
 
