@@ -1,7 +1,7 @@
 """Lazaretto's private round as a program that `dp.py` can ask for rounds (see `peers/session.py`).
 
-What `lazaretto run` does for a plan with DP-SGD by record: `run.private` draws, `run.simulate` trains the sites,
-whose updates are averaged. With `--plain` the same program without a mechanism.
+What `lazaretto run` does for a plan with DP-SGD by record: `run.private` draws, `run.simulate` trains the
+sites, whose updates are averaged. With `--plain` the same program without a mechanism.
 """
 
 from __future__ import annotations
