@@ -103,7 +103,6 @@ def _line(name: str, own: list[dict[str, Any]], at: int) -> str:
         _spread([r["cpu_seconds"] for r in mine]),
         _spread([r["seconds"] for r in mine]),
         _spread(ratios) if at else "",
-        f"{np.median([row['first'][at]['cpu_seconds'] for row in own]):.0f}",
         f"{max(r['peak_bytes'] for r in mine) / 1e6:.0f}",
         f"{max(apart):.1e}" if at and apart else "",
     ]
@@ -115,7 +114,6 @@ _HEAD = (
     "CPU-s a round",
     "s a round",
     "CPU-s ÷ ours, paired",
-    "first round, CPU-s",
     "peak memory, MB",
     "update apart",
 )

@@ -52,7 +52,7 @@ class Session:
 
     @property
     def compared(self) -> bool:
-        """Whether parameters are compared: a private round then takes `workload.sampled` and no noise."""
+        """Whether this round is compared: if private, it takes `workload.sampled` and no noise."""
         return self._save is not None
 
     def ready(self) -> None:

@@ -1,7 +1,8 @@
 """`torch.func.vmap(grad)` under `torch.compile`: clip and sum compiled together, and noise with the step.
 
 Convolutions and the GRU are products of matrices (`nn.GRU` cannot be mapped), as in FedJAX's program. A batch
-is padded to a multiple of 16 windows, taken 16 at a time, so that one program serves all. One thread.
+is padded to a multiple of 16 windows, which are taken 16 at a time, so that one program serves all. One
+thread.
 """
 
 from __future__ import annotations
