@@ -255,7 +255,9 @@ def make_private_round(
                 begin = first + index * size
                 rows = jax.lax.dynamic_slice_in_dim(now.rows, begin, size)
                 real = begin + jnp.arange(size) < now.count
-                keys = jax.random.split(jax.random.fold_in(step_key, begin), size)
+                # by its number, not by its place among those drawn: else one example more would change the
+                # noise and the hidden features of all that stand behind it, and so their gradients
+                keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, rows)
 
                 def gradient(params: Any, example: Any) -> Any:
                     return of_example(params, *example)

@@ -368,3 +368,20 @@ def test_steps_that_a_late_site_leaves_out_change_nothing_and_count_nothing() ->
     none, _ = private_round()(start(), site(), jax.random.key(3), 0.1, drawn, np.int32(0))
     np.testing.assert_array_equal(none.vector, vector())
     assert np.abs(np.asarray(one.vector) - vector()).max() > 0
+
+
+def test_one_example_more_leaves_what_is_done_to_the_others_as_it_was() -> None:
+    """Noise on inputs is drawn by example: its keys are public where only privacy's own noise is secret."""
+    noisy = replace(TRAINING, step_noise=0.5)
+    run = jax.jit(make_private_round(MODEL, EXACT, noisy, UNRAVEL, mechanism()))
+    rows, clip, rate = np.array([[0, 3, 5, 7]], np.int32), 0.01, 0.1
+    none = np.zeros((1, vector().size), np.float32)
+
+    def after(rows: Any) -> Any:
+        drawn = Drawn(
+            rows, np.int32([rows.shape[1]]), none, np.float32(clip), np.float32(1), np.float32(1e-9)
+        )
+        return np.asarray(run(start(), site(), jax.random.key(4), rate, drawn)[0].vector, np.float64)
+
+    moved = np.linalg.norm(after(rows) - after(rows[:, 1:]))
+    assert 0 < moved <= rate * clip * (1 + 1e-3)
