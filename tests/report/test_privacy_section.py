@@ -60,7 +60,7 @@ AUDIT: dict[str, Any] = {
     "seconds": 3.0,
 }
 CANARY = AUDIT | {
-    "name": "canary",
+    "name": "canaries",
     "measured": "lower bound on epsilon",
     "value": 0.2,
     "low": 0.2,
@@ -284,6 +284,7 @@ def test_a_run_without_privacy_has_one_sentence() -> None:
 def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
     said = texts(privacy(log_of(HONEST, AUDIT, CANARY, AUDIT | {"name": "of my own"})))
     for line in (
+        "Canaries, put in by a coin",
         "Together 0.90",
         "Published figures \u2717 no bound",
         "Membership",
