@@ -163,8 +163,8 @@ def test_a_step_of_any_size_is_the_sum_of_its_examples() -> None:
     length = np.linalg.norm(each, axis=1)
     clipped = each * np.minimum(1, clip / length)[:, None]
     whole = everybody("record", clip)
-    for count in (0, 1, 8, 9, 16, 17, 23, 24):
-        drawn = whole._replace(count=np.int32([count]))
+    for places, count in [(24, n) for n in (0, 1, 8, 9, 16, 17, 23, 24)] + [(6, 0), (6, 5)]:
+        drawn = whole._replace(rows=whole.rows[:, :places], count=np.int32([count]))
         found, said = private_round()(start(), data, jax.random.key(2), rate, drawn)
         total = clipped[:count].sum(axis=0)
         grid = 2.0**-12 * clip / len(each)

@@ -27,8 +27,7 @@ from lazaretto.privacy.counts import CountNoise
 from lazaretto.promise import count_noise_of
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
-from lazaretto.run.saved import load_arrays, save_arrays
-from lazaretto.run.scaled import Agreement, agree_scaling
+from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
 from lazaretto.run.secret import Door
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
@@ -185,7 +184,7 @@ def ready(
     door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
     scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
     if count_noise is not None and kept is not None:
-        scaling = _first(scaling, kept)
+        scaling = first_scaling(scaling, kept)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites
@@ -211,18 +210,6 @@ def ready(
         appearances=most_appearances(table),
         count_noise=count_noise,
     )
-
-
-def _first(scaling: Scaling, kept: Path) -> Scaling:
-    """The scaling in the file `kept`; this one, and written there, where there is none.
-
-    Noise that is drawn anew when a run goes on would cost anew, and move what is half trained.
-    """
-    if kept.exists():
-        arrays, _ = load_arrays(kept)
-        return Scaling(arrays["center"], arrays["scale"])
-    save_arrays(kept, {"center": scaling.center, "scale": scaling.scale}, {})
-    return scaling
 
 
 def rescaled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,10 +23,11 @@ from lazaretto.errors import InputError
 from lazaretto.privacy.counts import CountNoise, histograms, kept_counts, noisy_counts
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
+from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.run.secret import Door, secret_sum
 from lazaretto.types import TRAIN, Int
 
-__all__ = ["Agreement", "agree_scaling", "noisy_scaling_counts"]
+__all__ = ["Agreement", "agree_scaling", "first_scaling", "noisy_scaling_counts"]
 
 Agreement = Literal["sum", "median"]
 _NAMED = 3  # features named in a note, of however many
@@ -139,3 +141,15 @@ def _notes(scaling: Scaling, counts: Sequence[Int], data: Streams, names: Sequen
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join([*names[:_NAMED], *([f"{more} more"] if more > 0 else [])])
+
+
+def first_scaling(scaling: Scaling, kept: Path) -> Scaling:
+    """The scaling in the file `kept`; this one, and written there, where there is none.
+
+    Noise that is drawn anew when a run goes on would cost anew, and move what is half trained.
+    """
+    if kept.exists():
+        arrays, _ = load_arrays(kept)
+        return Scaling(arrays["center"], arrays["scale"])
+    save_arrays(kept, {"center": scaling.center, "scale": scaling.scale}, {})
+    return scaling
