@@ -64,6 +64,12 @@ def learned(log: Log) -> Section:
         )
     if by_site := _by_site(rounds):
         blocks.append(by_site)
+    elif log.all("privacy") and not panels:
+        blocks.append(
+            Text(
+                text="Sites that train in private tell neither loss nor AUROC after a round: there is no curve."
+            )
+        )
     else:
         blocks.append(nothing(log, "No curve by site was recorded."))
     return Section(name="learning", title=title, nav="Learning", blocks=tuple(blocks))
