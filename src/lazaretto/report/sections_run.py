@@ -66,9 +66,7 @@ def learned(log: Log) -> Section:
         blocks.append(by_site)
     elif log.all("privacy") and not panels:
         blocks.append(
-            Text(
-                text="Sites that train in private tell neither loss nor AUROC after a round: there is no curve."
-            )
+            Text(text="Sites that train in private tell no loss and no AUROC after a round: no curve.")
         )
     else:
         blocks.append(nothing(log, "No curve by site was recorded."))
