@@ -113,7 +113,7 @@ def test_the_kept_model_alarms_where_the_sites_agreed(made: tuple[Path, _Countin
 
 def test_the_page_and_the_display_stand_without_reports(made: tuple[Path, _Counting]) -> None:
     page = write_page(made[0]).read_text(encoding="utf-8")
-    assert "Sites that train in private tell no loss" in page
+    assert "No curve by site was recorded" in page
     console = Console(file=io.StringIO(), width=200)
     with display(console=console) as show:
         for body in _rows(made[0], "round"):
