@@ -17,6 +17,7 @@ from lazaretto.report.privacy_reading import attackers_of, level_of, promise_of
 from lazaretto.report.privacy_words import privacy_paragraph
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.sections_privacy import privacy
+from lazaretto.report.sections_run import learned
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -60,7 +61,7 @@ AUDIT: dict[str, Any] = {
     "seconds": 3.0,
 }
 CANARY = AUDIT | {
-    "name": "canary",
+    "name": "canaries",
     "measured": "lower bound on epsilon",
     "value": 0.2,
     "low": 0.2,
@@ -284,6 +285,7 @@ def test_a_run_without_privacy_has_one_sentence() -> None:
 def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
     said = texts(privacy(log_of(HONEST, AUDIT, CANARY, AUDIT | {"name": "of my own"})))
     for line in (
+        "Canaries, put in by a coin",
         "Together 0.90",
         "Published figures \u2717 no bound",
         "Membership",
@@ -314,3 +316,12 @@ def test_utility_over_epsilon_is_drawn_where_it_was_measured() -> None:
     (figure,) = (block for block in privacy(log).blocks if isinstance(block, Picture))
     assert figure.finding.startswith("AUROC is 0.800 [0.790, 0.810] at \u03b5 = 1 and 0.900")
     assert "without privacy 0.930" in figure.finding
+
+
+def test_rounds_without_a_loss_have_a_reason_and_no_curve() -> None:
+    (only,) = learned(log_of(HONEST)).blocks
+    assert isinstance(only, Text)
+    assert "train in private" in only.text
+    (only,) = learned(log_of(None)).blocks
+    assert isinstance(only, Text)
+    assert "train in private" not in only.text

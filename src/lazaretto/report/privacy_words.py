@@ -23,7 +23,7 @@ NOBODY = (
     "sites, so take nobody for protected."
 )
 _TITLES = (
-    ("canary", "Canaries, put in by a coin", "telling canaries put in by a coin"),
+    ("canar", "Canaries, put in by a coin", "telling canaries put in by a coin"),
     ("membership", "Membership: was this record in?", "telling members from others"),
     ("class mix", "A site's mix of classes", "reading a site's mix of classes"),
     ("property", "A site's mix of classes", "reading a site's mix of classes"),

@@ -220,10 +220,10 @@ def _attackers(attackers: Sequence[Attacker]) -> Grid:
         caption="What each attacker reached, beside its floor",
         first="Attack",
         columns=(
-            Column(title="Reached", hint="and its interval"),
+            Column(title="Reached", hint="interval"),
             Column(title="Floor"),
-            Column(title="Beyond it?", numeric=False),
-            Column(title="The claim is", numeric=False),
+            Column(title="Beyond", hint="the floor?", numeric=False),
+            Column(title="Claim", hint="is", numeric=False),
         ),
         rows=tuple(_attacker_row(one) for one in attackers),
         note="A floor is what somebody reaches who knows nothing of the run. Not seen and not broken are no "
@@ -252,7 +252,7 @@ def _attacker_row(one: Attacker) -> Row:
             Cell(
                 text=claim,
                 tone=claim_tone,
-                under="" if one.claimed is None else f"of {epsilon_text(one.claimed)}",
+                under=f"of {epsilon_text(one.claimed)}" if one.claim and one.claimed is not None else "",
             ),
         ),
     )

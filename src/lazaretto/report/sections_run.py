@@ -64,6 +64,10 @@ def learned(log: Log) -> Section:
         )
     if by_site := _by_site(rounds):
         blocks.append(by_site)
+    elif log.all("privacy") and not panels:
+        blocks.append(
+            Text(text="Sites that train in private tell no loss and no AUROC after a round: no curve.")
+        )
     else:
         blocks.append(nothing(log, "No curve by site was recorded."))
     return Section(name="learning", title=title, nav="Learning", blocks=tuple(blocks))
