@@ -79,6 +79,12 @@ def sweep(
     """
     overrides = {} if data is None else {"data.path": str(data)}
     whole = load_plan(plan, sets=sets, overrides=overrides)
+    if whole.privacy.budget is not None:
+        raise PlanError(
+            "privacy.budget: a sweep trains many times, and each training costs what a run costs",
+            found=whole.privacy.budget,
+            way_out="tune on data that needs no protection, such as the simulator's, and leave it out there",
+        )
     axes = dict(parse_values(text) for text in over)
     folder = Path("sweeps") / whole.run.name if out is None else out
     if whole.robustness.enabled and not axes:

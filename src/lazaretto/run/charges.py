@@ -26,8 +26,16 @@ from lazaretto.run.saved import write_whole
 __all__ = ["charges_of", "data_digest", "enter_run", "privacy_record", "promise_run", "promised"]
 
 _EXACT: tuple[tuple[What, Whose, str], ...] = (
-    ("scaling", "training units", "not private: each site's exact counts of feature values, for the scaling"),
-    ("thresholds", "validation units", "not private: each site's exact counts of scores, for thresholds"),
+    (
+        "scaling",
+        "training units",
+        "not private: each site's exact counts of feature values, and its loss after every round",
+    ),
+    (
+        "thresholds",
+        "validation units",
+        "not private: each site's exact counts of scores, and its AUROC after every round",
+    ),
 )
 
 

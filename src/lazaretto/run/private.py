@@ -134,7 +134,8 @@ def noised_mean(
     total = np.minimum(1.0, made.clip / np.maximum(length, 1e-30)) @ rows
     chance = chance_of(promise.source, seed, "privacy", promise.label, "coordinator", round_number)
     noise = made.noise_multiplier * made.clip * chance.normal(updates.shape[1])
-    return np.asarray((total + noise) / sites)
+    grid = _GRID * made.noise_multiplier * made.clip
+    return np.asarray(np.round((total + noise) / grid) * grid / sites)
 
 
 def _room(made: Mechanism, most: int) -> int:
