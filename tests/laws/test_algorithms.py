@@ -26,6 +26,7 @@ from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining, SiteData, batches_in_round, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.personal import personal_mask
+from lazaretto.run.coordinator import Round
 from lazaretto.run.federation import _Everyone, _Some, train_federation
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
@@ -268,11 +269,13 @@ def test_who_does_not_take_part_keeps_what_it_has(algorithm: Algorithm) -> None:
     """Parameters, optimisers and what the algorithm keeps wait at the site; also where its update is lost."""
     made = program(None if algorithm.correct is None else algorithm, SEVERAL)
     group = Group(federation_of(algorithm, "uniform", "plain"), VECTOR, 3, 3)
-    sites = _Some(made, made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES), data(3))
+    sites = _Some(made, made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES), data(3), None)
     before = jax.tree.map(np.copy, sites.state)
     chosen, arrives = np.array([0, 1]), np.array([True, False])
     work = np.array([2, 0])
-    sites.work(group, TakingPart(chosen, arrives, np.ones(2), work), round_keys(0, 3, 0), 0.05)
+    sites.work(
+        group, TakingPart(chosen, arrives, np.ones(2), work), round_keys(0, 3, 0), 0.05, Round(0, 1, 1)
+    )
     changed = [
         (np.asarray(old) != np.asarray(new)).reshape(3, -1).any(axis=1)
         for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(sites.state), strict=True)
@@ -320,9 +323,9 @@ def test_what_comes_of_one_round_s_nan_is_over_in_the_next(algorithm: Algorithm)
         for bad in (False, True):
             group = Group(federation_of(algorithm, "uniform" if some else "everyone", "plain"), VECTOR, 3, 3)
             start = made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES)
-            sites = _Some(made, start, data(3)) if some else _Everyone(made, start, data(3), True)
+            sites = _Some(made, start, data(3), None) if some else _Everyone(made, start, data(3), True, None)
             part = TakingPart(np.arange(3), np.ones(3, bool), np.ones(3), made.batches(data(3)))
-            sites.work(group, part, round_keys(0, 3, 0), 0.05)
+            sites.work(group, part, round_keys(0, 3, 0), 0.05, Round(0, 1, 1))
             own = np.array(sites.state.own) if keeps else None
             if bad:
                 leaves, structure = jax.tree.flatten(jax.tree.map(np.array, sites.state.top_optimiser))
@@ -333,13 +336,13 @@ def test_what_comes_of_one_round_s_nan_is_over_in_the_next(algorithm: Algorithm)
                         leaf[1] = np.nan
                 broken = sites.state._replace(top_optimiser=jax.tree.unflatten(structure, leaves))
                 sites.state = broken if some else type(broken)(*made.place(tuple(broken)))
-            first = sites.work(group, part, round_keys(0, 3, 1), 0.05)
+            first = sites.work(group, part, round_keys(0, 3, 1), 0.05, Round(0, 2, 3))
             if bad:
                 assert not np.isfinite(first.vectors[1]).all()
                 assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sites.state))
                 if keeps:
                     np.testing.assert_array_equal(np.asarray(sites.state.own)[1], own[1])
-            second = sites.work(group, part, round_keys(0, 3, 2), 0.05)
+            second = sites.work(group, part, round_keys(0, 3, 2), 0.05, Round(0, 3, 3))
             assert np.isfinite(second.vectors).all()
             found.append(second.vectors)
         np.testing.assert_array_equal(found[0][[0, 2]], found[1][[0, 2]])
