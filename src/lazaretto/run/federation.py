@@ -258,7 +258,9 @@ def train_federation(
             done(index + 1, losses, group.result(), worked, seen)
             extra = {"messages": post.rows()}
             held = group.arrays() | ({} if private is None else private.arrays())
-            checkpoint.save(sites.state, index + 1, extra, force=stop.asked, arrays=held)
+            # a round that is done again with other noise would cost again
+            force = stop.asked or (federation.promise is not None and federation.promise.source == "system")
+            checkpoint.save(sites.state, index + 1, extra, force=force, arrays=held)
             if stop.asked:
                 raise stopped(index + 1)
     rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)
