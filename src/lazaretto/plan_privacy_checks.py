@@ -57,6 +57,12 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.data.scaling,
             way_out='data.scaling = "sum", of noisy ones',
         )
+    if asked.unit == "patient" and plan.split.by == "time":
+        yield PlanError(
+            "split.by: cut in time, one patient trains, sets thresholds and is judged, and no part covers it",
+            found=plan.split.by,
+            way_out='"unit", or privacy.unit = "record"',
+        )
     if asked.unit == "site":
         yield from _site_conflicts(plan)
     else:

@@ -53,6 +53,7 @@ def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str
         (["model.options={novelty_hidden=8}"], "pieces of other streams"),
         (["privacy.noise_multiplier=null"], "needs a budget or its noise"),
         (["privacy.budget_epsilon=3"], "no file to add runs up in"),
+        (["privacy.unit=patient", "split.by=time"], "no part covers it"),
         (["privacy.unit=site"], "does not protect the unit 'site'"),
         (["privacy.mechanism=site_noise"], "does not protect the unit 'record'"),
         (["privacy.mechanism=dp_sdg"], "did you mean 'dp_sgd'"),

@@ -10,6 +10,7 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
 from lazaretto.dp_local import private_training
+from lazaretto.errors import PlanError
 from lazaretto.evaluate.operating import Operating
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.local import LocalTraining, batches_in_round
@@ -89,6 +90,12 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
     """Everything the systems share, for the seeds of `prepared`."""
     units = max([plan.aggregate.root_units, *(len(rows) for one in prepared for rows in members(one))])
     made = mechanism_of(plan, max(one.appearances for one in prepared))
+    if made is not None and made.unit == "record" and any(one.schema.irregular for one in prepared):
+        raise PlanError(
+            "privacy.unit: a value measured at odd times is read in every window until the next one",
+            found="record, and an irregular modality",
+            way_out='"patient", which covers the whole stream',
+        )
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units, mechanism=made)
 
 

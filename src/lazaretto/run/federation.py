@@ -28,7 +28,7 @@ from lazaretto.run.coordinator import (
 )
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.private import PrivateSites, noised_mean
+from lazaretto.run.private import PrivateSites, noised_mean, secret_keys
 from lazaretto.run.root import take_root
 from lazaretto.run.secretly import collect_secretly, collect_sum
 from lazaretto.run.simulate import Program
@@ -246,6 +246,8 @@ def train_federation(
             _tell(post, group, receivers, index + 1, training=True)
             this = Round(seed, index + 1, schedule.rounds + before)
             keys = round_keys(seed, padded, index)
+            if federation.promise is not None and federation.promise.source == "system":
+                keys = secret_keys(padded)  # else noise on inputs, by place, would tell who else is there
             found = sites.work(group, part, keys, schedule.rate(index - before), this)
             seen = _collect(post, federation, group, names, part, found, this)
             if partial:
@@ -259,7 +261,8 @@ def train_federation(
             extra = {"messages": post.rows()}
             held = group.arrays() | ({} if private is None else private.arrays())
             # a round that is done again with other noise would cost again
-            force = stop.asked or (federation.promise is not None and federation.promise.source == "system")
+            made = federation.promise or federation.site_promise
+            force = stop.asked or (made is not None and made.source == "system")
             checkpoint.save(sites.state, index + 1, extra, force=force, arrays=held)
             if stop.asked:
                 raise stopped(index + 1)

@@ -182,9 +182,13 @@ def ready(
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
     door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
-    scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
-    if count_noise is not None and kept is not None:
-        scaling = first_scaling(scaling, kept)
+    known = None if count_noise is None or kept is None else first_scaling(None, kept)
+    if known is not None:  # counted before: noise drawn and told again would cost again
+        scaling, notes = known, list[str]()
+    else:
+        scaling, notes = agree_scaling(data, parts, post, plan.data.scaling, said, door, count_noise)
+        if count_noise is not None and kept is not None:
+            first_scaling(scaling, kept)
     scaled = read(data, scaling)
     for site in np.flatnonzero(hostile):
         assert attack is not None  # noqa: S101  there are hostile sites

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
@@ -17,7 +20,7 @@ from lazaretto.privacy.draws import Chance, NoiseSource, chance_of, poisson_rows
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.types import Array, Float, Int
 
-__all__ = ["PrivateSites", "Promise", "noised_mean"]
+__all__ = ["PrivateSites", "Promise", "noised_mean", "secret_keys"]
 
 _GRID = 2.0**-12  # of the noise: what is finer in a released number than this is rounded away
 _MULTIPLE = 16  # places for a step's examples, so that other rounds fit the compiled program
@@ -118,6 +121,12 @@ class PrivateSites:
         """From a checkpoint."""
         self.clips, self.steps = arrays["private.clips"], arrays["private.steps"]
         self.before = arrays.get("private.before")
+
+
+def secret_keys(sites: int) -> Array:
+    """[S] keys of JAX from the operating system, each new and known to nobody."""
+    drawn = np.frombuffer(os.urandom(8 * sites), np.uint32).reshape(sites, 2)
+    return jax.random.wrap_key_data(jnp.asarray(drawn))
 
 
 def noised_mean(

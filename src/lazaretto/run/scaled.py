@@ -143,13 +143,14 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*names[:_NAMED], *([f"{more} more"] if more > 0 else [])])
 
 
-def first_scaling(scaling: Scaling, kept: Path) -> Scaling:
-    """The scaling in the file `kept`; this one, and written there, where there is none.
+def first_scaling(scaling: Scaling | None, kept: Path) -> Scaling | None:
+    """The scaling in the file `kept`, where there is one; else this one, written there if it is given.
 
     Noise that is drawn anew when a run goes on would cost anew, and move what is half trained.
     """
     if kept.exists():
         arrays, _ = load_arrays(kept)
         return Scaling(arrays["center"], arrays["scale"])
-    save_arrays(kept, {"center": scaling.center, "scale": scaling.scale}, {})
+    if scaling is not None:
+        save_arrays(kept, {"center": scaling.center, "scale": scaling.scale}, {})
     return scaling

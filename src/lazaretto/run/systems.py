@@ -172,7 +172,12 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
                 examples = windows_of(examples)
                 score = score_by_site(program, vector, examples)
             protocol = protocol_of(plan, prepared)
-            noise = replace(prepared.count_noise, noise_multiplier=plan.privacy.threshold_noise)
+            drawn, whose = prepared.count_noise.normals, "" if system == OURS else f" of {label}"
+            noise = replace(
+                prepared.count_noise,
+                noise_multiplier=plan.privacy.threshold_noise,
+                normals=lambda what, site: drawn(what + whose, site),
+            )
             asked = replace(prepared, count_noise=noise)
             operating = agree_operating(asked, examples, score, protocol, post if common else None)
             agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
