@@ -25,7 +25,7 @@ class PrivacyPlan(Section):
     )
     epsilon: Annotated[float, Gt(0), Le(100)] | None = Field(
         default=None,
-        description="The most that the whole run may cost one unit. Without `noise_multiplier` the noise is "
+        description="The most that one repetition may cost a training unit. Without `noise_multiplier` the noise is "
         "found that spends it; with it a run that would cost more is refused.",
     )
     delta: Annotated[float, Gt(0), Lt(0.1)] = Field(

@@ -16,7 +16,7 @@ Sampling: TypeAlias = Literal["poisson", "fixed_order", "everyone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mechanism:
-    """How what leaves a site, or the coordinator, is made private; neighbours differ by one unit, in or out.
+    """How what leaves a site, or the coordinator, is made private; neighbours differ in one unit's place, filled or empty.
 
     name: of the file that made it, "" for none.
     unit: "record": an example is one window of one stream, the recurrent state reset before it; "patient": an

@@ -163,7 +163,7 @@ def _charges(promise: Promise) -> Grid:
         first="What leaves the sites",
         columns=(Column(title="ε", hint="of one unit, once"),),
         rows=tuple(rows),
-        note="Of one repetition. No unit is in two parts. Together is less than the sum: one accountant "
+        note="Of one repetition. No unit is in two parts of one repetition. Together is less than the sum: one accountant "
         "(privacy loss distributions) composes it all."
         if rows
         else "The log holds no charges.",

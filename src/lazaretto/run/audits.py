@@ -1,7 +1,8 @@
 """A run attacks itself: what an attacker of each kind reaches on this run's model, data and mechanism.
 
 Each audit is a function from `Audited` to the body of a run log's record `audit`, or None where it has
-nothing to attack. They train models of their own on the run's data; nothing of that leaves the record.
+nothing to attack. They train models of their own on the run's data, and what a record says is an exact
+figure of that data: no mechanism covers it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from lazaretto.errors import DataError, InputError
 from lazaretto.plan import Plan
 from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, opened, spent
 from lazaretto.privacy.budget_file import read_budget, written
-from lazaretto.privacy.charges import count_charges, metrics_charge
+from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import count_noise_of, rounds_of
 from lazaretto.run.journal import Journal
@@ -107,6 +107,9 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "threshold_noise": asked.threshold_noise,
         "appearances": appearances,
         "baselines": list(plan.evaluate.baselines),
+        "not_charged": sorted(
+            {one.words for one in baseline_charges(plan.evaluate.baselines, mechanism.unit)}
+        ),
     }
 
 
