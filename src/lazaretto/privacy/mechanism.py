@@ -16,7 +16,9 @@ Sampling: TypeAlias = Literal["poisson", "fixed_order", "everyone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mechanism:
-    """How what leaves a site, or the coordinator, is made private; neighbours differ in one unit's place, filled or empty.
+    """How what leaves a site, or the coordinator, is made private.
+
+    Neighbours differ in one unit's place, filled or empty.
 
     name: of the file that made it, "" for none.
     unit: "record": an example is one window of one stream, the recurrent state reset before it; "patient": an

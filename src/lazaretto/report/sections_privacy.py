@@ -163,8 +163,8 @@ def _charges(promise: Promise) -> Grid:
         first="What leaves the sites",
         columns=(Column(title="ε", hint="of one unit, once"),),
         rows=tuple(rows),
-        note="Of one repetition. No unit is in two parts of one repetition. Together is less than the sum: one accountant "
-        "(privacy loss distributions) composes it all."
+        note="Of one repetition, in which no unit is in two parts. Together is less than the sum: one "
+        "accountant (privacy loss distributions) composes it all."
         if rows
         else "The log holds no charges.",
     )
