@@ -48,6 +48,11 @@ class PrivacyPlan(Section):
         description="Where noise and samples come from: `seed`: a simulation's, which whoever knows the seed "
         "can take off; `system`: a cryptographic generator, keyed anew by the operating system.",
     )
+    distributed: bool = Field(
+        default=False,
+        description="Whether sites share the noise: each adds a part, and all of it is in the sum alone, "
+        'which `secure.protocol = "masked"` opens. Far less noise, and sites are taken at their word.',
+    )
     counts_noise: Annotated[float, Ge(0.1), Le(1000)] = Field(
         default=10.0,
         description="Noise multiplier of what sites count of training values, for scaling.",

@@ -63,6 +63,8 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.split.by,
             way_out='"unit", or privacy.unit = "record"',
         )
+    if asked.distributed:
+        yield from _distributed_conflicts(plan)
     if asked.unit == "site":
         yield from _site_conflicts(plan)
     else:
@@ -101,6 +103,54 @@ def _example_conflicts(plan: Plan) -> Iterator[PlanError]:
             "aggregate.root_units: the coordinator's own training units are not under the mechanism",
             found=plan.aggregate.root_units,
             way_out="0, and a rule that needs no root data",
+        )
+
+
+def _distributed_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """What would show a site's update, which has a part of the noise alone, or would not sum to all of it."""
+    asked = plan.privacy
+    wanted: tuple[tuple[str, object, object, str], ...] = (
+        (
+            "secure.protocol",
+            plan.secure.protocol,
+            "masked",
+            "nobody may see an update, or products of updates",
+        ),
+        ("privacy.mechanism", asked.mechanism, "dp_sgd", "the noise of a round is in one sum, independent"),
+        ("train.optimiser", plan.train.optimiser, "sgd", "an update has to be the noisy sum, times a number"),
+        (
+            "train.momentum",
+            plan.train.momentum,
+            0.0,
+            "what a site keeps of old rounds is no noise of this one",
+        ),
+        ("federate.algorithm", plan.federate.algorithm, "fedavg", "an update has to be the noisy sum"),
+        ("federate.participation", plan.federate.participation, 1.0, "all add their part of the noise"),
+        ("federate.selection", plan.federate.selection, "everyone", "all add their part of the noise"),
+        ("federate.stragglers", plan.federate.stragglers, 0.0, "who does no step adds no noise"),
+        ("aggregate.client_momentum", plan.aggregate.client_momentum, 0.0, "noise of old rounds is no noise"),
+        ("compress.scheme", plan.compress.scheme, "none", "what is sent has to be the noisy sum"),
+    )
+    for key, found, right, why in wanted:
+        if found != right:
+            yield PlanError(
+                f"{key}: privacy.distributed sums the sites' parts of the noise, and {why}",
+                found=shown(found),
+                way_out=f"{shown(right)}, or privacy.distributed = false",
+            )
+    if "quantile" in asked.options:
+        yield PlanError(
+            "privacy.options: counts for an adaptive clip stay at a site, with a part of their noise",
+            found=shown(asked.options),
+            way_out="a fixed privacy.clip, or privacy.distributed = false",
+        )
+    steps = max(1, round(plan.train.local_epochs / asked.sample_rate))
+    if steps != 1:
+        yield PlanError(
+            "train.local_epochs: with privacy.distributed a second step would begin from a model that has a "
+            "part of the noise alone",
+            found=f"{plan.train.local_epochs} at privacy.sample_rate = {asked.sample_rate}: {steps} steps",
+            way_out=f"train.local_epochs = {asked.sample_rate:g}, one step, and more rounds",
         )
 
 

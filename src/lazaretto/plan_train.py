@@ -30,6 +30,9 @@ class TrainPlan(Section):
         default=16, description="Units in a batch where one model trains on the data of all sites."
     )
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="Optimiser at the sites.")
+    momentum: Annotated[float, Ge(0), Lt(1)] = Field(
+        default=0.9, description="Momentum of `sgd`; a site keeps it from round to round."
+    )
     learning_rate: Annotated[float, Gt(0)] = Field(default=0.015, description="Its step size.")
     pooled_learning_rate: Annotated[float, Gt(0)] = Field(
         default=0.004, description="Its step size where one model trains on the data of all sites."

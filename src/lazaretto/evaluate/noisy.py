@@ -77,9 +77,7 @@ def noisy_score_counts(scored: Scored, protocol: Protocol, noise: CountNoise, si
         np.concatenate([share, there / np.maximum(there.sum(axis=1, keepdims=True), 1)], axis=1),
         _PARTS * SCORE_CELLS,
     )
-    found = noisy_counts(
-        rows, noise.length(_LENGTHS), noise.noise_multiplier, noise.normals("thresholds", site)
-    )
+    found = noisy_counts(rows, noise.length(_LENGTHS), noise.of_a_site, noise.normals("thresholds", site))
     return found.reshape(_PARTS, SCORE_CELLS)
 
 

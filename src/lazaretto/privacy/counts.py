@@ -45,13 +45,16 @@ class CountNoise:
         nobody.
     clip: in (0, 1], largest length of what one example counts in one histogram, as the root of the mean
         square over histograms; 1 never clips.
-    normals: (what is counted, number of the site) -> its source of normal numbers. Raises InputError.
+    normals: (what is counted, number of the site) -> its source of normal numbers.
+    among: at least 1, honest sites that share the noise: each adds it divided by the root of that, and it is
+        whole in a sum over so many of them, which nobody sees the parts of. Raises InputError.
     """
 
     unit: Unit
     noise_multiplier: float
     normals: Callable[[str, int], Normals]
     clip: float = 0.5
+    among: int = 1
 
     def __post_init__(self) -> None:
         if self.unit not in ("record", "patient"):
@@ -64,6 +67,13 @@ class CountNoise:
             )
         if not 0 < self.clip <= 1:
             raise InputError("the clip of counts is out of range", found=self.clip, way_out="0 < clip <= 1")
+        if self.among < 1:
+            raise InputError("nobody adds the noise of counts", found=self.among, way_out="one site or more")
+
+    @property
+    def of_a_site(self) -> float:
+        """Noise multiplier of what one site adds."""
+        return self.noise_multiplier / float(np.sqrt(self.among))
 
     def length(self, histograms: int) -> float:
         """Largest Euclidean length of an example's part in that many histograms together."""
@@ -71,7 +81,7 @@ class CountNoise:
 
     def deviation(self, histograms: int, sites: int) -> float:
         """Standard deviation of the noise in each cell of the sum over sites, in grains."""
-        return GRAINS * self.noise_multiplier * self.length(histograms) * float(np.sqrt(sites))
+        return GRAINS * self.of_a_site * self.length(histograms) * float(np.sqrt(sites))
 
 
 def histograms(cells: NDArray[np.int64], weight: NDArray[np.float64], size: int) -> sparse.csr_array:

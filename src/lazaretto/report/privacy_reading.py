@@ -38,7 +38,8 @@ class Promise:
     unit: "record", "patient", "site", or "" where it is none of these. epsilon: the most that the record
     knows for one unit, of all repetitions and of all runs of its budget file; None where nothing bounds it.
     once: of one repetition; training: of its training alone. window: steps of a window. units: how many of
-    the protected kind there are, as far as is known. noise: "system", "seed" or "".
+    the protected kind there are, as far as is known. noise: "system", "seed" or "". distributed: whether only
+    a sum over sites has all of it.
     """
 
     unit: str
@@ -51,6 +52,7 @@ class Promise:
     other_runs: bool
     window: float | None
     units: float | None
+    distributed: bool
     body: dict[str, Any]
 
 
@@ -112,6 +114,7 @@ def promise_of(log: Log) -> Promise | None:
         other_runs=every is not None and (repeated is None or every > repeated),
         window=window,
         units=many.get(unit),
+        distributed=body.get("distributed") is not False and "distributed" in body,
         body=body,
     )
 

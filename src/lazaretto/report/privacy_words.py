@@ -240,6 +240,11 @@ def _uncovered(promise: Promise, unprotected: Sequence[str]) -> str:
     ]
     if unprotected:
         parts.append("whatever else was trained on the same data to be compared with, such as baselines")
+    if promise.distributed:
+        parts.append(
+            "a single site's update, which has a part of the noise alone and is summed in secret: the bound "
+            "holds for whoever sees sums, with one site's help at most, while the others add their parts"
+        )
     if promise.unit == "record":
         parts.append("the many windows of one device or patient taken together")
     return f"Not covered: {'; '.join(parts)}."

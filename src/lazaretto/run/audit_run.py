@@ -84,6 +84,7 @@ def _training(plan: Plan, window: int, layout: Any) -> LocalTraining:
         batch_units=int(np.clip(asked.batch_units * plan.sites.devices, 1, 64)),
         local_epochs=asked.local_epochs,
         optimiser=asked.optimiser,
+        momentum=asked.momentum,
         temporal_consistency=asked.temporal_consistency,
         kind_weight=asked.kind_weight,
         layout=layout,

@@ -111,6 +111,7 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool =
         batch_units=batch,
         local_epochs=plan.train.local_epochs,
         optimiser=plan.train.optimiser,
+        momentum=plan.train.momentum,
         temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
         kind_weight=plan.train.kind_weight,
         novelty_weight=plan.train.novelty_weight,

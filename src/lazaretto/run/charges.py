@@ -46,6 +46,8 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
     """
     asked, unit, rounds = plan.privacy, mechanism.unit, rounds_of(plan)
     noise = "of the operating system's generator" if asked.noise == "system" else "of a simulation's seed"
+    if asked.distributed:
+        noise += ", of which each site adds a part: all of it is in the sum alone"
     training = Charge(
         what="training",
         part="training units",
@@ -103,6 +105,7 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "bands": len(mechanism.kernel),
         "quantile": mechanism.quantile,
         "noise": asked.noise,
+        "distributed": asked.distributed,
         "counts_noise": asked.counts_noise,
         "threshold_noise": asked.threshold_noise,
         "appearances": appearances,

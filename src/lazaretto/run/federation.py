@@ -31,6 +31,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.private import PrivateSites, noised_mean, secret_keys
 from lazaretto.run.root import take_root
 from lazaretto.run.secretly import collect_secretly, collect_sum
+from lazaretto.run.shared_noise import Parts, parts_of
 from lazaretto.run.simulate import Program
 from lazaretto.run.taking_part import Federation, TakingPart, take_part
 from lazaretto.run.train import Checkpoint, Schedule, round_keys, stoppable, stopped
@@ -226,7 +227,8 @@ def train_federation(
     partial, batches = federation.selection.partial, program.batches(data)[: len(names)]
     private = None
     if federation.promise is not None:
-        private = PrivateSites(federation.promise, data, program.window, vector.size)
+        parts = _parts(federation, sizes, padded, schedule.learning_rate)
+        private = PrivateSites(federation.promise, data, program.window, vector.size, parts)
     if private is not None and begin:
         private.restore(arrays)
     sites = (
@@ -270,6 +272,16 @@ def train_federation(
     _tell(post, group, names, rounds, training=False)
     checkpoint.remove()
     return group.result(), rounds
+
+
+def _parts(federation: Federation, sizes: Int, padded: int, rate: float) -> Parts | None:
+    """How the sites share the noise, where they do."""
+    among, promise, weigh = federation.among, federation.promise, federation.rule.weigh
+    if among is None or promise is None or weigh is None:
+        return None
+    weights = np.zeros(padded)
+    weights[: len(sizes)] = weigh(sizes)
+    return parts_of(promise.mechanism, weights, among.honest, federation.sum_bound or 0.0, rate)
 
 
 def _somebody_out(group: Group) -> bool:

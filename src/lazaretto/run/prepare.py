@@ -172,6 +172,8 @@ def ready(
     """The second part of `prepare`: who is hostile, scaling agreed over `post`, false data."""
     seed, table, data, parts = laid.seed, laid.table, laid.data, laid.parts
     count_noise = count_noise_of(plan, seed) if count_noise is None else count_noise
+    if count_noise is not None and plan.privacy.distributed:  # one of those who add it may tell its part
+        count_noise = replace(count_noise, among=max(1, len(parts.site_names) - 1))
     hostile = hostile_sites(plan, parts.site_names, seed)
     names = [name for name, bad in zip(parts.site_names, hostile, strict=True) if bad]
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None

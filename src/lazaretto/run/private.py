@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,13 +42,23 @@ class PrivateSites:
     each, where a step's noise takes back what earlier ones added; None else. steps [S]: done so far.
     """
 
-    def __init__(self, promise: Promise, data: SiteData, window: int, parameters: int) -> None:
+    def __init__(
+        self,
+        promise: Promise,
+        data: SiteData,
+        window: int,
+        parameters: int,
+        parts: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    ) -> None:
+        """parts: expected [S] examples of a step -> [S] what each site adds of the noise; None: all of it."""
         self.promise = promise
         made, sites = promise.mechanism, len(data.x)
         self._examples = [examples_of(made.unit, np.asarray(own), window) for own in data.weight]
         self._size = parameters
         self._room = _room(made, max(map(len, self._examples)))
         self.clips = np.full(sites, made.clip)
+        self.expected = np.array([max(1.0, made.rate * len(own)) for own in self._examples])
+        self._parts = np.ones(sites) if parts is None else parts(self.expected)
         bands = len(made.kernel) - 1
         self.before = np.zeros((sites, bands, parameters)) if bands else None
         self.steps = np.zeros(sites, np.int64)
@@ -74,7 +84,7 @@ class PrivateSites:
             z = chance.normal(made.steps * self._size).reshape(made.steps, self._size)
             if self.before is not None:
                 z, self.before[site] = correlated(z, made.kernel, self.before[site])
-            full = made.noise_multiplier * self.clips[site]
+            full = made.noise_multiplier * self.clips[site] * self._parts[site]
             np.multiply(z, full, out=noise[place], casting="same_kind")
             self.steps[site] += made.steps
         widest = max((len(who) for own in chosen for who in own), default=0)
@@ -85,10 +95,10 @@ class PrivateSites:
         for place, own in enumerate(chosen):
             for step, who in enumerate(own):
                 places[place, step, : len(who)], count[place, step] = who, len(who)
-        expected = [max(1.0, made.rate * len(self._examples[int(site)])) for site in rows]
-        clips = self.clips[np.asarray(rows)].astype(np.float32)
-        grid = np.float32(_GRID * made.noise_multiplier) * clips
-        return Drawn(places, count, noise, clips, np.asarray(expected, np.float32), grid)
+        here = np.asarray(rows)
+        clips = self.clips[here].astype(np.float32)
+        grid = (_GRID * made.noise_multiplier * self.clips * self._parts)[here].astype(np.float32)
+        return Drawn(places, count, noise, clips, self.expected[here].astype(np.float32), grid)
 
     def _sampled(self, site: int, examples: int, chance: Chance) -> list[NDArray[np.int64]]:
         made = self.promise.mechanism
@@ -108,9 +118,9 @@ class PrivateSites:
             z = chance_of(self.promise.source, seed, *path).normal(made.steps)
             # centred, so that one example more or less moves it by a half
             counts = np.asarray(short[place], np.float64) - drawn.count[place] / 2 + made.count_noise * z
-            expected = max(1.0, made.rate * len(self._examples[site]))
             for count in counts[np.asarray(short[place]) >= 0]:
-                self.clips[site] = next_clip(self.clips[site], 0.5 + count / expected, made.quantile)
+                share = 0.5 + count / self.expected[site]
+                self.clips[site] = next_clip(self.clips[site], share, made.quantile)
 
     def arrays(self) -> dict[str, Any]:
         """For a checkpoint; what is kept of noise is as secret as the site's data."""

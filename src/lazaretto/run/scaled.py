@@ -108,7 +108,7 @@ def noisy_scaling_counts(data: Streams, private: CountNoise, site: int) -> Int:
         features * CELLS,
     )
     clip, normals = private.length(2 * features), private.normals("scaling", site)
-    return noisy_counts(rows, clip, private.noise_multiplier, normals).reshape(features, CELLS)
+    return noisy_counts(rows, clip, private.of_a_site, normals).reshape(features, CELLS)
 
 
 def _noisy_sum(

@@ -143,24 +143,31 @@ def _shared(done: SharedRound, names: Sequence[str], said: object) -> Shared:
 
 
 def sum_updates(
-    bound: float, rows: Mapping[str, Array], weights: Mapping[str, float], about: tuple[Door, int], post: Post
+    bound: float,
+    rows: Mapping[str, Array],
+    weights: Mapping[str, float],
+    about: tuple[Door, int],
+    post: Post,
+    fewest: int = FEWEST,
 ) -> MaskedRound:
     """One round of a sum and nothing else: updates [d] and weights above 0 by site, at least three.
 
     bound: the largest absolute value of an entry. about: the door, "masked" or "ckks", and the round's
-    number. Raises RoundRefused where too few sites are left.
+    number. fewest: sites without which nothing is opened (with "masked"). Raises RoundRefused where too few
+    are left.
     """
     door, number = about
     secrets, tap = simulated_secrets(door.seed, f"masks {door.label}", number), _sum_counter(post)
     if door.protocol == "ckks":
         keyed = default_ckks(len(rows), bound)
         return encrypt_round(keyed, rows, weights, secrets, tap, round_number=number)
-    return mask_round(_masked(len(rows), bound), rows, weights, secrets, tap, round_number=number)
+    return mask_round(_masked(len(rows), bound, fewest), rows, weights, secrets, tap, round_number=number)
 
 
-def _masked(sites: int, bound: float = 1.0) -> Masked:
+def _masked(sites: int, bound: float = 1.0, fewest: int = FEWEST) -> Masked:
     """A third of the sites may vanish, one may be in league with the coordinator."""
-    return replace(default_masked(sites), bound=bound, ring_bits=64)
+    usual = default_masked(sites)
+    return replace(usual, threshold=max(usual.threshold, fewest), bound=bound, ring_bits=64)
 
 
 def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> Int:

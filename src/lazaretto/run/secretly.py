@@ -127,8 +127,11 @@ def collect_sum(
     told = np.full(len(names), np.nan)
     told[here] = suspicion
     used = np.flatnonzero(fine & (sizes > 0))
-    if len(used) < FEWEST:
-        return None, Seen(told, [], None, group.reputation)
+    fewest = FEWEST if federation.among is None else federation.among.fewest
+    if len(used) < fewest:
+        short = f"{len(used)} updates have too little noise: {fewest} are needed"
+        why = "" if federation.among is None else short
+        return None, Seen(told, [], None, group.reputation, refused=why)
     weights = np.asarray(rule.weigh(sizes[used]), np.float64)
     given = {names[here[place]]: rows[place] for place in used}
     shares = {names[here[place]]: float(w) for place, w in zip(used, weights, strict=True)}
@@ -139,9 +142,8 @@ def collect_sum(
                 found=f"{weights.max() / weights.sum():.3f} of the sites' weight",
                 way_out="more sites, or sites of more even size",
             )
-        done = sum_updates(
-            bound, given, shares, (Door(federation.sum_door, this.seed, federation.label), this.number), post
-        )
+        about = Door(federation.sum_door, this.seed, federation.label), this.number
+        done = sum_updates(bound, given, shares, about, post, fewest)
     except RoundRefused as refused:
         return None, Seen(told, [], None, group.reputation, refused=str(refused))
     whole = np.zeros(len(here))

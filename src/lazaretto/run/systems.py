@@ -42,6 +42,7 @@ from lazaretto.run.private import Promise
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
+from lazaretto.run.shared_noise import among_of
 from lazaretto.run.simulate import Program, initial_vectors, pack_sites, score_by_site
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import train_alone
@@ -138,6 +139,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             units=-(-bench.units // devices),
             replication=plan.train.target_replication,
         )
+        if at_sites and plan.privacy.distributed:
+            federation = replace(federation, among=among_of(int((sizes[: len(trained_on)] > 0).sum())))
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
         rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(

@@ -18,6 +18,7 @@ from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
 from lazaretto.reputation import ReputationSettings
 from lazaretto.run.private import Promise
+from lazaretto.run.shared_noise import Among
 from lazaretto.secagg.settings import Sharing
 from lazaretto.types import Algorithm, Float, Int, Model, Rule, Selection, ServerOptimiser
 
@@ -39,8 +40,8 @@ class Federation:
     for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
     secure: how updates are shared among three aggregators, or None. sum_bound: the largest entry of an
     update where the sum alone is seen, by the protocol sum_door, or None. promise: what makes the sites'
-    training private, or None; site_promise: what makes the sum private for whole sites. label: of the
-    training, for secrets of its own.
+    training private, or None; among: of the sites that share its noise, or None where each adds all of it;
+    site_promise: what makes the sum private for whole sites. label: of the training, for secrets of its own.
     """
 
     algorithm: Algorithm
@@ -65,6 +66,7 @@ class Federation:
     sum_bound: float | None = None
     sum_door: str = "masked"
     promise: Promise | None = None
+    among: Among | None = None
     site_promise: Promise | None = None
     label: str = ""
 
