@@ -4,8 +4,8 @@
     python benchmarks/privacy_curve.py examples/private_x_iomt.toml --data X_IOMT --seeds 0 1 2 --test
 
 Every row is the plan with that epsilon and the noise that spends it (scaling counts included). The row "none"
-is the same model and data without a mechanism, by the settings in --plain (keys laid over the plan, as it
-needs no large steps). Judged on validation units, or with --test on test units; the interval is over seeds
+is the same model and data without mechanism and secret sums, by the settings in --plain (keys laid over the
+plan, as it needs no large steps). Judged on validation units, or with --test on test units; the interval is over seeds
 (Student's t) and n/a for one. Baselines are not trained.
 """
 
@@ -25,7 +25,7 @@ from scipy.stats import t as student
 from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
-from lazaretto.plan_keys import PrivacyPlan
+from lazaretto.plan_keys import PrivacyPlan, SecurePlan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
@@ -44,7 +44,7 @@ def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[l
         asked.plan, sets=[*asked.set, *sets, seeds, "evaluate.baselines=[]"], overrides=overrides
     )
     if not private:
-        plan = plan.model_copy(update={"privacy": PrivacyPlan()})
+        plan = plan.model_copy(update={"privacy": PrivacyPlan(), "secure": SecurePlan()})
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def main() -> None:
         found, noise = _areas(asked, [f"privacy.epsilon={epsilon}"], True)
         print(_row(f"{epsilon:g}", found, noise, time.perf_counter() - began), flush=True)
     began = time.perf_counter()
-    found, _ = _areas(asked, asked.plain, False)
+    found, _ = _areas(asked, ["privacy.distributed=false", *asked.plain], False)
     print(_row("none", found, None, time.perf_counter() - began), flush=True)
 
 
