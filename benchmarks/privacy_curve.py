@@ -4,9 +4,9 @@
     python benchmarks/privacy_curve.py examples/private_x_iomt.toml --data X_IOMT --seeds 0 1 2 --test
 
 Every row is the plan with that epsilon and the noise that spends it (scaling counts included). The row "none"
-is the same model and data without mechanism and secret sums, by the settings in --plain (keys laid over the
-plan, as it needs no large steps). Judged on validation units, or with --test on test units; the interval is over seeds
-(Student's t) and n/a for one. Baselines are not trained.
+is the same model on the same units without mechanism and secret sums, by the settings in --plain (keys laid
+over the plan, as it needs no large steps). Judged on validation units, or with --test on test units; the
+interval is over seeds (Student's t) and n/a for one. Baselines are not trained.
 """
 
 # ruff: noqa: T201
@@ -39,14 +39,16 @@ __all__ = ["main"]
 def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[list[float], float | None]:
     """AUROC of each seed, and the noise multiplier."""
     overrides = {} if asked.data is None else {"data.path": str(asked.data)}
-    seeds = f"run.seeds={asked.seeds}"
-    plan = load_plan(
-        asked.plan, sets=[*asked.set, *sets, seeds, "evaluate.baselines=[]"], overrides=overrides
-    )
-    if not private:
-        plan = plan.model_copy(update={"privacy": PrivacyPlan(), "secure": SecurePlan()})
+    usual = [*asked.set, f"run.seeds={asked.seeds}", "evaluate.baselines=[]"]
+    plan = load_plan(asked.plan, sets=[*usual, *(sets if private else [])], overrides=overrides)
     posts = [Post() for _ in plan.run.seeds]
+    # without a mechanism on the same units in the same parts, scaled alike: what differs is the training
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
+    if not private:
+        plan = load_plan(
+            asked.plan, sets=[*usual, "privacy.distributed=false", *sets], overrides=overrides
+        ).model_copy(update={"privacy": PrivacyPlan(), "secure": SecurePlan()})
+        prepared = [replace(one, door=None, count_noise=None) for one in prepared]
     with tempfile.TemporaryDirectory() as folder:
         bench = make_bench(plan, prepared, posts, open_journal(Path(folder) / "run", plan, False, quiet))
         bench = replace(bench, programs={})
@@ -90,7 +92,7 @@ def main() -> None:
         found, noise = _areas(asked, [f"privacy.epsilon={epsilon}"], True)
         print(_row(f"{epsilon:g}", found, noise, time.perf_counter() - began), flush=True)
     began = time.perf_counter()
-    found, _ = _areas(asked, ["privacy.distributed=false", *asked.plain], False)
+    found, _ = _areas(asked, asked.plain, False)
     print(_row("none", found, None, time.perf_counter() - began), flush=True)
 
 
