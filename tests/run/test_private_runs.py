@@ -13,14 +13,22 @@ import pytest
 
 from lazaretto import runlog
 from lazaretto.commands import write_page
+from lazaretto.data.streams import select
 from lazaretto.errors import Interrupted
+from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.site_noise import site_noise
+from lazaretto.run import systems
 from lazaretto.run.audit_run import audit_run
+from lazaretto.run.bench import Job, make_bench, seed_scores
 from lazaretto.run.experiment import run_plan
+from lazaretto.run.journal import open_journal, quiet
+from lazaretto.run.post import Post
+from lazaretto.run.prepare import prepare
 from lazaretto.run.private import Promise, noised_mean
 from lazaretto.run.saved import load_arrays
+from lazaretto.types import TEST, VALIDATION
 
 PLAN = """
 [run]
@@ -46,6 +54,8 @@ baselines = []
 leave_one_family_out = false
 bootstrap = 100
 """
+
+PARTS = {"validation": VALIDATION, "test": TEST}
 
 
 def _plan(folder: Path, *sets: str) -> Plan:
@@ -190,3 +200,46 @@ def test_audits_of_a_finished_run_stand_in_its_log_and_report(whole: Path) -> No
     assert json.loads((whole / "metrics.json").read_text())["privacy"]["audit_epsilon"] is not None
     assert [body["name"] for body in _rows(whole, "audit")] == list(found)
     write_page(whole)
+
+
+def test_no_exact_threshold_is_set_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the trigger of a backdoor shown, ours keeps the thresholds that noise paid for."""
+
+    def exact(*_: Any) -> Any:
+        raise AssertionError("thresholds from exact scores of validation units")
+
+    for place in ("evaluate.thresholds.operating_points", "run.agreed.threshold_from_counts"):
+        monkeypatch.setattr(f"lazaretto.{place}", exact)
+    run_plan(_plan(tmp_path, "attack.name=backdoor", "attack.share=0.25", "train.rounds=1"), tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "with_trigger" in metrics["baselines"]
+
+
+def test_with_a_modality_withheld_ours_keeps_its_noisy_thresholds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = ("data.modality=combined", "run.setting=combined", 'model.name="fusion"', "model.options={}")
+    plan = _plan(tmp_path, *both, "privacy.unit=patient")
+    prepared = prepare(plan, 2, Post())
+    bench = make_bench(plan, [prepared], [Post()], open_journal(tmp_path / "out", plan, False, quiet))
+    parts = {name: select(prepared.data, prepared.data.split == at).y for name, at in PARTS.items()}
+    zeros = {name: np.zeros(y.shape) for name, y in parts.items()}
+    monkeypatch.setattr(systems, "ours_again", lambda bench: None)
+    monkeypatch.setattr(systems, "scores_of", lambda *_: zeros)
+    agreed = Operating({"main": {-1: 0.5}}, {})
+    ours = systems.Trained(seed_scores(prepared, zeros, operating=agreed), np.zeros(3), [], None, None)
+    found = systems.withheld(bench, Job(place=0), ours)
+    assert set(found) == {"without_traffic", "without_record"}
+    assert all(one.operating is agreed for one in found.values())
+
+
+def test_the_data_sheet_says_sizes_alone(whole: Path) -> None:
+    for sheet in _rows(whole, "data"):
+        assert set(sheet["counts"]) == {"units", "windows"}
+        assert [sheet["splits"][name]["attacked_steps"] for name in ("train", "validation")] == [None, None]
+        assert sheet["splits"]["test"]["attacked_steps"] > 0, (
+            "of test units exact figures are published anyway"
+        )
+        assert all(site["families"] is None for site in sheet["sites"])
+        assert "Left out" in sheet["notes"][0]
+    assert json.loads((whole / "metrics.json").read_text())["data"]["duplicates_removed"] is None

@@ -56,6 +56,7 @@ from lazaretto.run.systems import (
     withheld,
 )
 from lazaretto.run.timeline import disagreement, timeline
+from lazaretto.run.told import sheet_told
 from lazaretto.types import TEST
 
 __all__ = ["METRICS_SCHEMA", "machine", "run_plan", "run_record", "write_metrics"]
@@ -89,7 +90,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         start, post = time.perf_counter(), Post()
         prepared.append(prepare(plan, seed, post, kept=journal.parts / f"scaling-{seed}.safetensors"))
         posts.append(post)
-        journal.record("data", {"seed": seed, **prepared[-1].sheet})
+        journal.record("data", {"seed": seed, **sheet_told(plan, prepared[-1].sheet)})
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
@@ -117,7 +118,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     for case in (found(prepared[0], systems, protocol) for found in (timeline, disagreement)):
         if case is not None:
             journal.record("timeline", case)
-    write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began, pooled_bytes(prepared[0]))
+    sheet = sheet_told(plan, prepared[0].sheet)
+    write_metrics(plan, journal, verdict, sheet, messages, began, pooled_bytes(prepared[0]))
     close_journal(journal)
 
 
@@ -146,9 +148,9 @@ def _train(
     if alone:
         systems[SUPERVISED] = alone
     for place in seeds if bench.prepared[0].data.names else ():
-        for name, scores in withheld(bench, Job(place=place), ours[place].vector).items():
+        for name, scores in withheld(bench, Job(place=place), ours[place]).items():
             systems.setdefault(name, []).append(scores)
-    shown = [with_trigger(bench, Job(place=place), ours[place].vector) for place in seeds]
+    shown = [with_trigger(bench, Job(place=place), ours[place]) for place in seeds]
     if triggered := [scores for scores in shown if scores is not None]:
         systems[TRIGGERED] = triggered
     for name in ONLY:
@@ -360,7 +362,7 @@ def write_metrics(
         "data": {
             "rows": int(counts.get("rows_read", counts["windows"])),
             "units": int(counts["units"]),
-            "duplicates_removed": int(counts["duplicates_removed"]),
+            "duplicates_removed": counts.get("duplicates_removed"),
             "leaks_dropped": len(sheet["leaks_dropped"]),
         },
     }
