@@ -65,3 +65,10 @@ class PrivacyPlan(Section):
     budget_epsilon: Annotated[float, Gt(0)] | None = Field(
         default=None, description="The most that all runs of the budget file together may cost one unit."
     )
+    budget_data: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="What the data set is called in the budget file, so that a copy with one other byte is "
+        "the same data; absent: it is known by its content.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dp_accounting import ComposedDpEvent, DpEvent
@@ -15,7 +16,12 @@ from lazaretto.privacy.counts import CountNoise, Normals, count_event
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["count_noise_of", "mechanism_of", "rounds_of"]
+__all__ = ["count_noise_of", "lies_in", "mechanism_of", "rounds_of"]
+
+
+def lies_in(place: Path, folder: Path) -> bool:
+    """Whether a file, written there or not, is the folder (or file), or is in it; links are followed."""
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def rounds_of(plan: Plan) -> int:

@@ -17,7 +17,8 @@ from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import epsilon_of
 from lazaretto.privacy.budget_file import read_budget
 from lazaretto.promise import mechanism_of
-from lazaretto.run.charges import charges_of, data_digest, enter_run, privacy_record
+from lazaretto.run.budgeted import enter_run
+from lazaretto.run.charges import charges_of, data_digest, privacy_record
 from lazaretto.types import TRAIN, Table
 
 PRIVATE = (
@@ -26,6 +27,7 @@ PRIVATE = (
     "train.class_balance=0",
     "train.rounds=10",
     "evaluate.leave_one_family_out=false",
+    "evaluate.baselines=[]",
 )
 
 
@@ -181,17 +183,21 @@ def test_noise_for_sites_says_that_their_counts_are_exact(tmp_path: Path) -> Non
 
 
 def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
-    sets = ('privacy.budget="budget.json"', "privacy.budget_epsilon=6", "run.seeds=[0]")
-    asked = plan(tmp_path, *sets)
+    budget = f'privacy.budget="{tmp_path / "budget.json"}"'
+    asked = plan(tmp_path, budget, "privacy.budget_epsilon=6", "run.seeds=[0]")
     made = mechanism_of(asked)
     assert made is not None
-    asked = asked.model_copy(
-        update={"privacy": asked.privacy.model_copy(update={"budget": str(tmp_path / "budget.json")})}
-    )
-    costs = [enter_run(asked, made), enter_run(asked, made)]
-    rest = (costs.append(enter_run(asked, made)) for _ in range(100))
+    costs = list[float]()
+
+    def enter() -> None:
+        entry = enter_run(asked, made)
+        assert entry is not None
+        costs.append(entry.all_runs_epsilon or 0.0)
+
+    enter()
+    enter()
     with pytest.raises(PlanError, match="would cost training units more than epsilon 6"):
-        list(rest)
+        [enter() for _ in range(100)]
     assert costs == sorted(costs)
     assert costs[-1] <= 6
     held = read_budget((tmp_path / "budget.json").read_bytes())
@@ -201,6 +207,7 @@ def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
     enter_run(other, made)
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(other)].runs) == 2, "each repetition is a run"
+    assert len({one.id for one in held[data_digest(other)].runs}) == 1, "and all go on together"
 
 
 def test_a_budget_file_without_a_limit_for_the_data_is_refused(tmp_path: Path) -> None:

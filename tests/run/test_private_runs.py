@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from lazaretto.data.streams import select
 from lazaretto.errors import Interrupted
 from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
+from lazaretto.privacy.budget_file import read_budget
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.site_noise import site_noise
 from lazaretto.run import systems
@@ -131,6 +133,9 @@ def test_a_run_that_is_stopped_and_resumed_is_charged_once(tmp_path: Path) -> No
     book = tmp_path / "budget.json"
     plan = _plan(tmp_path, f'privacy.budget="{book}"', "privacy.budget_epsilon=50", "privacy.noise=system")
 
+    def tickets(content: bytes) -> list[str]:
+        return [run.ticket for account in read_budget(content).values() for run in account.runs]
+
     def stop(kind: str, body: Mapping[str, Any]) -> None:
         if kind == "round" and body["round"] == 1:
             signal.raise_signal(signal.SIGINT)
@@ -141,8 +146,11 @@ def test_a_run_that_is_stopped_and_resumed_is_charged_once(tmp_path: Path) -> No
     kept = sorted((tmp_path / "out" / "parts").glob("scaling*"))
     assert kept, "noisy counts are drawn once"
     before = [one.read_bytes() for one in kept]
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
     run_plan(plan, tmp_path / "out", resume=True)
-    assert book.read_bytes() == first
+    assert tickets(first) != tickets(book.read_bytes()) == [""]
+    run_plan(plan, tmp_path / "copy", resume=True)
+    assert tickets(book.read_bytes()) == ["", ""], "what a copy draws is paid for, too"
     arrays, _ = load_arrays(tmp_path / "out" / "model.safetensors")
     assert before
     assert np.isfinite(arrays["scale"]).all()

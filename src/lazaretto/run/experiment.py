@@ -35,7 +35,8 @@ from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
-from lazaretto.run.charges import promise_run, promised
+from lazaretto.run.budgeted import conclude_run, keep_apart, promise_run
+from lazaretto.run.charges import promised
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
@@ -75,6 +76,7 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     bit; InputError where they cannot be had. Raises Interrupted (exit 3) after saving when the user stops
     it; any other error leaves finished stages in place, and no folder if there are none.
     """
+    keep_apart(plan, out)
     journal = open_journal(out, plan, resume, show)
     use_cores_of(journal.log)
     began = time.perf_counter()
@@ -94,8 +96,9 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
+    appearances = max(one.appearances for one in prepared)
     if bench.mechanism is not None:
-        promise_run(plan, bench.mechanism, max(one.appearances for one in prepared), journal)
+        promise_run(plan, bench.mechanism, appearances, journal)
     systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
@@ -110,6 +113,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     )
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
+    if bench.mechanism is not None:
+        conclude_run(plan, (bench.mechanism, appearances), journal)
     _save_model(plan, prepared[0], first, protocol, journal.folder)
     if prepared[0].data.names and first.vector.ndim == 1:
         met = found_again(ours_again(bench), first.vector, prepared[0])

@@ -233,7 +233,8 @@ def with_trigger(bench: Bench, job: Job, ours: Trained, split: int = TEST) -> Se
     """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of a split.
 
     All other splits are untouched: with that of test, thresholds are those of honest validation units, and
-    those of ours where it agreed on them from noisy counts. None where no attack of the plan teaches a trigger.
+    those of ours where it agreed on them from noisy counts. None where no attack of the plan teaches a
+    trigger.
     """
     plan, prepared = bench.plan, prepared_for(bench, job)
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if plan.attack.name else None

@@ -11,8 +11,8 @@ __all__ = ["sheet_told"]
 
 _SIZES = ("units", "windows")
 _LEFT_OUT = (
-    "Left out, as this run promises privacy: what training and validation units hold (attacked steps, families by "
-    "site), figures of loading, and findings on features. Whoever holds the data sees them with "
+    "Left out, as this run promises privacy: what training and validation units hold (attacked steps, "
+    "families by site), figures of loading, and findings on features. Whoever holds the data sees them with "
     "`lazaretto data check`."
 )
 
