@@ -26,10 +26,12 @@ from lazaretto.run.audit_run import audit_run
 from lazaretto.run.bench import Job, make_bench, seed_scores
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import open_journal, quiet
+from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.private import Promise, noised_mean
 from lazaretto.run.saved import load_arrays
+from lazaretto.run.seen import SEEN_FILE
 from lazaretto.types import TEST, VALIDATION
 
 PLAN = """
@@ -239,6 +241,15 @@ def test_with_a_modality_withheld_ours_keeps_its_noisy_thresholds(
     found = systems.withheld(bench, Job(place=0), ours)
     assert set(found) == {"without_traffic", "without_record"}
     assert all(one.operating is agreed for one in found.values())
+
+
+def test_no_digest_of_a_window_is_kept_and_who_judges_elsewhere_is_told(whole: Path, tmp_path: Path) -> None:
+    assert not (whole / SEEN_FILE).exists()
+    options = {"sites": 2, "units_per_site": 10, "windows": 2}
+    evaluate_run(whole, "consortium", None, tmp_path / "judged", options, quiet, ())
+    (sheet,) = _rows(tmp_path / "judged", "data")
+    assert any("keeps no digests" in note for note in sheet["notes"])
+    assert any("some may hold what it was trained on" in note for note in sheet["notes"])
 
 
 def test_the_data_sheet_says_sizes_alone(whole: Path) -> None:

@@ -311,7 +311,8 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
     if vector.ndim == 2:
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)
-    save_seen(folder, prepared.seen)
+    if plan.privacy.mechanism == "none":  # else the digests would tell who was in
+        save_seen(folder, prepared.seen)
 
 
 def write_metrics(
