@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lazaretto.report import privacy_words
-from lazaretto.report.blocks import Grid, Picture, Section, Text
+from lazaretto.report.blocks import Facts, Grid, Picture, Section, Text
 from lazaretto.report.privacy_reading import attackers_of, level_of, promise_of
 from lazaretto.report.privacy_words import privacy_paragraph
 from lazaretto.report.reading import Log, read_log
@@ -325,3 +325,38 @@ def test_rounds_without_a_loss_have_a_reason_and_no_curve() -> None:
     (only,) = learned(log_of(None)).blocks
     assert isinstance(only, Text)
     assert "train in private" not in only.text
+
+
+def test_the_page_speaks_of_the_whole_run_and_of_validation_units_too() -> None:
+    """The worst of training and validation, all repetitions together; and what cannot be read is no bound."""
+    both = HONEST | {
+        "repetitions": 2,
+        "repeated_epsilon": 1.3,
+        "run_epsilon": 1.7,
+        "run_by_part": {"training units": 1.3, "validation units": 1.7},
+        "limit": 2.0,
+        "limit_of": "run",
+    }
+    found = promise_of(log_of(both, seeds=2))
+    assert found is not None
+    assert found.epsilon == 1.7
+    section = privacy(log_of(both, seeds=2))
+    facts = {
+        name: value for block in section.blocks if isinstance(block, Facts) for name, value in block.pairs
+    }
+    assert facts["Limit in the plan"].endswith("2.00, of the whole run")
+    charges = next(block for block in section.blocks if isinstance(block, Grid))
+    rows = [row.cells[0].text for row in charges.rows if row.head == "All 2 repetitions"]
+    assert rows == ["1.30", "1.70"]
+    unknown = promise_of(log_of(both | {"run_epsilon": None}, seeds=2))
+    assert unknown is not None
+    assert unknown.epsilon is None
+
+
+@pytest.mark.parametrize(("total", "known"), [(5.0, 5.0), (0.1, 0.9), ("5", None)])
+def test_a_run_that_was_charged_again_costs_what_its_budget_file_says_last(total: Any, known: Any) -> None:
+    log = log_of(HONEST | {"all_runs_epsilon": 0.9})
+    log.bodies["budget"] = [{"id": "a", "ticket": "b", "all_runs_epsilon": total, "why": "charged again"}]
+    found = promise_of(log)
+    assert found is not None
+    assert found.epsilon == known

@@ -90,7 +90,8 @@ def test_the_log_says_what_the_run_costs_whom(whole: Path) -> None:
     assert said["noise"] == "seed"
     assert said["epsilon"] > said["training_epsilon"] > 0
     metrics = json.loads((whole / "metrics.json").read_text())["privacy"]
-    assert metrics == {"epsilon": said["epsilon"], "delta": 1e-5, "unit": "record", "audit_epsilon": None}
+    assert metrics == {"epsilon": said["run_epsilon"], "delta": 1e-5, "unit": "record", "audit_epsilon": None}
+    assert said["run_epsilon"] >= max(said["epsilon"], said["by_part"]["validation units"])
     assert "privacy" in write_page(whole).read_text(encoding="utf-8").lower()
 
 

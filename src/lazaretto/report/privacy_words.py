@@ -142,7 +142,7 @@ def _claim(promise: Promise, level: str) -> str:
             f"{how}. So this run itself protects nobody; it shows what the same plan would cost with noise "
             f"of the operating system's generator: {price} for {unit}{together}."
         )
-    return f"All that left the sites in training costs {unit} {price}{together}."
+    return f"All that left the sites in training and for thresholds costs {unit} {price}{together}."
 
 
 def _unpriced(promise: Promise) -> list[dict[str, object]]:
@@ -172,7 +172,7 @@ def _meaning(promise: Promise, level: str) -> str:
     would, may = ("would be", "could") if level == "simulated" else ("is", "can")
     return (
         f"In the worst case, somebody who sees all of it and thought it as likely as not that this "
-        f"{_short(promise)} was among the training data {would} {shown} afterwards"
+        f"{_short(promise)} was among the data of training (or of thresholds) {would} {shown} afterwards"
         f"{'' if shown[0] == 'p' else f', and with probability δ {may} be surer'}."
     )
 

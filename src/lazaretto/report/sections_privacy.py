@@ -133,15 +133,18 @@ def _facts(promise: Promise) -> Facts:
     ]
     if promise.repetitions > 1:
         pairs.insert(2, ("of which one repetition", epsilon_text(promise.once)))
-    every = body.get("all_runs_epsilon")
-    if every is not None:
-        pairs.insert(2, ("All runs of the budget file", epsilon_text(number(every))))
+    if promise.every is not None or body.get("all_runs_epsilon") is not None:
+        pairs.insert(2, ("All runs of the budget file", epsilon_text(promise.every)))
+    limit = number(body.get("limit"))
+    if limit is not None:
+        whole = "the whole run" if body.get("limit_of") == "run" else "each repetition"
+        pairs.insert(2, ("Limit in the plan", f"{epsilon_text(limit)}, of {whole}"))
     return Facts(pairs=tuple(pairs))
 
 
 def _charges(promise: Promise) -> Grid:
     rows, seen = [], set[str]()
-    totals = mapping(promise.body.get("by_part"))
+    totals, whole = (mapping(promise.body.get(key)) for key in ("by_part", "run_by_part"))
     charges = [mapping(row) for row in items(promise.body.get("charges"))]
     parts = list(dict.fromkeys(str(row.get("part")) for row in charges))
     for part in parts:
@@ -158,13 +161,16 @@ def _charges(promise: Promise) -> Grid:
             seen.add(part)
         if len(own) > 1:
             rows.append(Row(head="Together", cells=(_price(totals.get(part)),), total=True))
+        if promise.repetitions > 1 and part in whole:
+            head = f"All {count(promise.repetitions)} repetitions"
+            rows.append(Row(head=head, cells=(_price(whole.get(part)),), total=True))
     return Grid(
         caption="What was charged to whom",
         first="What leaves the sites",
         columns=(Column(title="ε", hint="of one unit, once"),),
         rows=tuple(rows),
-        note="Of one repetition, in which no unit is in two parts. Together is less than the sum: one "
-        "accountant (privacy loss distributions) composes it all."
+        note="Of one repetition where nothing else stands; no unit is in two of its parts. Together is less "
+        "than the sum: one accountant (privacy loss distributions) composes it all."
         if rows
         else "The log holds no charges.",
     )

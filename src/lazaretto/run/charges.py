@@ -68,12 +68,14 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
     """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
 
     `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
-    training alone, `repeated_epsilon` of all repetitions together, should all be published.
+    training alone, `repeated_epsilon` of all repetitions together. `by_part` is of one repetition,
+    `run_by_part` of all, and `run_epsilon` the most that the whole run costs a training or a validation unit.
     """
     asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
     each = spent(charges, asked.delta)
     training = spent([one for one in charges if one.what == "training"], asked.delta)
     repeated = spent(charges * len(plan.run.seeds), asked.delta)
+    most = max(repeated["training units"], repeated["validation units"])
     return {
         "mechanism": mechanism.name,
         "unit": mechanism.unit,
@@ -82,7 +84,11 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "training_epsilon": _finite(training["training units"]),
         "repeated_epsilon": _finite(repeated["training units"]),
         "repetitions": len(plan.run.seeds),
+        "run_epsilon": _finite(most),
+        "limit": asked.epsilon,
+        "limit_of": asked.epsilon_of,
         "by_part": {part: _finite(value) for part, value in each.items()},
+        "run_by_part": {part: _finite(value) for part, value in repeated.items()},
         "charges": [
             {
                 "what": one.what,
@@ -140,7 +146,11 @@ def data_digest(plan: Plan) -> str:
 
 
 def promised(journal: Journal) -> dict[str, Any]:
-    """The promise in short; all None where nothing is promised."""
+    """The promise in short; all None where nothing is promised.
+
+    epsilon: the most that the whole run costs a training or a validation unit, all repetitions together.
+    """
     found = [record.body for record in runlog.read(journal.log, "privacy")]
     said: Mapping[str, Any] = found[0] if found else {}
-    return {name: said.get(name) for name in ("epsilon", "delta", "unit")} | {"audit_epsilon": None}
+    named = {"epsilon": "run_epsilon", "delta": "delta", "unit": "unit"}
+    return {key: said.get(name) for key, name in named.items()} | {"audit_epsilon": None}

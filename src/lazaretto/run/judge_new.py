@@ -201,8 +201,8 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
         )
         return [known]
     silent = (
-        "The training run promises privacy, so it keeps no digests of the windows it has seen: they would tell "
-        "who was in. Nobody can say whether windows that are judged here are among them."
+        "The training run promises privacy, so it keeps no digests of the windows it has seen: they would "
+        "tell who was in. Nobody can say whether windows that are judged here are among them."
     )
     unsaid = [silent] if trained.privacy.mechanism != "none" and relation != "same" else []
     if relation == "other":
