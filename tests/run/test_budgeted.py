@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lazaretto import runlog
+from lazaretto.cli import main
 from lazaretto.errors import InputError, PlanError
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.budget import Account, Run, compose, known_as, renewed
@@ -252,3 +253,25 @@ def test_files_of_the_first_version_are_read_and_their_runs_are_done(tmp_path: P
             del run["id"], run["ticket"]
     (run,) = (run for account in read_budget(json.dumps(plain).encode()).values() for run in account.runs)
     assert (run.id, run.ticket) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        ([], "privacy.budget: a sweep"),
+        (
+            ["privacy.budget=null", "privacy.budget_epsilon=null", "privacy.noise=system"],
+            "privacy.noise: a sweep",
+        ),
+    ],
+)
+def test_a_sweep_of_a_plan_that_means_its_privacy_is_refused(
+    tmp_path: Path, sets: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _plan(tmp_path)
+    budget = f'privacy.budget="{tmp_path / "budget.json"}"'
+    laid = [word for one in [budget, *sets] for word in ("--set", one)]
+    out = tmp_path / "out"
+    assert main(["sweep", str(tmp_path / "plan.toml"), *laid, "--out", str(out), "--quiet"]) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()

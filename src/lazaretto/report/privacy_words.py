@@ -94,7 +94,7 @@ def privacy_paragraph(
     said.append(_claim(promise, level))
     if level not in ("unbounded", "refuted", "doubted"):
         said += [_meaning(promise, level), _grade(promise, level)]
-    said += [_tried(attackers), _uncovered(promise, unprotected)]
+    said += [_tried(attackers), _uncovered(promise, attackers, unprotected)]
     return " ".join(part for part in said if part)
 
 
@@ -233,11 +233,13 @@ def _named(attackers: Sequence[Attacker]) -> str:
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
-def _uncovered(promise: Promise, unprotected: Sequence[str]) -> str:
+def _uncovered(promise: Promise, attackers: Sequence[Attacker], unprotected: Sequence[str]) -> str:
     parts = [
         "test units, of which exact figures are shown",
         "activations and gradients between a device and its site, which count as inside",
     ]
+    if attackers:
+        parts.append("figures of the units that audits attacked, which are exact")
     if unprotected:
         parts.append("whatever else was trained on the same data to be compared with, such as baselines")
     if promise.unit == "record":

@@ -73,7 +73,7 @@ def privacy(log: Log) -> Section:
         blocks.append(Text(text=text, tone="warning" if alarming else ""))
         blocks.append(_facts(promise))
         blocks.append(_charges(promise))
-        blocks.append(_uncovered(promise, alone))
+        blocks.append(_uncovered(log, promise, alone))
     if attackers:
         blocks.append(_attackers(attackers))
     elif promise is not None:
@@ -183,8 +183,10 @@ def _price(value: Any) -> Cell:
     return Cell(text=epsilon_text(found).removeprefix("ε = "))
 
 
-def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
+def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
     unit = {"record": "window", "patient": "stream", "site": "site"}.get(promise.unit, "unit")
+    plan = mapping(log.last("run").get("plan"))
+    tuned = sorted(name for name, own in mapping(plan.get("tuned")).items() if own)
     rows = [
         ("Test units", "Exact figures of judging are published of them. Nobody trains on them."),
         (
@@ -193,9 +195,38 @@ def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
         ),
         (
             "How much data there is",
-            "The data sheet below counts units, steps and families exactly. For the sites' own eyes.",
+            "The data sheet below counts units and steps exactly by site and part, and what test units hold.",
+        ),
+        (
+            "What was taken out before",
+            "Windows whose values stand in two parts: whether one is there can depend on another one.",
+        ),
+        (
+            "How long it took",
+            "Seconds of a round depend on how many examples are in it, which otherwise nobody is told.",
+        ),
+        (
+            "How settings were found",
+            "Trying settings on this data is a run for every try, and none is counted here"
+            + (f": {', '.join(system_name(name) for name in tuned)} have tuned ones." if tuned else "."),
         ),
     ]
+    if promise.every is None:
+        rows.append(("Other runs on this data", "No budget file adds them up: this page knows of none."))
+    if log.all("audit"):
+        rows.append(
+            (
+                "Audits",
+                "What attackers reached (below) is exact of the units they attack: no mechanism covers it.",
+            )
+        )
+    if mapping(plan.get("sites")).get("by") in ("dirichlet", "quantity", "unit"):
+        rows.append(
+            (
+                "Who has what",
+                "Units were dealt to sites by this simulation, so where one stands can depend on the others.",
+            )
+        )
     if promise.unit == "record":
         rows.append(
             (
