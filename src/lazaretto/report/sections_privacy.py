@@ -220,7 +220,8 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
                 "What attackers reached (below) is exact of the units they attack: no mechanism covers it.",
             )
         )
-    if mapping(plan.get("sites")).get("by") in ("dirichlet", "quantity", "unit"):
+    sites = mapping(plan.get("sites"))
+    if sites.get("by") in ("dirichlet", "quantity", "unit") or number(sites.get("withhold_families")):
         rows.append(
             (
                 "Who has what",

@@ -148,6 +148,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
                 exchanges(worked)
+            if promise is not None and not at_sites:  # noise comes after what is seen of single sites
+                seen = seen._replace(flags=(), statistics=None)
             watch(round_number, losses, vector, seen)
 
         vector, rounds = train_federation(
