@@ -67,7 +67,7 @@ def _train(bench: Bench, system: str, jobs: Sequence[Job]) -> dict[str, list[See
         for job, one in (
             zip(jobs, trained, strict=True) if system == OURS and bench.prepared[0].data.names else ()
         ):
-            for name, scores in systems.withheld(bench, job, one.vector).items():
+            for name, scores in systems.withheld(bench, job, one).items():
                 found.setdefault(name, []).append(scores)
         return found | {SUPERVISED: alone} if alone else found
     if system in systems.WINDOWED:

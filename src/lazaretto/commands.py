@@ -79,12 +79,7 @@ def sweep(
     """
     overrides = {} if data is None else {"data.path": str(data)}
     whole = load_plan(plan, sets=sets, overrides=overrides)
-    if whole.privacy.budget is not None:
-        raise PlanError(
-            "privacy.budget: a sweep trains many times, and each training costs what a run costs",
-            found=whole.privacy.budget,
-            way_out="tune on data that needs no protection, such as the simulator's, and leave it out there",
-        )
+    _check_priceless(whole)
     axes = dict(parse_values(text) for text in over)
     folder = Path("sweeps") / whole.run.name if out is None else out
     if whole.robustness.enabled and not axes:
@@ -102,6 +97,7 @@ def sweep(
     def one(point: Sequence[str]) -> Plan:
         laid = [f"{key}={value}" for key, value in zip(axes, point, strict=True)]
         found = load_plan(plan, sets=[*sets, *laid], overrides=overrides)
+        _check_priceless(found)
         return quick_look(found) if quick else found
 
     if axes:
@@ -114,6 +110,20 @@ def sweep(
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)
     return write_sweep_page(folder)
+
+
+def _check_priceless(plan: Plan) -> None:
+    """Raise PlanError for a plan that means its privacy: a sweep shows exact figures and charges nothing."""
+    asked = plan.privacy
+    if asked.budget is None and (asked.mechanism == "none" or asked.noise == "seed"):
+        return
+    key = "privacy.noise" if asked.budget is None else "privacy.budget"
+    raise PlanError(
+        f"{key}: a sweep trains many times, each training costs what a run costs, and its figures are exact",
+        found=asked.noise if asked.budget is None else asked.budget,
+        way_out="tune on data that needs no protection, such as the simulator's, with privacy.noise = 'seed' "
+        "and no budget file",
+    )
 
 
 def audit(directory: Path, *, quiet: bool) -> Path:

@@ -25,8 +25,14 @@ class PrivacyPlan(Section):
     )
     epsilon: Annotated[float, Gt(0), Le(100)] | None = Field(
         default=None,
-        description="The most that one repetition may cost a training unit. Without `noise_multiplier` the "
-        "noise is found that spends it; with it a run that would cost more is refused.",
+        description="The most that the run may cost a training unit, and a validation unit. Without "
+        "`noise_multiplier` the noise is found that spends it; with it a run that would cost more is "
+        "refused. For whole sites it limits the training alone, as their counts are exact.",
+    )
+    epsilon_of: Literal["run", "repetition"] = Field(
+        default="run",
+        description="What `epsilon` limits: `run`: all repetitions (`run.seeds`) together, as they are all "
+        "published; `repetition`: each by itself, and the report says what all cost.",
     )
     delta: Annotated[float, Gt(0), Lt(0.1)] = Field(
         default=1e-5, description="Chance with which the promise may not hold; far below one over all units."
@@ -69,4 +75,11 @@ class PrivacyPlan(Section):
     )
     budget_epsilon: Annotated[float, Gt(0)] | None = Field(
         default=None, description="The most that all runs of the budget file together may cost one unit."
+    )
+    budget_data: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="What the data set is called in the budget file, so that a copy with one other byte is "
+        "the same data; absent: it is known by its content.",
     )

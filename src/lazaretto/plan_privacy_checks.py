@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
 from lazaretto.plan_values import shown
-from lazaretto.promise import mechanism_of
+from lazaretto.promise import lies_in, mechanism_of
 
 __all__ = ["privacy_conflicts", "privacy_problems"]
 
@@ -38,12 +39,7 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             "privacy.epsilon: a mechanism needs a budget or its noise",
             way_out="for instance privacy.epsilon = 3, or privacy.noise_multiplier = 1.1",
         )
-    if asked.budget_epsilon is not None and asked.budget is None:
-        yield PlanError(
-            "privacy.budget_epsilon: there is no file to add runs up in",
-            found=asked.budget_epsilon,
-            way_out="set privacy.budget, or leave it out",
-        )
+    yield from _budget_conflicts(plan)
     if plan.evaluate.leave_one_family_out or plan.evaluate.leave_one_site_out:
         both = (plan.evaluate.leave_one_family_out, plan.evaluate.leave_one_site_out)
         yield PlanError(
@@ -69,6 +65,33 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
         yield from _site_conflicts(plan)
     else:
         yield from _example_conflicts(plan)
+
+
+def _budget_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """What a budget file cannot add up."""
+    asked = plan.privacy
+    if asked.budget is None:
+        for key in ("budget_epsilon", "budget_data"):
+            if getattr(asked, key) is not None:
+                yield PlanError(
+                    f"privacy.{key}: there is no file to add runs up in",
+                    found=getattr(asked, key),
+                    way_out="set privacy.budget, or leave it out",
+                )
+        return
+    if plan.evaluate.baselines:
+        yield PlanError(
+            "evaluate.baselines: what is trained beside ours on the same data has no price in a budget file",
+            found=shown(plan.evaluate.baselines),
+            way_out="[], or no privacy.budget where the data need no protection",
+        )
+    path = plan.data.path
+    if path is not None and asked.budget_data is None and lies_in(Path(asked.budget), Path(path)):
+        yield PlanError(
+            "privacy.budget: the file lies with the data, whose digest changes with it: it would begin anew",
+            found=asked.budget,
+            way_out="another place, or a name for the data (privacy.budget_data)",
+        )
 
 
 def _example_conflicts(plan: Plan) -> Iterator[PlanError]:

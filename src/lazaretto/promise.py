@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, sqrt
+from pathlib import Path
 from typing import Any
 
-from dp_accounting import ComposedDpEvent, DpEvent
+from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent
+from scipy.optimize import brentq
 
 from lazaretto import catalog
 from lazaretto.errors import PlanError
@@ -15,12 +18,22 @@ from lazaretto.privacy.counts import CountNoise, Normals, count_event
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["count_noise_of", "mechanism_of", "rounds_of"]
+__all__ = ["count_noise_of", "lies_in", "mechanism_of", "repetitions_of", "rounds_of"]
+
+
+def lies_in(place: Path, folder: Path) -> bool:
+    """Whether a file, written there or not, is the folder (or file), or is in it; links are followed."""
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def rounds_of(plan: Plan) -> int:
     """The most rounds in which a unit can take part: those of a probation count, too."""
     return plan.train.rounds + plan.reputation.probation_rounds
+
+
+def repetitions_of(plan: Plan) -> int:
+    """How many repetitions `privacy.epsilon` limits together."""
+    return len(plan.run.seeds) if plan.privacy.epsilon_of == "run" else 1
 
 
 def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
@@ -42,7 +55,7 @@ def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
     """The plan's mechanism, its noise found where only a budget is given; None where there is none.
 
     appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass
-    the budget, with how many would fit.
+    `privacy.epsilon`, with how many would fit, and where the thresholds would cost a validation unit more.
     """
     asked = plan.privacy
     if asked.mechanism == "none":
@@ -70,23 +83,58 @@ def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
         made: Mechanism = catalog.build("mechanisms", asked.mechanism, options)
         return made
 
+    times = repetitions_of(plan)
     others: Sequence[DpEvent] = (
-        () if asked.unit == "site" else (count_event(asked.counts_noise / appearances),)
+        ()
+        if asked.unit == "site"
+        else (SelfComposedDpEvent(count_event(asked.counts_noise / appearances), times),)
     )
+    if asked.unit != "site":
+        _check_thresholds(plan, appearances)
     if asked.noise_multiplier is None:
         assert asked.epsilon is not None  # noqa: S101  checked with the plan
-        return calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta)
+        return calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta, times)
     made = make(asked.noise_multiplier)
     if asked.epsilon is None:
         return made
-    whole = made.event(rounds_of(plan) * made.steps)
+    whole = SelfComposedDpEvent(made.event(rounds_of(plan) * made.steps), times)
     spent = epsilon_of(ComposedDpEvent([whole, *others]), asked.delta)
     if spent > asked.epsilon:
-        fit = rounds_that_fit(made, others, asked.epsilon, asked.delta)
+        fit = rounds_that_fit(made, others, asked.epsilon, asked.delta, times)
         raise PlanError(
-            f"train.rounds: {rounds_of(plan)} rounds would cost one {asked.unit} more than privacy.epsilon",
+            f"train.rounds: {rounds_of(plan)} rounds{_times(times)} would cost one {asked.unit} more than "
+            "privacy.epsilon",
             found=f"epsilon {spent:.4g} at delta {asked.delta:g}, and {asked.epsilon:g} is the most",
             way_out=f"{fit} rounds would fit; or more noise (privacy.noise_multiplier), or a lower "
             "privacy.sample_rate",
         )
     return made
+
+
+def _times(repetitions: int) -> str:
+    return f", {repetitions} times over (run.seeds)," if repetitions > 1 else ""
+
+
+def _check_thresholds(plan: Plan, appearances: int) -> None:
+    """Raise PlanError where what validation units pay for thresholds alone passes `privacy.epsilon`."""
+    asked, times = plan.privacy, repetitions_of(plan)
+    if asked.epsilon is None:
+        return
+    limit = asked.epsilon
+
+    def spent(noise_multiplier: float) -> float:
+        event = count_event(noise_multiplier / appearances)
+        return epsilon_of(SelfComposedDpEvent(event, times), asked.delta)
+
+    found = spent(asked.threshold_noise)
+    if found <= limit:
+        return
+    scale = appearances * sqrt(times)  # Gaussians: what costs the same, whatever these are
+    least = scale * float(brentq(lambda noise: spent(noise * scale) - limit, 0.01, 1e4, xtol=1e-4))
+    raise PlanError(
+        f"privacy.threshold_noise: the thresholds{_times(times)} would cost one validation {asked.unit} more "
+        "than privacy.epsilon",
+        found=f"epsilon {found:.4g} at delta {asked.delta:g}, and {limit:g} is the most",
+        way_out=f"privacy.threshold_noise = {ceil(10 * least) / 10:g}, fewer of run.seeds, or a larger "
+        "privacy.epsilon",
+    )

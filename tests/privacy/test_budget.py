@@ -198,7 +198,9 @@ TAMPERED = {
     "a limit of 0": with_account(epsilon=0.0),
     "a delta of 1": with_account(delta=1.0),
     "runs that are none": with_account(runs=[1]),
-    "another version": lambda plain: plain.update(version=2),
+    "another version": lambda plain: plain.update(version=3),
+    "a ticket that is none": with_account(runs=[{"name": "a", "charges": [], "ticket": "x" * 32}]),
+    "bytes that are no digest": with_account(digests=["ab"]),
     "another format": lambda plain: plain.update(format="budget"),
     "a digest that is none": lambda plain: plain["data"].update({"xyz": plain["data"][DATA]}),
 }

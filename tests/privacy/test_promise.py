@@ -17,15 +17,18 @@ from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import epsilon_of
 from lazaretto.privacy.budget_file import read_budget
 from lazaretto.promise import mechanism_of
-from lazaretto.run.charges import charges_of, data_digest, enter_run, privacy_record
+from lazaretto.run.budgeted import enter_run
+from lazaretto.run.charges import charges_of, data_digest, privacy_record
 from lazaretto.types import TRAIN, Table
 
+LIMITED = ("training units", "validation units")
 PRIVATE = (
     'privacy.mechanism="dp_sgd"',
     "privacy.noise_multiplier=2.0",
     "train.class_balance=0",
     "train.rounds=10",
     "evaluate.leave_one_family_out=false",
+    "evaluate.baselines=[]",
 )
 
 
@@ -99,15 +102,18 @@ def test_settings_without_a_mechanism_have_no_meaning(tmp_path: Path) -> None:
 
 
 def test_rounds_beyond_the_budget_are_refused_and_those_that_fit_are_named(tmp_path: Path) -> None:
-    text = refused(tmp_path, "privacy.epsilon=2.0", "train.rounds=100000")
+    once = ("privacy.epsilon=2.0", "run.seeds=[0]")
+    text = refused(tmp_path, *once, "train.rounds=100000")
     fit = int(text.partition(" rounds would fit")[0].rsplit(" ", 1)[1])
     assert fit > 0
-    plan(tmp_path, "privacy.epsilon=2.0", f"train.rounds={fit}")
-    assert "would fit" in refused(tmp_path, "privacy.epsilon=2.0", f"train.rounds={fit + 1}")
+    plan(tmp_path, *once, f"train.rounds={fit}")
+    assert "would fit" in refused(tmp_path, *once, f"train.rounds={fit + 1}")
 
 
 def test_a_budget_alone_finds_its_noise_and_spends_no_more(tmp_path: Path) -> None:
-    asked = plan(tmp_path, "privacy.noise_multiplier=null", "privacy.epsilon=3")
+    asked = plan(
+        tmp_path, "privacy.noise_multiplier=null", "privacy.epsilon=3", "privacy.epsilon_of=repetition"
+    )
     made = mechanism_of(asked)
     assert made is not None
     found = privacy_record(asked, made)
@@ -181,17 +187,21 @@ def test_noise_for_sites_says_that_their_counts_are_exact(tmp_path: Path) -> Non
 
 
 def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
-    sets = ('privacy.budget="budget.json"', "privacy.budget_epsilon=6", "run.seeds=[0]")
-    asked = plan(tmp_path, *sets)
+    budget = f'privacy.budget="{tmp_path / "budget.json"}"'
+    asked = plan(tmp_path, budget, "privacy.budget_epsilon=6", "run.seeds=[0]")
     made = mechanism_of(asked)
     assert made is not None
-    asked = asked.model_copy(
-        update={"privacy": asked.privacy.model_copy(update={"budget": str(tmp_path / "budget.json")})}
-    )
-    costs = [enter_run(asked, made), enter_run(asked, made)]
-    rest = (costs.append(enter_run(asked, made)) for _ in range(100))
+    costs = list[float]()
+
+    def enter() -> None:
+        entry = enter_run(asked, made)
+        assert entry is not None
+        costs.append(entry.all_runs_epsilon or 0.0)
+
+    enter()
+    enter()
     with pytest.raises(PlanError, match="would cost training units more than epsilon 6"):
-        list(rest)
+        [enter() for _ in range(100)]
     assert costs == sorted(costs)
     assert costs[-1] <= 6
     held = read_budget((tmp_path / "budget.json").read_bytes())
@@ -201,6 +211,7 @@ def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
     enter_run(other, made)
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(other)].runs) == 2, "each repetition is a run"
+    assert len({one.id for one in held[data_digest(other)].runs}) == 1, "and all go on together"
 
 
 def test_a_budget_file_without_a_limit_for_the_data_is_refused(tmp_path: Path) -> None:
@@ -235,3 +246,47 @@ def test_charges_name_where_the_noise_came_from(tmp_path: Path) -> None:
         made = mechanism_of(asked)
         assert made is not None
         assert words in charges_of(asked, made)[0].words
+
+
+def _spent(asked: Plan, appearances: int = 1) -> dict[str, Any]:
+    made = mechanism_of(asked, appearances)
+    assert made is not None
+    return privacy_record(asked, made, appearances)
+
+
+@pytest.mark.parametrize("options", ['privacy.mechanism="dp_sgd"', 'privacy.mechanism="dp_ftrl"'])
+def test_epsilon_limits_all_repetitions_together(tmp_path: Path, options: str) -> None:
+    usual = (options, "privacy.noise_multiplier=null", "privacy.epsilon=4", "run.seeds=[0, 1, 2]")
+    found = _spent(plan(tmp_path, *usual))
+    assert 3.9 < found["repeated_epsilon"] <= 4.0
+    assert found["run_epsilon"] == max(found["run_by_part"][part] for part in LIMITED) <= 4.0
+    assert found["epsilon"] < 3.0
+    each = _spent(plan(tmp_path, *usual, 'privacy.epsilon_of="repetition"'))
+    assert 3.9 < each["epsilon"] <= 4.0 < each["run_epsilon"]
+    assert found["noise_multiplier"] > 1.3 * each["noise_multiplier"]
+
+
+def test_rounds_that_fit_are_those_of_every_repetition(tmp_path: Path) -> None:
+    both = ("privacy.epsilon=4", "run.seeds=[0, 1]")
+    text = refused(tmp_path, *both, "train.rounds=1000")
+    fit = int(text.partition(" rounds would fit")[0].rsplit(" ", 1)[1])
+    assert "2 times over (run.seeds)" in text
+    found = _spent(plan(tmp_path, *both, f"train.rounds={fit}"))
+    assert found["run_epsilon"] <= 4.0
+    assert "would fit" in refused(tmp_path, *both, f"train.rounds={fit + 1}")
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_thresholds_that_cost_validation_units_more_are_refused_with_the_noise_that_keeps_to_it(
+    tmp_path: Path, seeds: int
+) -> None:
+    sets = ("privacy.noise_multiplier=null", "privacy.epsilon=1", f"run.seeds={list(range(seeds))}")
+    text = refused(tmp_path, *sets)
+    assert "one validation record more than privacy.epsilon" in text
+    noise = float(text.partition("privacy.threshold_noise = ")[2].partition(",")[0])
+    assert _spent(plan(tmp_path, *sets, f"privacy.threshold_noise={noise}"))["run_epsilon"] <= 1.0
+    less = f"privacy.threshold_noise={noise - 0.11:.2f}"
+    assert "threshold_noise" in refused(tmp_path, *sets, less), "it is the least, but for its last digit"
+    enough = plan(tmp_path, *sets, f"privacy.threshold_noise={noise}", "privacy.counts_noise=40")
+    with pytest.raises(PlanError, match="validation record more"):
+        mechanism_of(enough, appearances=2)

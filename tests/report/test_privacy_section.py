@@ -11,13 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lazaretto.plan_values import BASELINES
 from lazaretto.report import privacy_words
-from lazaretto.report.blocks import Grid, Picture, Section, Text
+from lazaretto.report.blocks import Facts, Grid, Picture, Section, Text
 from lazaretto.report.privacy_reading import attackers_of, level_of, promise_of
 from lazaretto.report.privacy_words import privacy_paragraph
-from lazaretto.report.reading import Log, read_log
+from lazaretto.report.reading import Log, read_log, system_name
 from lazaretto.report.sections_privacy import privacy
 from lazaretto.report.sections_run import learned
+from lazaretto.report.sweep_page import render_sweep
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -325,3 +327,80 @@ def test_rounds_without_a_loss_have_a_reason_and_no_curve() -> None:
     (only,) = learned(log_of(None)).blocks
     assert isinstance(only, Text)
     assert "train in private" not in only.text
+
+
+def test_the_page_speaks_of_the_whole_run_and_of_validation_units_too() -> None:
+    """The worst of training and validation, all repetitions together; and what cannot be read is no bound."""
+    both = HONEST | {
+        "repetitions": 2,
+        "repeated_epsilon": 1.3,
+        "run_epsilon": 1.7,
+        "run_by_part": {"training units": 1.3, "validation units": 1.7},
+        "limit": 2.0,
+        "limit_of": "run",
+    }
+    found = promise_of(log_of(both, seeds=2))
+    assert found is not None
+    assert found.epsilon == 1.7
+    section = privacy(log_of(both, seeds=2))
+    facts = {
+        name: value for block in section.blocks if isinstance(block, Facts) for name, value in block.pairs
+    }
+    assert facts["Limit in the plan"].endswith("2.00, of the whole run")
+    charges = next(block for block in section.blocks if isinstance(block, Grid))
+    rows = [row.cells[0].text for row in charges.rows if row.head == "All 2 repetitions"]
+    assert rows == ["1.30", "1.70"]
+    unknown = promise_of(log_of(both | {"run_epsilon": None}, seeds=2))
+    assert unknown is not None
+    assert unknown.epsilon is None
+
+
+@pytest.mark.parametrize(("total", "known"), [(5.0, 5.0), (0.1, 0.9), ("5", None)])
+def test_a_run_that_was_charged_again_costs_what_its_budget_file_says_last(total: Any, known: Any) -> None:
+    log = log_of(HONEST | {"all_runs_epsilon": 0.9})
+    log.bodies["budget"] = [{"id": "a", "ticket": "b", "all_runs_epsilon": total, "why": "charged again"}]
+    found = promise_of(log)
+    assert found is not None
+    assert found.epsilon == known
+
+
+def uncovered(log: Log) -> dict[str, str]:
+    grids = [block for block in privacy(log).blocks if isinstance(block, Grid)]
+    (grid,) = (block for block in grids if block.caption == "What the promise does not cover")
+    return {row.head: row.cells[0].text for row in grid.rows}
+
+
+def test_audits_are_said_to_publish_exact_figures_where_one_was_made() -> None:
+    assert "Audits" not in uncovered(log_of(HONEST))
+    assert "no mechanism covers" in uncovered(log_of(HONEST, AUDIT))["Audits"]
+    assert "which are exact" in paragraph(HONEST, AUDIT)
+
+
+@pytest.mark.parametrize("name", ["none", "dp_sgd"])
+def test_a_sweep_of_a_private_plan_says_that_nothing_is_charged(name: str) -> None:
+    plan = {"privacy": {"mechanism": name}}
+    page = render_sweep([Record(1, "sweep", {"plan": plan}, b"", b"")])
+    assert ("take nobody for protected" in page) == (name != "none")
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_whatever_is_trained_beside_ours_is_named(name: str) -> None:
+    """Also before anything has come of it."""
+    row = uncovered(log_of(HONEST | {"baselines": [name]}))["Systems to compare with"]
+    assert system_name(name) in row
+
+
+def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
+    found = uncovered(log_of(HONEST))
+    assert "none is counted" in found["How settings were found"]
+    assert "knows of none" in found["Other runs on this data"]
+    assert "Who has what" not in found
+    log = log_of(HONEST | {"all_runs_epsilon": 0.9})
+    log.last("run")["plan"] |= {
+        "tuned": {"gru": {"learning_rate": 0.1}, "cnn": None},
+        "sites": {"by": "unit"},
+    }
+    found = uncovered(log)
+    assert "GRU have tuned ones" in found["How settings were found"]
+    assert "Other runs on this data" not in found
+    assert "depend on the others" in found["Who has what"]

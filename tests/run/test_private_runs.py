@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +14,25 @@ import pytest
 
 from lazaretto import runlog
 from lazaretto.commands import write_page
+from lazaretto.data.streams import select
 from lazaretto.errors import Interrupted
+from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
+from lazaretto.privacy.budget_file import read_budget
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.site_noise import site_noise
+from lazaretto.run import systems
 from lazaretto.run.audit_run import audit_run
+from lazaretto.run.bench import Job, make_bench, seed_scores
 from lazaretto.run.experiment import run_plan
+from lazaretto.run.journal import open_journal, quiet
+from lazaretto.run.judge_new import evaluate_run
+from lazaretto.run.post import Post
+from lazaretto.run.prepare import prepare
 from lazaretto.run.private import Promise, noised_mean
 from lazaretto.run.saved import load_arrays
+from lazaretto.run.seen import SEEN_FILE
+from lazaretto.types import TEST, VALIDATION
 
 PLAN = """
 [run]
@@ -46,6 +58,8 @@ baselines = []
 leave_one_family_out = false
 bootstrap = 100
 """
+
+PARTS = {"validation": VALIDATION, "test": TEST}
 
 
 def _plan(folder: Path, *sets: str) -> Plan:
@@ -76,7 +90,8 @@ def test_the_log_says_what_the_run_costs_whom(whole: Path) -> None:
     assert said["noise"] == "seed"
     assert said["epsilon"] > said["training_epsilon"] > 0
     metrics = json.loads((whole / "metrics.json").read_text())["privacy"]
-    assert metrics == {"epsilon": said["epsilon"], "delta": 1e-5, "unit": "record", "audit_epsilon": None}
+    assert metrics == {"epsilon": said["run_epsilon"], "delta": 1e-5, "unit": "record", "audit_epsilon": None}
+    assert said["run_epsilon"] >= max(said["epsilon"], said["by_part"]["validation units"])
     assert "privacy" in write_page(whole).read_text(encoding="utf-8").lower()
 
 
@@ -121,6 +136,9 @@ def test_a_run_that_is_stopped_and_resumed_is_charged_once(tmp_path: Path) -> No
     book = tmp_path / "budget.json"
     plan = _plan(tmp_path, f'privacy.budget="{book}"', "privacy.budget_epsilon=50", "privacy.noise=system")
 
+    def tickets(content: bytes) -> list[str]:
+        return [run.ticket for account in read_budget(content).values() for run in account.runs]
+
     def stop(kind: str, body: Mapping[str, Any]) -> None:
         if kind == "round" and body["round"] == 1:
             signal.raise_signal(signal.SIGINT)
@@ -131,8 +149,11 @@ def test_a_run_that_is_stopped_and_resumed_is_charged_once(tmp_path: Path) -> No
     kept = sorted((tmp_path / "out" / "parts").glob("scaling*"))
     assert kept, "noisy counts are drawn once"
     before = [one.read_bytes() for one in kept]
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")
     run_plan(plan, tmp_path / "out", resume=True)
-    assert book.read_bytes() == first
+    assert tickets(first) != tickets(book.read_bytes()) == [""]
+    run_plan(plan, tmp_path / "copy", resume=True)
+    assert tickets(book.read_bytes()) == ["", ""], "what a copy draws is paid for, too"
     arrays, _ = load_arrays(tmp_path / "out" / "model.safetensors")
     assert before
     assert np.isfinite(arrays["scale"]).all()
@@ -156,6 +177,8 @@ def test_mechanisms_compose(tmp_path: Path, sets: list[str]) -> None:
     assert np.isfinite(_vector(tmp_path / "out")).all()
     (said,) = _rows(tmp_path / "out", "privacy")
     assert said["training_epsilon"] > 0
+    if said["unit"] == "site":  # of other units what leaves a site has its noise already
+        assert not any(body["flags"] or "updates" in body for body in _rows(tmp_path / "out", "round"))
     write_page(tmp_path / "out")
 
 
@@ -190,3 +213,55 @@ def test_audits_of_a_finished_run_stand_in_its_log_and_report(whole: Path) -> No
     assert json.loads((whole / "metrics.json").read_text())["privacy"]["audit_epsilon"] is not None
     assert [body["name"] for body in _rows(whole, "audit")] == list(found)
     write_page(whole)
+
+
+def test_no_exact_threshold_is_set_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the trigger of a backdoor shown, ours keeps the thresholds that noise paid for."""
+
+    def exact(*_: Any) -> Any:
+        raise AssertionError("thresholds from exact scores of validation units")
+
+    for place in ("evaluate.thresholds.operating_points", "run.agreed.threshold_from_counts"):
+        monkeypatch.setattr(f"lazaretto.{place}", exact)
+    run_plan(_plan(tmp_path, "attack.name=backdoor", "attack.share=0.25", "train.rounds=1"), tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "with_trigger" in metrics["baselines"]
+
+
+def test_with_a_modality_withheld_ours_keeps_its_noisy_thresholds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = ("data.modality=combined", "run.setting=combined", 'model.name="fusion"', "model.options={}")
+    plan = _plan(tmp_path, *both, "privacy.unit=patient")
+    prepared = prepare(plan, 2, Post())
+    bench = make_bench(plan, [prepared], [Post()], open_journal(tmp_path / "out", plan, False, quiet))
+    parts = {name: select(prepared.data, prepared.data.split == at).y for name, at in PARTS.items()}
+    zeros = {name: np.zeros(y.shape) for name, y in parts.items()}
+    monkeypatch.setattr(systems, "ours_again", lambda bench: None)
+    monkeypatch.setattr(systems, "scores_of", lambda *_: zeros)
+    agreed = Operating({"main": {-1: 0.5}}, {})
+    ours = systems.Trained(seed_scores(prepared, zeros, operating=agreed), np.zeros(3), [], None, None)
+    found = systems.withheld(bench, Job(place=0), ours)
+    assert set(found) == {"without_traffic", "without_record"}
+    assert all(one.operating is agreed for one in found.values())
+
+
+def test_no_digest_of_a_window_is_kept_and_who_judges_elsewhere_is_told(whole: Path, tmp_path: Path) -> None:
+    assert not (whole / SEEN_FILE).exists()
+    options = {"sites": 2, "units_per_site": 10, "windows": 2}
+    evaluate_run(whole, "consortium", None, tmp_path / "judged", options, quiet, ())
+    (sheet,) = _rows(tmp_path / "judged", "data")
+    assert any("keeps no digests" in note for note in sheet["notes"])
+    assert any("some may hold what it was trained on" in note for note in sheet["notes"])
+
+
+def test_the_data_sheet_says_sizes_alone(whole: Path) -> None:
+    for sheet in _rows(whole, "data"):
+        assert set(sheet["counts"]) == {"units", "windows"}
+        assert [sheet["splits"][name]["attacked_steps"] for name in ("train", "validation")] == [None, None]
+        assert sheet["splits"]["test"]["attacked_steps"] > 0, (
+            "of test units exact figures are published anyway"
+        )
+        assert all(site["families"] is None for site in sheet["sites"])
+        assert "Left out" in sheet["notes"][0]
+    assert json.loads((whole / "metrics.json").read_text())["data"]["duplicates_removed"] is None

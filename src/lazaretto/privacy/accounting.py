@@ -56,15 +56,20 @@ def epsilon_of(event: DpEvent, delta: float) -> float:
 
 
 def rounds_that_fit(
-    mechanism: Mechanism, other_events: Sequence[DpEvent], epsilon: float, delta: float
+    mechanism: Mechanism,
+    other_events: Sequence[DpEvent],
+    epsilon: float,
+    delta: float,
+    repetitions: int = 1,
 ) -> int:
     """Most rounds of `mechanism.steps` steps that cost at most epsilon together with `other_events`.
 
-    0 where not one fits, or the others alone cost more; 1,048,576 where even so many fit.
+    repetitions: of the rounds, all of them composed; `other_events` stand for all of them. 0 where not one
+    fits, or the others alone cost more; 1,048,576 where even so many fit.
     """
 
     def fit(rounds: int) -> bool:
-        event = mechanism.event(rounds * mechanism.steps)
+        event = SelfComposedDpEvent(mechanism.event(rounds * mechanism.steps), repetitions)
         return epsilon_of(ComposedDpEvent([event, *other_events]), delta) <= epsilon
 
     if not fit(1):
@@ -86,23 +91,27 @@ def calibrated(
     other_events: Sequence[DpEvent],
     epsilon: float,
     delta: float,
+    repetitions: int = 1,
 ) -> Mechanism:
     """The mechanism with the least noise whose `rounds` rounds, with `other_events`, cost at most epsilon.
+
+    repetitions: of the rounds, all of them composed; `other_events` stand for all of them.
 
     make: noise multiplier -> mechanism; more noise must not cost more. The multiplier is the least one to
     .1 %, never below it. Raises PlanError where none up to 10,000 does: the other events cost too much
     by themselves, or something that no noise of this mechanism hides does. Of a mechanism for which .01 is
     enough, that is returned.
     """
-    if not epsilon > 0 or rounds < 1:
+    if not epsilon > 0 or rounds < 1 or repetitions < 1:
         raise PlanError(
-            "noise is found for some epsilon above 0 and at least 1 round", found=(epsilon, rounds)
+            "noise is found for some epsilon above 0 and at least 1 round",
+            found=(epsilon, rounds, repetitions),
         )
 
     def over(log_noise: float, coarse: float = 1.0) -> float:
         """How far the cost lies above epsilon, in logarithms; what is infinite or 0 is far away."""
         mechanism = make(math.exp(log_noise))
-        event = mechanism.event(rounds * mechanism.steps)
+        event = SelfComposedDpEvent(mechanism.event(rounds * mechanism.steps), repetitions)
         cost = _priced(ComposedDpEvent([event, *other_events]), delta, coarse)
         return math.log(min(max(cost, 1e-12), 1e12) / epsilon)
 

@@ -1,13 +1,16 @@
 """What runs on one data set have cost together, and whether one more may start.
 
-A run is entered before it trains, not after: what has stopped half-way has told of the data too.
+A run is entered before it trains, not after: what has stopped half-way has told of the data too. Where it
+goes on it shows the ticket of its entry and gets a new one, so that of two copies of a stopped run one alone
+goes on for the price that was paid.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -26,7 +29,11 @@ __all__ = [
     "Whose",
     "charged",
     "compose",
+    "concluded",
+    "known_as",
+    "named",
     "opened",
+    "renewed",
     "spent",
     "within",
 ]
@@ -55,23 +62,36 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's name and its charges. Two runs of one name are two runs."""
+    """A run's name and its charges. Two runs of one name are two runs.
+
+    id: of the run's folder, "" in old files; repetitions of one plan share it. ticket: what a run that goes
+    on has to show; "" once it is done.
+    """
 
     name: str
     charges: tuple[Charge, ...]
+    id: str = ""
+    ticket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One data set: whose privacy is counted, the limit, and the runs so far, oldest first."""
+    """One data set: whose privacy is counted, the limit, and the runs so far, oldest first.
+
+    name: that its keeper gave it, or "". digests: of the copies that were used under this name.
+    """
 
     unit: Unit
     epsilon: float
     delta: float
     runs: tuple[Run, ...] = ()
+    name: str = ""
+    digests: tuple[str, ...] = ()
 
 
-Budget: TypeAlias = Mapping[str, Account]  # SHA-256 of a data set, in hexadecimal -> its account
+Budget: TypeAlias = Mapping[
+    str, Account
+]  # SHA-256 of a data set, or of its name, in hexadecimal -> its account
 
 
 def spent(charges: Sequence[Charge], delta: float) -> dict[Whose, float]:
@@ -146,6 +166,44 @@ def _number(epsilon: float) -> str:
     return f"{math.ceil(round(epsilon / step, 6)) * step:.4g}"
 
 
+def known_as(budget: Budget, digest: str, name: str | None) -> tuple[Budget, str]:
+    """The key of a data set's account, and the budget with the account under it; there may be none yet.
+
+    digest: SHA-256 of its content. name: what its keeper calls it, whatever its bytes, or None. An account
+    that was kept by the bytes alone goes on under the name. Raises PlanError where the data have an account
+    under another name, or one by bytes beside that of the name: their runs would not be added up.
+    """
+    others = [held.name for held in budget.values() if digest in held.digests and held.name != (name or "")]
+    if others:
+        raise PlanError(
+            "the budget file knows this data by another name",
+            found=name or "none",
+            way_out=f'privacy.budget_data = "{others[0]}"',
+        )
+    if name is None:
+        return budget, digest
+    key = hashlib.sha256(b"lazaretto data set\0" + name.encode()).hexdigest()
+    if digest not in budget:
+        return budget, key
+    if key in budget:
+        raise PlanError(
+            "the budget file has one account for the name and another for these bytes",
+            found=f"{name}, {digest}",
+            way_out="whoever keeps the file moves the runs of the one to the other",
+        )
+    rest = {one: account for one, account in budget.items() if one != digest}
+    return {**rest, key: budget[digest]}, key
+
+
+def named(budget: Budget, data: str, digest: str, name: str | None) -> Budget:
+    """The budget with the name and the bytes of a data set noted in its account; as it is without a name."""
+    if name is None:
+        return budget
+    account = _account(budget, data)
+    digests = tuple(sorted({*account.digests, digest}))
+    return {**budget, data: replace(account, name=name, digests=digests)}
+
+
 def opened(budget: Budget, data: str, unit: Unit, epsilon: float, delta: float) -> Budget:
     """The budget with an account for a data set: as it is where there is one with just these terms.
 
@@ -185,6 +243,28 @@ def charged(budget: Budget, data: str, run: Run, mechanism: Mechanism | None = N
         )
     within(run.charges, _past(account), account.epsilon, account.delta, mechanism)
     return {**budget, data: replace(account, runs=(*account.runs, run))}
+
+
+def renewed(budget: Budget, data: str, run: str, held: Collection[str], ticket: str) -> Budget | None:
+    """The budget with a new ticket for a run (its id) that goes on; None where it has to be charged anew.
+
+    held: tickets that it shows. It has to be charged where there is no such run, where it is done, or where
+    the ticket it was given last is not among them: then a copy of it has gone on.
+    """
+    account = budget.get(data)
+    own = [one for one in account.runs if one.id == run] if account is not None and run else []
+    if account is None or not own or not all(one.ticket and one.ticket in held for one in own):
+        return None
+    runs = (replace(one, ticket=ticket) if one.id == run else one for one in account.runs)
+    return {**budget, data: replace(account, runs=tuple(runs))}
+
+
+def concluded(budget: Budget, run: str, ticket: str) -> Budget | None:
+    """The budget with a run (its id) marked as done, whatever its data; None where this is not its ticket."""
+    for data, account in budget.items():
+        if run and any(one.id == run for one in account.runs):
+            return renewed(budget, data, run, (ticket,), "")
+    return None
 
 
 def _account(budget: Budget, data: str) -> Account:

@@ -36,6 +36,8 @@ class _Strict(BaseModel):
 
 
 _Above0: TypeAlias = Annotated[FiniteFloat, Gt(0)]
+_Digest: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_Token: TypeAlias = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{32})?$")]
 _Word: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
@@ -77,6 +79,8 @@ class _Charge(_Strict):
 class _Run(_Strict):
     name: _Word
     charges: tuple[_Charge, ...]
+    id: _Token = ""
+    ticket: _Token = ""
 
 
 class _Account(_Strict):
@@ -84,12 +88,14 @@ class _Account(_Strict):
     epsilon: _Above0
     delta: Annotated[FiniteFloat, Gt(0), Lt(1)]
     runs: tuple[_Run, ...]
+    name: Annotated[str, StringConstraints(max_length=1000)] = ""
+    digests: tuple[_Digest, ...] = ()
 
 
 class _File(_Strict):
     format: Literal["lazaretto budget"]
-    version: Literal[1]
-    data: dict[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")], _Account]
+    version: Literal[1, 2]  # 1 had neither names nor tickets: all its runs are done
+    data: dict[_Digest, _Account]
 
 
 def written(budget: Budget) -> bytes:
@@ -143,14 +149,21 @@ def _as_plain(budget: Budget) -> dict[str, Any]:
             "unit": account.unit,
             "epsilon": account.epsilon,
             "delta": account.delta,
+            "name": account.name,
+            "digests": list(account.digests),
             "runs": [
-                {"name": run.name, "charges": [_plain_charge(one) for one in run.charges]}
+                {
+                    "name": run.name,
+                    "id": run.id,
+                    "ticket": run.ticket,
+                    "charges": [_plain_charge(one) for one in run.charges],
+                }
                 for run in account.runs
             ],
         }
         for digest, account in budget.items()
     }
-    return {"format": "lazaretto budget", "version": 1, "data": data}
+    return {"format": "lazaretto budget", "version": 2, "data": data}
 
 
 def _plain_charge(one: Charge) -> dict[str, Any]:
@@ -181,7 +194,12 @@ def _of_model(file: _File) -> Budget:
             account.unit,
             account.epsilon,
             account.delta,
-            tuple(Run(run.name, tuple(_charge(one) for one in run.charges)) for run in account.runs),
+            tuple(
+                Run(run.name, tuple(_charge(one) for one in run.charges), run.id, run.ticket)
+                for run in account.runs
+            ),
+            account.name,
+            account.digests,
         )
         for digest, account in file.data.items()
     }

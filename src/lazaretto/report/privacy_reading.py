@@ -36,10 +36,11 @@ class Promise:
     """The record `privacy`, as far as it can be read.
 
     unit: "record", "patient", "site", or "" where it is none of these. epsilon: the most that the record
-    knows for one unit, of all repetitions and of all runs of its budget file; None where nothing bounds it.
-    once: of one repetition; training: of its training alone. window: steps of a window. units: how many of
-    the protected kind there are, as far as is known. noise: "system", "seed" or "". distributed: whether only
-    a sum over sites has all of it.
+    knows for one unit, training or validation, of all repetitions and of all runs of its budget file; None
+    where nothing bounds it. once: of one repetition; training: of its training alone; every: of all runs of
+    the budget file, None where there is none. window: steps of a window. units: how many of the protected
+    kind there are, as far as is known. noise: "system", "seed" or "". distributed: whether only a sum over
+    sites has all of it.
     """
 
     unit: str
@@ -50,6 +51,7 @@ class Promise:
     noise: str
     repetitions: int
     other_runs: bool
+    every: float | None
     window: float | None
     units: float | None
     distributed: bool
@@ -86,9 +88,18 @@ def promise_of(log: Log) -> Promise | None:
     unit = str(body.get("unit") or "")
     unit = unit if unit in ("record", "patient", "site") else ""
     repetitions = max(int(number(body.get("repetitions")) or 1), len(items(log.last("run").get("seeds"))), 1)
-    once, whole, every = (_bound(body.get(k)) for k in ("epsilon", "repeated_epsilon", "all_runs_epsilon"))
+    once, whole = (_bound(body.get(k)) for k in ("epsilon", "repeated_epsilon"))
     repeated = once if repetitions == 1 else whole
-    known = [once, repeated] + ([every] if body.get("all_runs_epsilon") is not None else [])
+    known = [once, repeated]
+    if "run_epsilon" in body:  # validation units too, as of newer logs
+        run = _bound(body.get("run_epsilon"))
+        known.append(run)
+        repeated = None if repeated is None or run is None else max(repeated, run)
+    totals = [one.get("all_runs_epsilon") for one in (body, *log.all("budget"))]  # a run may be charged again
+    found_totals = [_bound(total) for total in totals if total is not None]
+    every = max((-1.0 if total is None else total for total in found_totals), default=None)
+    every = None if every is None or None in found_totals else every
+    known += found_totals
     delta = number(body.get("delta"))
     if delta is None or not 0 <= delta < 1:
         delta = None
@@ -112,6 +123,7 @@ def promise_of(log: Log) -> Promise | None:
         noise=noise if noise in ("seed", "system") else "",
         repetitions=repetitions,
         other_runs=every is not None and (repeated is None or every > repeated),
+        every=every,
         window=window,
         units=many.get(unit),
         distributed=body.get("distributed") is not False and "distributed" in body,

@@ -94,7 +94,7 @@ def privacy_paragraph(
     said.append(_claim(promise, level))
     if level not in ("unbounded", "refuted", "doubted"):
         said += [_meaning(promise, level), _grade(promise, level)]
-    said += [_tried(attackers), _uncovered(promise, unprotected)]
+    said += [_tried(attackers), _uncovered(promise, attackers, unprotected)]
     return " ".join(part for part in said if part)
 
 
@@ -142,7 +142,7 @@ def _claim(promise: Promise, level: str) -> str:
             f"{how}. So this run itself protects nobody; it shows what the same plan would cost with noise "
             f"of the operating system's generator: {price} for {unit}{together}."
         )
-    return f"All that left the sites in training costs {unit} {price}{together}."
+    return f"All that left the sites in training and for thresholds costs {unit} {price}{together}."
 
 
 def _unpriced(promise: Promise) -> list[dict[str, object]]:
@@ -172,7 +172,7 @@ def _meaning(promise: Promise, level: str) -> str:
     would, may = ("would be", "could") if level == "simulated" else ("is", "can")
     return (
         f"In the worst case, somebody who sees all of it and thought it as likely as not that this "
-        f"{_short(promise)} was among the training data {would} {shown} afterwards"
+        f"{_short(promise)} was among the data of training (or of thresholds) {would} {shown} afterwards"
         f"{'' if shown[0] == 'p' else f', and with probability δ {may} be surer'}."
     )
 
@@ -233,11 +233,13 @@ def _named(attackers: Sequence[Attacker]) -> str:
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
-def _uncovered(promise: Promise, unprotected: Sequence[str]) -> str:
+def _uncovered(promise: Promise, attackers: Sequence[Attacker], unprotected: Sequence[str]) -> str:
     parts = [
         "test units, of which exact figures are shown",
         "activations and gradients between a device and its site, which count as inside",
     ]
+    if attackers:
+        parts.append("figures of the units that audits attacked, which are exact")
     if unprotected:
         parts.append("whatever else was trained on the same data to be compared with, such as baselines")
     if promise.distributed:

@@ -143,10 +143,14 @@ def _matrix(log: Log) -> Grid | None:
     rows = []
     for site in sites:
         held, withheld = mapping(site.get("families")), {str(f) for f in items(site.get("withheld"))}
+        unsaid = site.get("families") is None  # where privacy is promised
         cells = tuple(
             Cell(text="withheld", tone="withheld")
             if name in withheld
-            else Cell(text=count(held.get(name, 0)), tone="" if number(held.get(name)) else "faint")
+            else Cell(
+                text=NOT_AVAILABLE if unsaid else count(held.get(name, 0)),
+                tone="" if number(held.get(name)) else "faint",
+            )
             for name in names
         )
         rows.append(Row(head=str(site.get("name")), cells=cells))

@@ -73,7 +73,7 @@ def privacy(log: Log) -> Section:
         blocks.append(Text(text=text, tone="warning" if alarming else ""))
         blocks.append(_facts(promise))
         blocks.append(_charges(promise))
-        blocks.append(_uncovered(promise, alone))
+        blocks.append(_uncovered(log, promise, alone))
     if attackers:
         blocks.append(_attackers(attackers))
     elif promise is not None:
@@ -133,15 +133,18 @@ def _facts(promise: Promise) -> Facts:
     ]
     if promise.repetitions > 1:
         pairs.insert(2, ("of which one repetition", epsilon_text(promise.once)))
-    every = body.get("all_runs_epsilon")
-    if every is not None:
-        pairs.insert(2, ("All runs of the budget file", epsilon_text(number(every))))
+    if promise.every is not None or body.get("all_runs_epsilon") is not None:
+        pairs.insert(2, ("All runs of the budget file", epsilon_text(promise.every)))
+    limit = number(body.get("limit"))
+    if limit is not None:
+        whole = "the whole run" if body.get("limit_of") == "run" else "each repetition"
+        pairs.insert(2, ("Limit in the plan", f"{epsilon_text(limit)}, of {whole}"))
     return Facts(pairs=tuple(pairs))
 
 
 def _charges(promise: Promise) -> Grid:
     rows, seen = [], set[str]()
-    totals = mapping(promise.body.get("by_part"))
+    totals, whole = (mapping(promise.body.get(key)) for key in ("by_part", "run_by_part"))
     charges = [mapping(row) for row in items(promise.body.get("charges"))]
     parts = list(dict.fromkeys(str(row.get("part")) for row in charges))
     for part in parts:
@@ -158,13 +161,16 @@ def _charges(promise: Promise) -> Grid:
             seen.add(part)
         if len(own) > 1:
             rows.append(Row(head="Together", cells=(_price(totals.get(part)),), total=True))
+        if promise.repetitions > 1 and part in whole:
+            head = f"All {count(promise.repetitions)} repetitions"
+            rows.append(Row(head=head, cells=(_price(whole.get(part)),), total=True))
     return Grid(
         caption="What was charged to whom",
         first="What leaves the sites",
         columns=(Column(title="ε", hint="of one unit, once"),),
         rows=tuple(rows),
-        note="Of one repetition, in which no unit is in two parts. Together is less than the sum: one "
-        "accountant (privacy loss distributions) composes it all."
+        note="Of one repetition where nothing else stands; no unit is in two of its parts. Together is less "
+        "than the sum: one accountant (privacy loss distributions) composes it all."
         if rows
         else "The log holds no charges.",
     )
@@ -177,8 +183,10 @@ def _price(value: Any) -> Cell:
     return Cell(text=epsilon_text(found).removeprefix("ε = "))
 
 
-def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
+def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
     unit = {"record": "window", "patient": "stream", "site": "site"}.get(promise.unit, "unit")
+    plan = mapping(log.last("run").get("plan"))
+    tuned = sorted(name for name, own in mapping(plan.get("tuned")).items() if own)
     rows = [
         ("Test units", "Exact figures of judging are published of them. Nobody trains on them."),
         (
@@ -187,9 +195,39 @@ def _uncovered(promise: Promise, alone: Sequence[str]) -> Grid:
         ),
         (
             "How much data there is",
-            "The data sheet below counts units, steps and families exactly. For the sites' own eyes.",
+            "The data sheet below counts units and steps exactly by site and part, and what test units hold.",
+        ),
+        (
+            "What was taken out before",
+            "Windows whose values stand in two parts: whether one is there can depend on another one.",
+        ),
+        (
+            "How long it took",
+            "Seconds of a round depend on how many examples are in it, which otherwise nobody is told.",
+        ),
+        (
+            "How settings were found",
+            "Trying settings on this data is a run for every try, and none is counted here"
+            + (f": {', '.join(system_name(name) for name in tuned)} have tuned ones." if tuned else "."),
         ),
     ]
+    if promise.every is None:
+        rows.append(("Other runs on this data", "No budget file adds them up: this page knows of none."))
+    if log.all("audit"):
+        rows.append(
+            (
+                "Audits",
+                "What attackers reached (below) is exact of the units they attack: no mechanism covers it.",
+            )
+        )
+    sites = mapping(plan.get("sites"))
+    if sites.get("by") in ("dirichlet", "quantity", "unit") or number(sites.get("withhold_families")):
+        rows.append(
+            (
+                "Who has what",
+                "Units were dealt to sites by this simulation, so where one stands can depend on the others.",
+            )
+        )
     if promise.unit == "record":
         rows.append(
             (

@@ -31,6 +31,20 @@ __all__ = ["render_sweep", "write_sweep_page"]
 _MOST_LINES = 5
 
 
+_UNPRICED = Section(
+    name="privacy",
+    title="Privacy",
+    nav="Privacy",
+    blocks=(
+        Text(
+            text="The plan has a privacy mechanism, but every training here costs what a run costs, all were "
+            "judged by exact figures of validation units, and nothing is charged: take nobody for protected.",
+            tone="warning",
+        ),
+    ),
+)
+
+
 def write_sweep_page(directory: Path) -> Path:
     """Read DIR/sweep.sqlite, write DIR/sweep.html and return its path. Raises as `write_report`."""
     directory = Path(directory)
@@ -74,8 +88,9 @@ def render_sweep(records: Sequence[Record]) -> str:
 def _page(log: Log, sections: Sequence[Section], facts: Sequence[str], quick: str) -> str:
     """quick: what to say of a quick look."""
     about = log.last("sweep")
+    asked = mapping(mapping(about.get("plan")).get("privacy")).get("mechanism")
     return assemble(
-        sections,
+        [*sections, *([_UNPRICED] if asked not in (None, "none") else [])],
         name=str(about.get("name") or "unnamed sweep"),
         facts=facts,
         quick=quick if about.get("quick") is True else "",

@@ -25,7 +25,7 @@ from lazaretto.audit.class_mix import class_mix_audit, mixed_sites
 from lazaretto.audit.membership import attack, lira_scores, loss_threshold_scores, membership_audit
 from lazaretto.audit.shadow_training import Round, private_shadow_round, shadow_trainer
 from lazaretto.cut import Cut
-from lazaretto.dp_local import private_training
+from lazaretto.dp_local import clipped_sum, private_training
 from lazaretto.errors import DataError
 from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
@@ -39,13 +39,17 @@ from lazaretto.types import TRAIN
 __all__ = ["AUDITS", "canaries", "class_mix", "membership", "run_audits"]
 
 _CANARIES, _MOST_STEPS = 400, 3000
+_LOUD = 8.0  # times the clip: length of a canary's gradient, so that a clip that is not there shows
 _RECORDS, _SHADOWS = 2000, 8
 _SITES_OF_A_MIX, _SIZE_OF_A_MIX = 40, 60
 _PASSES = 20  # of shadow models at most: memory of records grows with passes, and so does the time
 
 
 def canaries(audited: Audited) -> Found | None:
-    """Examples made up to be noticed, put in by coins: does a run's sampling and noise hide which?"""
+    """Examples made up to be noticed, put in by coins: do a run's sampling, clip and noise hide which?
+
+    Their gradients are far longer than the clip, and pass through the sum that training uses.
+    """
     made, epsilon = audited.mechanism, audited.epsilon
     if made is None or made.unit == "site" or epsilon is None or not math.isfinite(epsilon):
         return None
@@ -62,14 +66,20 @@ def canaries(audited: Audited) -> Found | None:
     place = SiteData(weight, weight, weight, np.array([_CANARIES], np.int32), np.ones((1, 2)))
     alone = replace(made, unit="record", clip=1.0, quantile=None)
     sites = PrivateSites(Promise(alone, "seed", "canary audit"), place, audited.data.window, size)
+    loud, inside = jnp.asarray(_LOUD * directions, jnp.float32), jnp.asarray(included)
+
+    @jax.jit
+    def noisy_sum(loud: Any, rows: Any, count: Any, noise: Any, clip: Any, grid: Any) -> Any:
+        real = (jnp.arange(len(rows)) < count) & inside[rows]
+        total, _ = clipped_sum(lambda scale, own: scale * own, jnp.ones(()), loud[rows], real, clip)
+        return jnp.round((total + noise) / grid) * grid
 
     def seen() -> Any:
         for number in range(audited.rounds):
             drawn = sites.draw(audited.seed, number, [0])
             for step in range(made.steps):
-                who = drawn.rows[0, step, : drawn.count[0, step]]
-                total = directions[who[included[who]]].sum(axis=0) + drawn.noise[0, step]
-                yield total, directions
+                mine = (one[0, step] for one in (drawn.rows, drawn.count, drawn.noise))
+                yield noisy_sum(loud, *mine, drawn.clip[0], drawn.grid[0]), directions
 
     found = canary_audit(
         included, gradient_scores(seen()), rng, epsilon=epsilon, delta=audited.delta, gaussian=True
@@ -79,8 +89,8 @@ def canaries(audited: Audited) -> Found | None:
         "epsilon that the run has at least, at 95 %",
         found.epsilon_lower,
         f"{found.correct} of {found.guesses} guesses about who of {found.canaries} made-up examples was in "
-        "were right, by an observer of every noisy sum who knows all others"
-        + ("" if found.able else "; so few cannot refute this claim"),
+        "were right, by an observer of every noisy sum who knows all others; they pass through the clip and "
+        "the noise of training" + ("" if found.able else "; so few cannot refute this claim"),
         claimed_epsilon=epsilon,
         floor=0.0,
         floor_words="an epsilon of 0: nothing learned",

@@ -1,11 +1,11 @@
-"""What a private run is charged, to whom, and the file in which the runs on one data set add up."""
+"""What a private run is charged, to whom, and by what its data are known."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,15 @@ from typing import Any
 from dp_accounting import NonPrivateDpEvent
 
 from lazaretto import runlog
-from lazaretto.errors import DataError, InputError
+from lazaretto.errors import DataError
 from lazaretto.plan import Plan
-from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, opened, spent
-from lazaretto.privacy.budget_file import read_budget, written
+from lazaretto.privacy.budget import Charge, What, Whose, spent
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import count_noise_of, rounds_of
 from lazaretto.run.journal import Journal
-from lazaretto.run.saved import write_whole
 
-__all__ = ["charges_of", "data_digest", "enter_run", "privacy_record", "promise_run", "promised"]
+__all__ = ["charges_of", "data_digest", "privacy_record", "promised"]
 
 _EXACT: tuple[tuple[What, Whose, str], ...] = (
     (
@@ -72,12 +70,14 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
     """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
 
     `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
-    training alone, `repeated_epsilon` of all repetitions together, should all be published.
+    training alone, `repeated_epsilon` of all repetitions together. `by_part` is of one repetition,
+    `run_by_part` of all, and `run_epsilon` the most that the whole run costs a training or a validation unit.
     """
     asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
     each = spent(charges, asked.delta)
     training = spent([one for one in charges if one.what == "training"], asked.delta)
     repeated = spent(charges * len(plan.run.seeds), asked.delta)
+    most = max(repeated["training units"], repeated["validation units"])
     return {
         "mechanism": mechanism.name,
         "unit": mechanism.unit,
@@ -86,7 +86,11 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "training_epsilon": _finite(training["training units"]),
         "repeated_epsilon": _finite(repeated["training units"]),
         "repetitions": len(plan.run.seeds),
+        "run_epsilon": _finite(most),
+        "limit": asked.epsilon,
+        "limit_of": asked.epsilon_of,
         "by_part": {part: _finite(value) for part, value in each.items()},
+        "run_by_part": {part: _finite(value) for part, value in repeated.items()},
         "charges": [
             {
                 "what": one.what,
@@ -144,56 +148,12 @@ def data_digest(plan: Plan) -> str:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def enter_run(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> float | None:
-    """Write the run into the plan's budget file before it trains; what all runs there cost together, or None.
-
-    Each repetition (seed) is a run of its own. Raises PlanError where that would pass the limit
-    (`privacy.budget_epsilon`, else the file's own), InputError where the file cannot be used.
-    """
-    asked = plan.privacy
-    if asked.budget is None:
-        return None
-    place, digest = Path(asked.budget), data_digest(plan)
-    try:
-        budget = read_budget(place.read_bytes()) if place.exists() else {}
-    except OSError as error:
-        raise InputError(
-            "the budget file cannot be read",
-            found=f"{place}: {error.strerror}",
-            way_out="check privacy.budget",
-        ) from error
-    # what is limited is what one can keep to: exact figures of test units have no price
-    charges: Sequence[Charge] = [
-        one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"
-    ]
-    if digest in budget and asked.budget_epsilon is None:
-        limit = budget[digest].epsilon
-    elif asked.budget_epsilon is None:
-        raise InputError(
-            "the budget file does not know this data, and the plan sets no limit for it",
-            found=place,
-            way_out="set privacy.budget_epsilon",
-        )
-    else:
-        limit = asked.budget_epsilon
-    budget = opened(budget, digest, mechanism.unit, limit, asked.delta)
-    for seed in plan.run.seeds:
-        budget = charged(budget, digest, Run(f"{plan.run.name}, seed {seed}", tuple(charges)), mechanism)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place, written(budget))
-    return compose(budget, digest, [])["training units"]
-
-
-def promise_run(plan: Plan, mechanism: Mechanism, appearances: int, journal: Journal) -> None:
-    """Log what the run costs, and enter it into its budget file: once, before anything trains."""
-    if ("privacy",) in journal.seen:  # resumed
-        return
-    body = privacy_record(plan, mechanism, appearances)
-    journal.record("privacy", body | {"all_runs_epsilon": enter_run(plan, mechanism, appearances)})
-
-
 def promised(journal: Journal) -> dict[str, Any]:
-    """The promise in short; all None where nothing is promised."""
+    """The promise in short; all None where nothing is promised.
+
+    epsilon: the most that the whole run costs a training or a validation unit, all repetitions together.
+    """
     found = [record.body for record in runlog.read(journal.log, "privacy")]
     said: Mapping[str, Any] = found[0] if found else {}
-    return {name: said.get(name) for name in ("epsilon", "delta", "unit")} | {"audit_epsilon": None}
+    named = {"epsilon": "run_epsilon", "delta": "delta", "unit": "unit"}
+    return {key: said.get(name) for key, name in named.items()} | {"audit_epsilon": None}

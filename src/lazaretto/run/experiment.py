@@ -35,7 +35,8 @@ from lazaretto.plan import Plan, dump
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
-from lazaretto.run.charges import promise_run, promised
+from lazaretto.run.budgeted import conclude_run, keep_apart, promise_run
+from lazaretto.run.charges import promised
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
@@ -56,6 +57,7 @@ from lazaretto.run.systems import (
     withheld,
 )
 from lazaretto.run.timeline import disagreement, timeline
+from lazaretto.run.told import sheet_told
 from lazaretto.types import TEST
 
 __all__ = ["METRICS_SCHEMA", "machine", "run_plan", "run_record", "write_metrics"]
@@ -74,6 +76,7 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     bit; InputError where they cannot be had. Raises Interrupted (exit 3) after saving when the user stops
     it; any other error leaves finished stages in place, and no folder if there are none.
     """
+    keep_apart(plan, out)
     journal = open_journal(out, plan, resume, show)
     use_cores_of(journal.log)
     began = time.perf_counter()
@@ -89,12 +92,13 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         start, post = time.perf_counter(), Post()
         prepared.append(prepare(plan, seed, post, kept=journal.parts / f"scaling-{seed}.safetensors"))
         posts.append(post)
-        journal.record("data", {"seed": seed, **prepared[-1].sheet})
+        journal.record("data", {"seed": seed, **sheet_told(plan, prepared[-1].sheet)})
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
+    appearances = max(one.appearances for one in prepared)
     if bench.mechanism is not None:
-        promise_run(plan, bench.mechanism, max(one.appearances for one in prepared), journal)
+        promise_run(plan, bench.mechanism, appearances, journal)
     systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
@@ -109,6 +113,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     )
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
+    if bench.mechanism is not None:
+        conclude_run(plan, (bench.mechanism, appearances), journal)
     _save_model(plan, prepared[0], first, protocol, journal.folder)
     if prepared[0].data.names and first.vector.ndim == 1:
         met = found_again(ours_again(bench), first.vector, prepared[0])
@@ -117,7 +123,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     for case in (found(prepared[0], systems, protocol) for found in (timeline, disagreement)):
         if case is not None:
             journal.record("timeline", case)
-    write_metrics(plan, journal, verdict, prepared[0].sheet, messages, began, pooled_bytes(prepared[0]))
+    sheet = sheet_told(plan, prepared[0].sheet)
+    write_metrics(plan, journal, verdict, sheet, messages, began, pooled_bytes(prepared[0]))
     close_journal(journal)
 
 
@@ -146,9 +153,9 @@ def _train(
     if alone:
         systems[SUPERVISED] = alone
     for place in seeds if bench.prepared[0].data.names else ():
-        for name, scores in withheld(bench, Job(place=place), ours[place].vector).items():
+        for name, scores in withheld(bench, Job(place=place), ours[place]).items():
             systems.setdefault(name, []).append(scores)
-    shown = [with_trigger(bench, Job(place=place), ours[place].vector) for place in seeds]
+    shown = [with_trigger(bench, Job(place=place), ours[place]) for place in seeds]
     if triggered := [scores for scores in shown if scores is not None]:
         systems[TRIGGERED] = triggered
     for name in ONLY:
@@ -304,7 +311,8 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
     if vector.ndim == 2:
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)
-    save_seen(folder, prepared.seen)
+    if plan.privacy.mechanism == "none":  # else the digests would tell who was in
+        save_seen(folder, prepared.seen)
 
 
 def write_metrics(
@@ -360,7 +368,7 @@ def write_metrics(
         "data": {
             "rows": int(counts.get("rows_read", counts["windows"])),
             "units": int(counts["units"]),
-            "duplicates_removed": int(counts["duplicates_removed"]),
+            "duplicates_removed": counts.get("duplicates_removed"),
             "leaks_dropped": len(sheet["leaks_dropped"]),
         },
     }

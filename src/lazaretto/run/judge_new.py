@@ -200,15 +200,23 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
             "the training run."
         )
         return [known]
+    silent = (
+        "The training run promises privacy, so it keeps no digests of the windows it has seen: they would "
+        "tell who was in. Nobody can say whether windows that are judged here are among them."
+    )
+    unsaid = [silent] if trained.privacy.mechanism != "none" and relation != "same" else []
     if relation == "other":
-        return ["Everything here is test data: thresholds and calibration come from the training run."]
+        return [
+            *unsaid,
+            "Everything here is test data: thresholds and calibration come from the training run.",
+        ]
     if relation == "akin":
         mixed = (
             "The model was trained on data of this source, at another place or with other options. All units "
             "are judged here; some may hold what it was trained on. Thresholds and calibration come from the "
             "training run."
         )
-        return [mixed]
+        return [*unsaid, mixed]
     kept = (
         "The model was trained on this very data. Only the units that its training run kept for testing "
         "are judged here; thresholds and calibration come from that run."

@@ -277,7 +277,7 @@ def _train(bench: Bench) -> tuple[dict[str, Any], bool]:
     Also whether each site has a model of its own.
     """
     trained = systems.federated(bench, OURS, Job(place=0))
-    shown = systems.with_trigger(bench, Job(place=0), trained.vector, VALIDATION)
+    shown = systems.with_trigger(bench, Job(place=0), trained, VALIDATION)
     arrays: dict[str, Any] = {}
     for name, scores in (("score", trained.scores), ("shown", shown)):
         if scores is not None and scores.validation is not None:

@@ -129,8 +129,8 @@ def collect_sum(
     used = np.flatnonzero(fine & (sizes > 0))
     fewest = FEWEST if federation.among is None else federation.among.fewest
     if len(used) < fewest:
-        short = f"{len(used)} updates have too little noise: {fewest} are needed"
-        why = "" if federation.among is None else short
+        few = f"{len(used)} updates have too little noise: {fewest} are needed"
+        why = "" if federation.among is None else few
         return None, Seen(told, [], None, group.reputation, refused=why)
     weights = np.asarray(rule.weigh(sizes[used]), np.float64)
     given = {names[here[place]]: rows[place] for place in used}

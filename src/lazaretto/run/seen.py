@@ -1,7 +1,9 @@
 """Which windows a model has seen: digests in the run's folder, so that it is not judged on them elsewhere.
 
 A digest tells whoever holds the same window that it was trained on. The file is therefore no part of the
-model: it stays in the run's folder, and may be deleted before the folder is handed on.
+model: it stays in the run's folder, and may be deleted before the folder is handed on. Where a plan has a
+privacy mechanism it is not written at all: no noise covers it, and with a salt that nobody keeps it would say
+nothing.
 """
 
 from __future__ import annotations

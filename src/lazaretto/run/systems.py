@@ -151,6 +151,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         def done(round_number: int, losses: Float, vector: Float, worked: Int, seen: Seen) -> None:
             if split:
                 exchanges(worked)
+            if promise is not None and not at_sites:  # noise comes after what is seen of single sites
+                seen = seen._replace(flags=(), statistics=None)
             watch(round_number, losses, vector, seen)
 
         vector, rounds = train_federation(
@@ -212,25 +214,32 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     )
 
 
-def withheld(bench: Bench, job: Job, vector: Float) -> dict[str, SeedScores]:
-    """Ours as it was trained, judged with one modality withheld; {} where there is but one."""
+def withheld(bench: Bench, job: Job, ours: Trained) -> dict[str, SeedScores]:
+    """Ours as it was trained, judged with one modality withheld; {} where there is but one.
+
+    Thresholds are set anew on validation units that lack it, too; but where ours were agreed on from noisy
+    counts they serve here as well, as exact ones would tell of those units without a charge.
+    """
     prepared, program = prepared_for(bench, job), ours_again(bench)
+    weight = bench.plan.evaluate.novelty_weight
     return {
         name: seed_scores(
             prepared,
-            scores_of(program, vector, without(prepared, modality), bench.plan.evaluate.novelty_weight),
-            by_site=vector.ndim == 2,
+            scores_of(program, ours.vector, without(prepared, modality), weight),
+            by_site=ours.vector.ndim == 2,
+            operating=ours.scores.operating,
         )
         for name, modality in WITHHELD.items()
         if modality in prepared.data.names
     }
 
 
-def with_trigger(bench: Bench, job: Job, vector: Float, split: int = TEST) -> SeedScores | None:
+def with_trigger(bench: Bench, job: Job, ours: Trained, split: int = TEST) -> SeedScores | None:
     """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of a split.
 
-    All other splits are untouched: with that of test, thresholds are those of honest validation units. None
-    where no attack of the plan teaches a trigger.
+    All other splits are untouched: with that of test, thresholds are those of honest validation units, and
+    those of ours where it agreed on them from noisy counts. None where no attack of the plan teaches a
+    trigger.
     """
     plan, prepared = bench.plan, prepared_for(bench, job)
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if plan.attack.name else None
@@ -239,8 +248,9 @@ def with_trigger(bench: Bench, job: Job, vector: Float, split: int = TEST) -> Se
     data = prepared.data
     where = (data.split == split)[:, None] & (data.y > 0) & data.valid
     shown = replace(prepared, data=replace(data, x=attack.trigger(data.x, where)))
-    arrays = scores_of(ours_again(bench), vector, shown, plan.evaluate.novelty_weight)
-    return seed_scores(prepared, arrays, by_site=vector.ndim == 2)
+    arrays = scores_of(ours_again(bench), ours.vector, shown, plan.evaluate.novelty_weight)
+    by_site, operating = ours.vector.ndim == 2, ours.scores.operating
+    return seed_scores(prepared, arrays, by_site=by_site, operating=operating)
 
 
 def ours_again(bench: Bench) -> Program:
