@@ -15,12 +15,43 @@ from lazaretto.privacy.counts import CountNoise, Normals, count_event
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["count_noise_of", "mechanism_of", "rounds_of"]
+__all__ = ["appearances_of", "count_noise_of", "deals_anew", "mechanism_of", "rounds_of", "split_key"]
 
 
 def rounds_of(plan: Plan) -> int:
     """The most rounds in which a unit can take part: those of a probation count, too."""
     return plan.train.rounds + plan.reputation.probation_rounds
+
+
+def appearances_of(plan: Plan) -> int:
+    """In how many examples of a site one unit stands at most: what the plan says, else what its source does.
+
+    Public: nothing is counted in the data. 1 without a mechanism, and where a whole site is the unit. Raises
+    PlanError where the plan says less than its source.
+    """
+    asked = plan.privacy
+    if asked.mechanism == "none" or asked.unit == "site":
+        return 1
+    least = int(catalog.build("sources", plan.data.source, plan.data.options).appearances)
+    if asked.appearances is not None and asked.appearances < least:
+        raise PlanError(
+            f"privacy.appearances: source '{plan.data.source}' shows one unit more often, with these options",
+            found=asked.appearances,
+            way_out=f"{least}, or leave it out",
+        )
+    return asked.appearances or least
+
+
+def split_key(plan: Plan) -> str | None:
+    """The word under which units are dealt by their names alone; None where they are dealt by counting."""
+    named = plan.split.dealt == "name" or (plan.split.dealt == "auto" and plan.privacy.mechanism != "none")
+    return plan.split.key if named and plan.split.by == "unit" else None
+
+
+def deals_anew(plan: Plan) -> bool:
+    """Whether one unit may stand in other parts with another seed: the source deals, or counting does."""
+    source = catalog.build("sources", plan.data.source, plan.data.options)
+    return bool(source.deals) or (plan.split.by == "unit" and split_key(plan) is None)
 
 
 def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
@@ -38,15 +69,16 @@ def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
     return CountNoise(unit=asked.unit, noise_multiplier=asked.counts_noise, normals=normals)
 
 
-def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
+def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None:
     """The plan's mechanism, its noise found where only a budget is given; None where there is none.
 
-    appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass
-    the budget, with how many would fit.
+    appearances: the most examples in which one unit stands, or None for `appearances_of` the plan. Raises
+    PlanError where the rounds would pass the budget, with how many would fit.
     """
     asked = plan.privacy
     if asked.mechanism == "none":
         return None
+    appearances = appearances_of(plan) if appearances is None else appearances
     known = catalog.options("mechanisms", asked.mechanism)
     given: dict[str, Any] = {
         "unit": asked.unit,

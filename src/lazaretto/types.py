@@ -152,6 +152,9 @@ class Source:
     sample: () -> a small real Table that sits the family's exam.
     leaks: column -> why it is dropped.
     needs_path: whether `--data` must be given.
+    appearances: in how many windows one step, or one stay, stands at most, by how tables are laid out and
+        whatever is in them: 1 where windows follow each other and nothing is there in copies.
+    deals: whether `load` decides splits itself. They may then be others with every seed.
     """
 
     name: str
@@ -160,6 +163,8 @@ class Source:
     raw: Callable[[Any], RawRows] | None = None
     leaks: Mapping[str, str] = field(default_factory=dict)
     needs_path: bool = True
+    appearances: int = 1
+    deals: bool = False
 
 
 class Part(NamedTuple):

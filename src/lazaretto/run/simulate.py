@@ -42,6 +42,7 @@ __all__ = [
     "class_weights",
     "compile_program",
     "initial_vectors",
+    "pack_marks",
     "pack_sites",
     "score_by_site",
     "score_streams",
@@ -260,6 +261,22 @@ def pack_sites(
         balance[site] = class_weights(data.y[rows], data.judged[rows], kinds, beta)
         steps[site] = int(data.judged[rows].sum())
     return SiteData(x, y, weight, longest, balance), steps
+
+
+def pack_marks(data: Streams, members: Sequence[Int], laid: SiteData) -> NDArray[np.uint64] | None:
+    """Marks of the windows (`Streams.marks`) as `pack_sites` laid their streams: [S, D, U, L / T].
+
+    0 for padding; None where the streams have none. members, laid: what it was given and what came of it.
+    """
+    if data.marks is None:
+        return None
+    devices, units = laid.x.shape[1:3]
+    marks = np.zeros((len(laid.x), devices, units, data.marks.shape[1]), np.uint64)
+    for site, rows in enumerate(members):
+        for device in range(devices):
+            own = rows[device::devices]
+            marks[site, device, : len(own)] = data.marks[own]
+    return marks
 
 
 def score_streams(

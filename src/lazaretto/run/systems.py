@@ -42,7 +42,7 @@ from lazaretto.run.private import Promise
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
-from lazaretto.run.simulate import Program, initial_vectors, pack_sites, score_by_site
+from lazaretto.run.simulate import Program, initial_vectors, pack_marks, pack_sites, score_by_site
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
@@ -138,6 +138,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             units=-(-bench.units // devices),
             replication=plan.train.target_replication,
         )
+        if federation.promise is not None:
+            marked = federation.promise._replace(marks=pack_marks(prepared.data, trained_on, data))
+            federation = replace(federation, promise=marked)
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
         rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
