@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,15 @@ from lazaretto.privacy.counts import CountNoise, Normals, count_event
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["appearances_of", "count_noise_of", "deals_anew", "mechanism_of", "rounds_of", "split_key"]
+__all__ = [
+    "appearances_of",
+    "count_noise_of",
+    "dealing_of",
+    "deals_anew",
+    "mechanism_of",
+    "rounds_of",
+    "split_key",
+]
 
 
 def rounds_of(plan: Plan) -> int:
@@ -52,6 +62,16 @@ def deals_anew(plan: Plan) -> bool:
     """Whether one unit may stand in other parts with another seed: the source deals, or counting does."""
     source = catalog.build("sources", plan.data.source, plan.data.options)
     return bool(source.deals) or (plan.split.by == "unit" and split_key(plan) is None)
+
+
+def dealing_of(plan: Plan, seed: int) -> str:
+    """SHA-256, in hexadecimal, of all that decides in which part a unit of one repetition stands.
+
+    Runs on the same data that have the same deal every unit to the same part.
+    """
+    asked, anew = plan.split.model_dump(mode="json"), seed if deals_anew(plan) else None
+    said = [plan.data.source, plan.data.options, asked, split_key(plan), anew]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:

@@ -16,7 +16,7 @@ from lazaretto.plan import load_plan
 from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import epsilon_of
 from lazaretto.privacy.budget_file import read_budget
-from lazaretto.promise import appearances_of, mechanism_of
+from lazaretto.promise import appearances_of, dealing_of, deals_anew, mechanism_of
 from lazaretto.run.charges import charges_of, data_digest, enter_run, privacy_record
 from lazaretto.run.prepare import split_table
 from lazaretto.types import TEST, TRAIN, VALIDATION, Table
@@ -285,10 +285,29 @@ def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(asked)].runs) == len(costs), "what was refused is not entered"
     several = asked.model_copy(update={"run": asked.run.model_copy(update={"seeds": (0, 1)})})
-    other = several.model_copy(update={"data": several.data.model_copy(update={"options": {"a": 1}})})
+    other = several.model_copy(update={"data": several.data.model_copy(update={"options": {"sites": 3}})})
     enter_run(other, made)
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(other)].runs) == 2, "each repetition is a run"
+
+
+def test_runs_that_deal_alike_say_so_and_others_pay_for_both_parts(tmp_path: Path) -> None:
+    seeds = ("run.seeds=[0, 1]",)
+    asked = plan(tmp_path, *seeds)
+    assert not deals_anew(asked)
+    assert dealing_of(asked, 0) == dealing_of(asked, 1)
+    for other in ("split.key=second", "split.test=0.2", "data.options={sites=5}"):
+        assert dealing_of(plan(tmp_path, *seeds, other), 0) != dealing_of(asked, 0), other
+    anew = plan(tmp_path, *seeds, "data.source=x_iomt", "data.path=somewhere")
+    assert deals_anew(anew)
+    assert dealing_of(anew, 0) != dealing_of(anew, 1)
+    made = mechanism_of(asked)
+    assert made is not None
+    apart, together = (privacy_record(one, made)["repeated_epsilon"] for one in (asked, anew))
+    assert together > 1.05 * apart
+    once = anew.model_copy(update={"run": anew.run.model_copy(update={"seeds": (0,)})})
+    found = privacy_record(once, made)
+    assert found["repeated_epsilon"] == found["epsilon"], "in one repetition no unit is in two parts"
 
 
 def test_a_budget_file_without_a_limit_for_the_data_is_refused(tmp_path: Path) -> None:

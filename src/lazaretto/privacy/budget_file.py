@@ -77,6 +77,7 @@ class _Charge(_Strict):
 class _Run(_Strict):
     name: _Word
     charges: tuple[_Charge, ...]
+    dealt: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class _Account(_Strict):
@@ -145,6 +146,7 @@ def _as_plain(budget: Budget) -> dict[str, Any]:
             "delta": account.delta,
             "runs": [
                 {"name": run.name, "charges": [_plain_charge(one) for one in run.charges]}
+                | ({"dealt": run.dealt} if run.dealt else {})
                 for run in account.runs
             ],
         }
@@ -181,7 +183,10 @@ def _of_model(file: _File) -> Budget:
             account.unit,
             account.epsilon,
             account.delta,
-            tuple(Run(run.name, tuple(_charge(one) for one in run.charges)) for run in account.runs),
+            tuple(
+                Run(run.name, tuple(_charge(one) for one in run.charges), dealt=run.dealt)
+                for run in account.runs
+            ),
         )
         for digest, account in file.data.items()
     }

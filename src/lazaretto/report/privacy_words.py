@@ -238,6 +238,10 @@ def _uncovered(promise: Promise, unprotected: Sequence[str]) -> str:
         "test units, of which exact figures are shown",
         "activations and gradients between a device and its site, which count as inside",
     ]
+    if promise.body.get("deals_anew") and promise.repetitions > 1:
+        parts.append(
+            "units that are test units in another repetition, as parts are dealt anew with every seed"
+        )
     if unprotected:
         parts.append("whatever else was trained on the same data to be compared with, such as baselines")
     if promise.unit == "record":

@@ -15,11 +15,11 @@ from dp_accounting import NonPrivateDpEvent
 from lazaretto import runlog
 from lazaretto.errors import DataError, InputError
 from lazaretto.plan import Plan
-from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, opened, spent
+from lazaretto.privacy.budget import Charge, Run, What, Whose, charged, compose, everywhere, opened, spent
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.promise import count_noise_of, rounds_of
+from lazaretto.promise import count_noise_of, dealing_of, deals_anew, rounds_of
 from lazaretto.run.journal import Journal
 from lazaretto.run.saved import write_whole
 
@@ -70,19 +70,23 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
     """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
 
     `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
-    training alone, `repeated_epsilon` of all repetitions together, should all be published.
+    training alone, `repeated_epsilon` of all repetitions together, should all be published: each as of a unit
+    that was in training every time, or where parts are dealt anew (`deals_anew`) in both parts every time.
     """
     asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
     each = spent(charges, asked.delta)
     training = spent([one for one in charges if one.what == "training"], asked.delta)
-    repeated = spent(charges * len(plan.run.seeds), asked.delta)
+    repeated = charges * len(plan.run.seeds)
+    if len(plan.run.seeds) > 1 and deals_anew(plan):
+        repeated = everywhere(repeated)
     return {
         "mechanism": mechanism.name,
         "unit": mechanism.unit,
         "delta": asked.delta,
         "epsilon": _finite(each["training units"]),
         "training_epsilon": _finite(training["training units"]),
-        "repeated_epsilon": _finite(repeated["training units"]),
+        "repeated_epsilon": _finite(spent(repeated, asked.delta)["training units"]),
+        "deals_anew": deals_anew(plan),
         "repetitions": len(plan.run.seeds),
         "by_part": {part: _finite(value) for part, value in each.items()},
         "charges": [
@@ -175,7 +179,8 @@ def enter_run(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> float |
         limit = asked.budget_epsilon
     budget = opened(budget, digest, mechanism.unit, limit, asked.delta)
     for seed in plan.run.seeds:
-        budget = charged(budget, digest, Run(f"{plan.run.name}, seed {seed}", tuple(charges)), mechanism)
+        run = Run(f"{plan.run.name}, seed {seed}", tuple(charges), dealt=dealing_of(plan, seed))
+        budget = charged(budget, digest, run, mechanism)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_whole(place, written(budget))
     return compose(budget, digest, [])["training units"]
