@@ -173,7 +173,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             score = arrays["validation"]
             if prepared.count_noise.unit == "record":  # as it learned them: each by itself
                 examples = windows_of(examples)
-                score = score_by_site(program, vector, examples)
+            if prepared.count_noise.unit == "record" or plan.cut.noise:
+                secret = plan.privacy.noise == "system"  # else noise at the cut goes by who is beside whom
+                score = score_by_site(program, vector, examples, secret=secret)
             protocol = protocol_of(plan, prepared)
             drawn, whose = prepared.count_noise.normals, "" if system == OURS else f" of {label}"
             noise = replace(
