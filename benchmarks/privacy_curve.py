@@ -26,6 +26,7 @@ from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
 from lazaretto.plan_keys import PrivacyPlan
+from lazaretto.promise import split_key
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
@@ -44,7 +45,9 @@ def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[l
         asked.plan, sets=[*asked.set, *sets, seeds, "evaluate.baselines=[]"], overrides=overrides
     )
     if not private:
-        plan = plan.model_copy(update={"privacy": PrivacyPlan()})
+        named = {} if split_key(plan) is None else {"dealt": "name"}  # the same units in the same parts
+        split = plan.split.model_copy(update=named)
+        plan = plan.model_copy(update={"privacy": PrivacyPlan(), "split": split})
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
