@@ -98,7 +98,7 @@ def make_example_gradient(
 
     classes: K + 2, as in `SiteData.class_weight`; all weigh 1. t is a multiple of the window. The recurrent
     state is reset before the example and carried through its windows, whose gradients are averaged (truncated
-    back-propagation through time).
+    back-propagation through time): over those that it has, not over those of the longest stream of the site.
     """
     window = training.window
 
@@ -140,22 +140,25 @@ def make_example_gradient(
         return gradient, (states, key)
 
     def of_example(params: Any, x: Array, y: Array, weight: Array, key: Array) -> Any:
+        windows = x.shape[0] // window
+        # as they are before noise is put on them: what pads a stream up to the longest one of all is nobody's
+        held = jnp.concatenate([x != 0, weight[:, None] > 0], axis=-1).reshape(windows, -1).any(axis=1)
         x, y, weight, key = _augmented(training, x, y, weight, key)
         bottom_state, top_state = model.start(x.shape[-1], 1)
         start = ((jax.tree.map(lambda s: s[None], bottom_state), top_state), key)
-        windows = x.shape[0] // window
         if windows == 1:
             return of_window(params, x, y, weight, start)[0]
 
-        def step(carry: Any, at: tuple[Array, Array, Array]) -> tuple[Any, None]:
+        def step(carry: Any, at: tuple[Array, Array, Array, Array]) -> tuple[Any, None]:
             total, inner = carry
-            x, y, weight = at
+            x, y, weight, own = at
             gradient, inner = of_window(params, x, y, weight, inner)
+            gradient = jax.tree.map(lambda g: jnp.where(own, g, 0.0), gradient)
             return (jax.tree.map(jnp.add, total, gradient), inner), None
 
         parts = tuple(v.reshape(windows, window, *v.shape[1:]) for v in (x, y, weight))
-        total, _ = jax.lax.scan(step, (jax.tree.map(jnp.zeros_like, params), start), parts)[0]
-        return jax.tree.map(lambda g: g / windows, total)
+        total, _ = jax.lax.scan(step, (jax.tree.map(jnp.zeros_like, params), start), (*parts, held))[0]
+        return jax.tree.map(lambda g: g / jnp.maximum(held.sum(), 1), total)
 
     return of_example
 
@@ -213,8 +216,15 @@ def make_private_round(
 
     training: as of `private_training`. short: how many of each step's gradients were not clipped, -1 where
     the step was left out; not private until it is noised. work: int32 [], most steps that the site does. The
-    state's optimisers keep their leading axis D, all alike. Raises PlanError where the model learns from
-    pieces of other streams.
+    state's optimisers keep their leading axis D, all alike.
+
+    An example's number, and so its key, comes of where it was packed, and one unit more moves others. What is
+    released has the same distribution wherever they stand: coins and keys are new and secret in every round
+    (`private.secret_keys`, noise of the system), no two examples of a step share a number, and which of a
+    key's streams is whose is nothing that anybody sees. Padding has no number that is drawn, and room for
+    more of a step's examples adds zeros. With noise of a seed all this is a simulation.
+
+    Raises PlanError where the model learns from pieces of other streams.
     """
     if model.novelty is not None:
         raise PlanError(

@@ -12,6 +12,7 @@ from lazaretto.personal import personal_mask
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
 from lazaretto.plan_privacy_checks import privacy_conflicts, privacy_problems
 from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
+from lazaretto.plan_split import split_conflicts
 from lazaretto.plan_values import shown
 from lazaretto.reputation import ReputationSettings, rounds_to_quarantine
 
@@ -73,12 +74,7 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             found=f"{plan.evaluate.alarm_k} of {plan.evaluate.alarm_m}",
             way_out="alarm_k is at most alarm_m",
         )
-    if split.validation + split.test >= 0.9:
-        yield PlanError(
-            "split.validation + split.test: too little is left for training",
-            found=f"{split.validation} + {split.test}",
-            way_out="their sum must be under 0.9",
-        )
+    yield from split_conflicts(split, plan.privacy.mechanism != "none")
 
 
 def part_problems(plan: Plan) -> list[PlanError]:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from lazaretto.plan_compress import CompressPlan
 from lazaretto.plan_privacy import PrivacyPlan
 from lazaretto.plan_robustness import RobustnessPlan
+from lazaretto.plan_split import SplitPlan
 from lazaretto.plan_sweep import SweepPlan, TunedPlan
 from lazaretto.plan_train import TrainPlan
 from lazaretto.plan_values import (
@@ -125,16 +126,6 @@ class SitesPlan(Section):
         default=0, description="Attack families that each site lacks in training; it is still judged on them."
     )
     devices: Count = Field(default=2, description="Devices per site that hold the bottom of the model.")
-
-
-class SplitPlan(Section):
-    """Train, validation and test, where the source has not decided."""
-
-    validation: Share = Field(default=0.15, description="Share of units for thresholds and early choices.")
-    test: Share = Field(default=0.3, description="Share of units for judging.")
-    by: Literal["unit", "time"] = Field(
-        default="unit", description="`unit`: whole units; `time`: what comes later at each site is judged."
-    )
 
 
 class ModelPlan(Section):

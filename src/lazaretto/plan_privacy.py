@@ -48,6 +48,12 @@ class PrivacyPlan(Section):
         description="Chance of every example to be in a step; a pass over a site's data is so many steps as "
         "one divided by it.",
     )
+    appearances: Annotated[int, Ge(1), Le(1000)] | None = Field(
+        default=None,
+        description="In how many examples of a site one unit stands at most: a record in windows that share "
+        "steps, a stay that is there in copies. Priced, and refused where the data show more. Without it "
+        "what the source says of its own layout, which is 1 where windows follow each other.",
+    )
     options: Options = Field(default_factory=dict, description="Further options of the mechanism.")
     noise: Literal["seed", "system"] = Field(
         default="seed",

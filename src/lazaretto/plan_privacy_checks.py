@@ -216,6 +216,8 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     if plan.privacy.mechanism == "none":
         return []
     problems, model = list[PlanError](), built.get("models")
+    if "sources" not in built:
+        return []  # said already, and what it shows how often is not known
     try:
         if plan.privacy.epsilon or plan.privacy.noise_multiplier:  # else it is said already
             mechanism_of(plan)
@@ -229,6 +231,15 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 f"model.name: '{model.name}' learns made-up campaigns from pieces of other streams",
                 found=shown(plan.model.options),
                 way_out="the model without its self-supervised score (novelty_hidden = 0)",
+            )
+        )
+    shown_often = max(plan.privacy.appearances or 1, built["sources"].appearances)
+    if plan.split.by == "time" and shown_often > 1:
+        problems.append(
+            PlanError(
+                "split.by: cut in time, one record in several windows stands in two parts, none covers it",
+                found=f"{plan.split.by}, and a record in {shown_often} windows",
+                way_out='"unit", or windows that share nothing',
             )
         )
     algorithm = built.get("algorithms")

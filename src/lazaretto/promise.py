@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,17 @@ from lazaretto.privacy.counts import CountNoise, Normals, count_event
 from lazaretto.privacy.draws import chance_of
 from lazaretto.privacy.mechanism import Mechanism
 
-__all__ = ["count_noise_of", "lies_in", "mechanism_of", "repetitions_of", "rounds_of"]
+__all__ = [
+    "appearances_of",
+    "count_noise_of",
+    "dealing_of",
+    "deals_anew",
+    "lies_in",
+    "mechanism_of",
+    "repetitions_of",
+    "rounds_of",
+    "split_key",
+]
 
 
 def lies_in(place: Path, folder: Path) -> bool:
@@ -36,6 +47,47 @@ def repetitions_of(plan: Plan) -> int:
     return len(plan.run.seeds) if plan.privacy.epsilon_of == "run" else 1
 
 
+def appearances_of(plan: Plan) -> int:
+    """In how many examples of a site one unit stands at most: what the plan says, else what its source does.
+
+    Public: nothing is counted in the data. 1 without a mechanism, and where a whole site is the unit. Raises
+    PlanError where the plan says less than its source.
+    """
+    asked = plan.privacy
+    if asked.mechanism == "none" or asked.unit == "site":
+        return 1
+    least = int(catalog.build("sources", plan.data.source, plan.data.options).appearances)
+    if asked.appearances is not None and asked.appearances < least:
+        raise PlanError(
+            f"privacy.appearances: source '{plan.data.source}' shows one unit more often, with these options",
+            found=asked.appearances,
+            way_out=f"{least}, or leave it out",
+        )
+    return asked.appearances or least
+
+
+def split_key(plan: Plan) -> str | None:
+    """The word under which units are dealt by their names alone; None where they are dealt by counting."""
+    named = plan.split.dealt == "name" or (plan.split.dealt == "auto" and plan.privacy.mechanism != "none")
+    return plan.split.key if named and plan.split.by == "unit" else None
+
+
+def deals_anew(plan: Plan) -> bool:
+    """Whether one unit may stand in other parts with another seed: the source deals, or counting does."""
+    source = catalog.build("sources", plan.data.source, plan.data.options)
+    return bool(source.deals) or (plan.split.by == "unit" and split_key(plan) is None)
+
+
+def dealing_of(plan: Plan, seed: int) -> str:
+    """SHA-256, in hexadecimal, of all that decides in which part a unit of one repetition stands.
+
+    Runs on the same data that have the same deal every unit to the same part.
+    """
+    asked, anew = plan.split.model_dump(mode="json"), seed if deals_anew(plan) else None
+    said = [plan.data.source, plan.data.options, asked, split_key(plan), anew]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
     """The noise on what sites count in one repetition of the plan; None where counts are exact.
 
@@ -51,15 +103,17 @@ def count_noise_of(plan: Plan, seed: int) -> CountNoise | None:
     return CountNoise(unit=asked.unit, noise_multiplier=asked.counts_noise, normals=normals)
 
 
-def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
+def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None:
     """The plan's mechanism, its noise found where only a budget is given; None where there is none.
 
-    appearances: the most examples in which one record stands. Raises PlanError where the rounds would pass
-    `privacy.epsilon`, with how many would fit, and where the thresholds would cost a validation unit more.
+    appearances: the most examples in which one unit stands, or None for `appearances_of` the plan. Raises
+    PlanError where the rounds would pass `privacy.epsilon`, with how many would fit, and where the thresholds
+    would cost a validation unit more.
     """
     asked = plan.privacy
     if asked.mechanism == "none":
         return None
+    appearances = appearances_of(plan) if appearances is None else appearances
     known = catalog.options("mechanisms", asked.mechanism)
     given: dict[str, Any] = {
         "unit": asked.unit,
@@ -83,14 +137,13 @@ def mechanism_of(plan: Plan, appearances: int = 1) -> Mechanism | None:
         made: Mechanism = catalog.build("mechanisms", asked.mechanism, options)
         return made
 
-    times = repetitions_of(plan)
-    others: Sequence[DpEvent] = (
-        ()
-        if asked.unit == "site"
-        else (SelfComposedDpEvent(count_event(asked.counts_noise / appearances), times),)
-    )
+    times, others = repetitions_of(plan), list[DpEvent]()
     if asked.unit != "site":
         _check_thresholds(plan, appearances)
+        counted = [asked.counts_noise]
+        if times > 1 and deals_anew(plan):  # then one unit may pay as a training and as a validation unit
+            counted.append(asked.threshold_noise)
+        others = [SelfComposedDpEvent(count_event(noise / appearances), times) for noise in counted]
     if asked.noise_multiplier is None:
         assert asked.epsilon is not None  # noqa: S101  checked with the plan
         return calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta, times)

@@ -105,9 +105,8 @@ class Table:
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
     intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
              attacked, 0 where normal; None where the source does not know it. Never a feature.
-    judged:  [n, T] bool, valid steps that are trained and judged on, the others being read only (as where
-             one outcome is asked for at the end of a stay, which is the class of all its steps); None where
-             all valid steps are.
+    judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
+             outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
     """
 
     x: Mapping[str, Float]
@@ -147,11 +146,10 @@ class RawRows:
 class Source:
     """Where a table comes from.
 
-    load: (path or None, seed) -> Table. Same arguments, same table to the byte.
-    raw: path -> RawRows for the leak check, or None where nothing is read from files.
-    sample: () -> a small real Table that sits the family's exam.
-    leaks: column -> why it is dropped.
-    needs_path: whether `--data` must be given.
+    load: (path or None, seed) -> Table; same arguments, same table to the byte. raw: path -> RawRows for the
+    leak check; None where no files are read. sample: () -> a small real Table for the family's exam. leaks:
+    column -> why it is dropped. needs_path: whether `--data` must be given. appearances: in how many windows
+    one step (or stay) stands at most, by layout. deals: whether `load` makes splits, anew with every seed.
     """
 
     name: str
@@ -160,6 +158,8 @@ class Source:
     raw: Callable[[Any], RawRows] | None = None
     leaks: Mapping[str, str] = field(default_factory=dict)
     needs_path: bool = True
+    appearances: int = 1
+    deals: bool = False
 
 
 class Part(NamedTuple):

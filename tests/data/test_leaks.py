@@ -16,10 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 from lazaretto.data._leak_scores import areas, halves
 from lazaretto.data.flows_csv import flows_csv
-from lazaretto.data.leaks import Finding, suspected_leaks, table_findings
+from lazaretto.data.leaks import Finding, leak_notes, suspected_leaks, table_findings
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
-from lazaretto.run.prepare import _leak_notes
 from lazaretto.types import RawRows
 
 ROWS, GROUPS = 6000, 60
@@ -264,7 +263,7 @@ def test_a_table_too_small_for_the_check_gets_a_note() -> None:
     small = replace(table, y_step=y_step, y=y_step.max(axis=1))
     with pytest.raises(DataError, match="too few groups"):
         table_findings(small)
-    (note,) = _leak_notes(small)
+    (note,) = leak_notes(small)
     assert note.startswith("Features were not checked for leaks: leaks are judged on groups of rows")
     assert note.endswith(" of them without attacks).")
     assert "way out" not in note

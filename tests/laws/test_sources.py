@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lazaretto import catalog, wire
+from lazaretto.data.appearances import most_appearances
 from lazaretto.data.duplicates import remove_duplicates
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import streams
@@ -154,6 +155,13 @@ def test_no_unit_in_two_splits(table: Table) -> None:
     assert set(np.unique(split.split)) == {TRAIN, VALIDATION, TEST}
     for unit in np.unique(split.unit):
         assert len(set(split.split[split.unit == unit])) == 1
+
+
+def test_it_says_how_it_lays_units_out(source: Source, table: Table) -> None:
+    """Who decides splits, and in how many windows a step stands: public, and the data keep to it."""
+    assert source.deals == bool((table.split != UNASSIGNED).any())
+    whole = table if source.deals else assign_splits(table)
+    assert most_appearances(whole) <= source.appearances
 
 
 def test_becomes_streams(table: Table) -> None:

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 
 from lazaretto.errors import InputError, PlanError
 from lazaretto.privacy.accounting import epsilon_of, flattened, rounds_that_fit
-from lazaretto.privacy.budget import Budget, Charge, Run, charged, compose, opened, spent, within
+from lazaretto.privacy.budget import Budget, Charge, Run, Whose, charged, compose, opened, spent, within
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.privacy.dp_sgd import dp_sgd
 from lazaretto.privacy.mechanism import Unit
 
+VALIDATED = "validation units"
+LIMITED: tuple[Whose, ...] = ("training units", "validation units")
 DELTA, DATA, OTHER = 1e-5, "ab" * 32, "cd" * 32
 MADE = dp_sgd(noise_multiplier=1.0, rate=0.05, steps=10)
 SCALING = GaussianDpEvent(10.0)
@@ -61,6 +63,40 @@ def test_a_budget_is_one_accountant_over_all_runs() -> None:
     more = compose(budget, DATA, [charge(MADE.event(20))])["training units"]
     assert more == pytest.approx(epsilon_of(ComposedDpEvent([MADE.event(100), SCALING, SCALING]), DELTA))
     assert together < 2 * epsilon_of(ComposedDpEvent([MADE.event(50), SCALING]), DELTA)
+
+
+@given(st.lists(st.sampled_from(["", "12" * 32, "34" * 32]), min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_units_that_may_have_changed_their_part_pay_for_both(dealings: list[str]) -> None:
+    """Law: dealt alike, parts are priced apart; else both pay for all, above every path of a unit."""
+    cheap, budget = (
+        (charge(GaussianDpEvent(20.0)), charge(GaussianDpEvent(9.0), "thresholds", VALIDATED)),
+        account(),
+    )
+    for dealt in dealings:
+        budget = charged(budget, DATA, Run("one", cheap, dealt=dealt))
+    found, many = compose(budget, DATA, []), len(dealings)
+    train, validate = ([GaussianDpEvent(noise)] * many for noise in (20.0, 9.0))
+    if len(set(dealings)) == 1:
+        assert found["training units"] == pytest.approx(epsilon_of(ComposedDpEvent(train), DELTA))
+        assert found["validation units"] == pytest.approx(epsilon_of(ComposedDpEvent(validate), DELTA))
+    else:
+        both = epsilon_of(ComposedDpEvent([*train, *validate]), DELTA)
+        assert found["training units"] == found["validation units"] == pytest.approx(both)
+        paths = (epsilon_of(ComposedDpEvent([*train[:n], *validate[n:]]), DELTA) for n in range(many + 1))
+        assert max(paths) <= both
+    assert read_budget(written(budget)) == budget or compose(read_budget(written(budget)), DATA, []) == found
+
+
+def test_a_limit_holds_for_units_that_change_their_part() -> None:
+    """Planted fault: by part both runs would fit."""
+    runs = [Run("one", run(3).charges, dealt=dealt) for dealt in ("12" * 32, "34" * 32)]
+    alike = charged(charged(account(), DATA, runs[0]), DATA, runs[0])
+    limit = 1.001 * max(compose(alike, DATA, [])[part] for part in LIMITED)
+    first = charged(account(limit), DATA, runs[0])
+    charged(first, DATA, runs[0])
+    with pytest.raises(PlanError, match="this would cost"):
+        charged(first, DATA, runs[1])
 
 
 def test_two_data_sets_have_two_budgets() -> None:

@@ -314,17 +314,42 @@ def test_planted_fault_sampling_replaced_by_shuffling() -> None:
     assert not _sampled_independently(counts, 300, 0.2, 1e-6)
 
 
-@given(st.integers(0, 60), st.integers(1, 8), st.integers(1, 12), st.integers(0, 30))
-def test_in_turn_nobody_is_in_two_steps_of_one_pass(examples: int, b: int, steps: int, first: int) -> None:
-    numbers = 3 * np.arange(examples) + 1
+@given(
+    st.lists(st.integers(0, 2**64 - 1), max_size=60),
+    st.integers(1, 8),
+    st.integers(1, 12),
+    st.integers(0, 30),
+    st.integers(0, 59),
+)
+def test_in_turn_nobody_is_in_two_steps_of_one_pass(
+    marks: list[int], b: int, steps: int, first: int, gone: int
+) -> None:
+    """Nor does it matter to anybody's turn who else is there."""
+    numbers = np.array(marks, np.uint64)
     rows = turn_rows(numbers, 1 / b, steps, first)
-    kept = turn_rows(numbers[1:], 1 / b, steps, first)  # the first example goes: the others keep their steps
-    assert [own[own > 0].tolist() for own in rows] == [(own + 1).tolist() for own in kept]
     for i in range(steps):
         near = np.concatenate(rows[i : i + b])
         assert len(np.unique(near)) == len(near)
     if steps >= b:
-        assert len(np.concatenate(rows[:b])) == examples
+        assert len(np.concatenate(rows[:b])) == len(marks)
+    if gone < len(marks):
+        kept = turn_rows(np.delete(numbers, gone), 1 / b, steps, first)
+        others = [[place - (place > gone) for place in own.tolist() if place != gone] for own in rows]
+        assert [own.tolist() for own in kept] == others
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_patient_counts_as_much_however_long_the_longest_stream_is(noise: float) -> None:
+    """Padding is nobody's: with noise on the inputs, too, where it would be read as steps like any other."""
+    rng, noisy = np.random.default_rng(1), replace(TRAINING, level_noise=noise, step_noise=0.0)
+    of_example = make_example_gradient(MODEL, EXACT, noisy, K + 2)
+    found = jax.jit(lambda *example: ravel_pytree(of_example(UNRAVEL(vector()), *example))[0])
+    x = np.zeros((6 * T, F), np.float32)
+    x[: 2 * T] = rng.normal(size=(2 * T, F))
+    y, weight = rng.integers(0, K + 1, 6 * T), (np.arange(6 * T) < 2 * T).astype(np.float32)
+    short, long = (found(x[:n], y[:n], weight[:n], jax.random.key(3)) for n in (2 * T, 6 * T))
+    assert np.abs(short).max() > 1e-3
+    np.testing.assert_allclose(short, long, atol=1e-6)
 
 
 def test_examples_are_windows_or_streams_with_anything_to_judge() -> None:

@@ -62,6 +62,13 @@ def test_without_noise_it_is_the_exact_one_to_a_cell(scored: Scored) -> None:
     assert _share(scored, found.thresholds[MAIN_POINT][EVERYONE]) == pytest.approx(0.01, abs=0.004)
 
 
+def test_a_site_without_validation_units_sends_noise_like_any_other(scored: Scored) -> None:
+    empty = Scored(score=scored.score[:0], y=scored.y[:0], valid=scored.valid[:0], site=scored.site[:0])
+    found = noisy_score_counts(empty, PROTOCOL, _noise(2.0), 3)
+    assert found.shape == (3, SCORE_CELLS)
+    assert (found != 0).mean() > 0.9
+
+
 @pytest.mark.parametrize("multiplier", [1.0, 3.0])
 def test_noise_leaves_thresholds_where_they_serve(scored: Scored, multiplier: float) -> None:
     """Over five seeds: at most 5 % of normal steps above the threshold that asks for 1 %, and some recall."""

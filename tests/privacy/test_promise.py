@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from lazaretto import catalog
-from lazaretto.data.appearances import most_appearances
-from lazaretto.errors import InputError, PlanError
+from lazaretto.data.appearances import check_appearances, most_appearances
+from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.plan import load_plan
 from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import epsilon_of
 from lazaretto.privacy.budget_file import read_budget
-from lazaretto.promise import mechanism_of
+from lazaretto.promise import appearances_of, dealing_of, deals_anew, mechanism_of
 from lazaretto.run.budgeted import enter_run
 from lazaretto.run.charges import charges_of, data_digest, privacy_record
-from lazaretto.types import TRAIN, Table
+from lazaretto.run.prepare import split_table
+from lazaretto.types import TEST, TRAIN, VALIDATION, Table
 
 LIMITED = ("training units", "validation units")
 PRIVATE = (
@@ -30,6 +31,9 @@ PRIVATE = (
     "evaluate.leave_one_family_out=false",
     "evaluate.baselines=[]",
 )
+
+
+_STEPS = 9  # of a window, odd
 
 
 def plan(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> Plan:
@@ -130,16 +134,100 @@ def test_planted_fault_a_record_in_two_segments_counted_once(tmp_path: Path) -> 
     assert twice is not None
     costs = [epsilon_of(made.event(100), 1e-5) for made in (once, twice)]
     assert costs[1] > 1.5 * costs[0], "twice in a pass costs more, and the price says so"
-    steps = _table(1000).valid.shape[1]
-    assert most_appearances(_table(steps)) == 1
-    assert most_appearances(_table(steps // 2)) == 2
-    assert most_appearances(_table(steps // 4)) == 4
+
+
+@pytest.mark.parametrize("stride", range(2, 12))
+def test_overlap_of_windows_is_found_in_what_they_hold(stride: int) -> None:
+    """Oracle: a step stands in as many windows as begin in T steps; more than one apart shares nothing."""
+    assert most_appearances(_table(stride)) == -(-_STEPS // stride)
+
+
+def test_planted_fault_windows_that_share_a_single_step() -> None:
+    """At a stride of T - 1 one step in each window stands twice, at (T - 1) / 2 one stands three times."""
+    assert most_appearances(_table(_STEPS - 1)) == 2
+    assert most_appearances(_table((_STEPS - 1) // 2)) == 3
+    with pytest.raises(DataError, match=r"2 windows share a step, and 1 is the most[^$]*appearances = 2"):
+        check_appearances(_table(_STEPS - 1), 1)
+    check_appearances(_table(_STEPS - 1), 2)
+    check_appearances(_table(_STEPS), 1)
+
+
+def test_overlap_is_looked_for_in_validation_too_and_not_in_test_units() -> None:
+    made = _table(5)
+    for split, most in ((VALIDATION, 2), (TEST, 1)):
+        assert most_appearances(replace(made, split=np.full(len(made.unit), split))) == most
+
+
+@pytest.mark.parametrize("held", [2, 3, 10_000], ids=["two steps", "three steps", "for ever"])
+def test_devices_that_hold_their_values_are_no_overlap(held: int) -> None:
+    """Windows of 15 steps, in turn, of devices that tell something new every so many steps, or never."""
+    rng = np.random.default_rng(held)
+    streams = rng.normal(size=(40, 300 // held + 2, 2)).repeat(held, axis=1)[:, 1 : 1 + 8 * 15]
+    x = streams.astype(np.float32).reshape(40 * 8, 15, 2)
+    made = _table(_STEPS)
+    n = len(x)
+    table = replace(
+        made,
+        x={"traffic": x},
+        present=np.ones((n, 1), np.bool_),
+        unit=np.repeat(np.arange(40), 8),
+        time=np.tile(np.arange(8.0), 40),
+        split=np.full(n, TRAIN),
+        valid=np.ones((n, 15), np.bool_),
+    )
+    assert most_appearances(table) == 1
+
+
+def test_the_promise_comes_of_the_plan_and_its_source_alone(tmp_path: Path) -> None:
+    assert appearances_of(plan(tmp_path)) == 1
+    assert appearances_of(plan(tmp_path, "privacy.appearances=3")) == 3
+    copies = (
+        "data.source=physionet2012",
+        "data.path=somewhere",
+        "data.modality=record",
+        "run.setting=record",
+        "data.options={training_copies=4}",
+        "privacy.unit=patient",
+    )
+    assert appearances_of(plan(tmp_path, *copies)) == 4, "each stay is there so often, forged anew"
+    assert "shows one unit more often" in refused(tmp_path, *copies, "privacy.appearances=3")
+    assert "no meaning" in refused(tmp_path, "privacy.appearances=3", usual=())
+    none = plan(tmp_path, "privacy.unit=site", "privacy.mechanism=site_noise")
+    assert appearances_of(none) == 1
+
+
+def test_what_is_promised_is_priced_in_every_part(tmp_path: Path) -> None:
+    each = {}
+    for times in (1, 2):
+        asked = plan(tmp_path, f"privacy.appearances={times}")
+        made = mechanism_of(asked)
+        assert made is not None
+        each[times] = privacy_record(asked, made, appearances_of(asked))["by_part"]
+    for part in ("training units", "validation units"):
+        assert each[2][part] > 1.5 * each[1][part]
+
+
+def test_planted_fault_a_source_whose_windows_overlap_is_refused(
+    tmp_path: Path,
+) -> None:
+    """It says 1, as sources do that know nothing of it, and its table shows every step twice."""
+    made = _table(5)
+    with pytest.raises(DataError, match="more windows than"):
+        split_table(plan(tmp_path), _parted(made), 0)
+    assert len(split_table(plan(tmp_path, "privacy.appearances=2"), _parted(made), 0).unit) == len(made.unit)
+
+
+def _parted(made: Table) -> Table:
+    """Units in turn in each of the three parts, with a normal and an attacked step."""
+    y_step = np.zeros(made.valid.shape, np.int64)
+    y_step[:, -1] = 1
+    return replace(made, split=np.array([TRAIN, VALIDATION, TEST])[made.unit % 3], y_step=y_step)
 
 
 def _table(stride: int) -> Table:
     """A source's sample cut anew: windows of its units' streams that begin every `stride` steps."""
     made: Table = catalog.build("sources", "consortium").sample()
-    steps = made.valid.shape[1]
+    steps = _STEPS
     starts, found = list[int](), list[Any]()
     x = made.x["traffic"]
     for unit in np.unique(made.unit):
@@ -207,11 +295,30 @@ def test_runs_on_one_data_set_add_up_until_the_limit(tmp_path: Path) -> None:
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(asked)].runs) == len(costs), "what was refused is not entered"
     several = asked.model_copy(update={"run": asked.run.model_copy(update={"seeds": (0, 1)})})
-    other = several.model_copy(update={"data": several.data.model_copy(update={"options": {"a": 1}})})
+    other = several.model_copy(update={"data": several.data.model_copy(update={"options": {"sites": 3}})})
     enter_run(other, made)
     held = read_budget((tmp_path / "budget.json").read_bytes())
     assert len(held[data_digest(other)].runs) == 2, "each repetition is a run"
     assert len({one.id for one in held[data_digest(other)].runs}) == 1, "and all go on together"
+
+
+def test_runs_that_deal_alike_say_so_and_others_pay_for_both_parts(tmp_path: Path) -> None:
+    seeds = ("run.seeds=[0, 1]",)
+    asked = plan(tmp_path, *seeds)
+    assert not deals_anew(asked)
+    assert dealing_of(asked, 0) == dealing_of(asked, 1)
+    for other in ("split.key=second", "split.test=0.2", "data.options={sites=5}"):
+        assert dealing_of(plan(tmp_path, *seeds, other), 0) != dealing_of(asked, 0), other
+    anew = plan(tmp_path, *seeds, "data.source=x_iomt", "data.path=somewhere")
+    assert deals_anew(anew)
+    assert dealing_of(anew, 0) != dealing_of(anew, 1)
+    made = mechanism_of(asked)
+    assert made is not None
+    apart, together = (privacy_record(one, made)["repeated_epsilon"] for one in (asked, anew))
+    assert together > 1.05 * apart
+    once = anew.model_copy(update={"run": anew.run.model_copy(update={"seeds": (0,)})})
+    found = privacy_record(once, made)
+    assert found["repeated_epsilon"] == found["epsilon"], "in one repetition no unit is in two parts"
 
 
 def test_a_budget_file_without_a_limit_for_the_data_is_refused(tmp_path: Path) -> None:

@@ -92,13 +92,13 @@ def test_the_plan_s_cut_is_the_one_that_is_trained_with(
     assert len(np.unique(np.asarray(through(asked[0], h)))) == (5001 if bits == 32 else 2**bits - 1)
 
 
-def scored(bench: Bench, cut: Cut, x: Any) -> Any:
+def scored(bench: Bench, cut: Cut, x: Any, secret: bool = False) -> Any:
     """Scores of `x` by the untrained model of seed 0, cut as given."""
     features, kinds, length = bench.shape
     model = catalog.build("models", "conv_gru", {})
     training = training_of(bench, "conv_gru", 4, ours=True)
     program = compile_program(model, cut, training, features, kinds, length)
-    return score_streams(program, initial_vectors(model, features, kinds, [0])[0], x)
+    return score_streams(program, initial_vectors(model, features, kinds, [0])[0], x, secret=secret)
 
 
 def test_fewer_bits_give_other_scores(bench: Bench) -> None:
@@ -117,6 +117,8 @@ def test_noise_at_the_cut_is_there_when_scoring_and_repeats(bench: Bench) -> Non
     many = scored(bench, noisy, np.concatenate([np.repeat(x[:1], 200, axis=0), x[1:2]]))
     assert len(np.unique(many[:200], axis=0)) > 100
     assert np.abs(many[0] - many[1]).max() > 1e-3
+    twice = [scored(bench, noisy, x, secret=True) for _ in range(2)]  # of the system: it tells of nobody
+    assert np.abs(twice[0] - twice[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(("by", "same"), [("time", True), ("unit", False)])

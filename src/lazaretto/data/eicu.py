@@ -80,4 +80,13 @@ def eicu(
     def sample() -> Table:
         return record_table("eicu", made_up_stays("eicu"), sample_plan(plan))
 
-    return Source(name="eicu", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="eicu",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=_LEAKS,
+        needs_path=True,
+        appearances=plan.copies,
+        deals=plan.task == "tampering",
+    )

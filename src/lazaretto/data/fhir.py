@@ -72,7 +72,16 @@ def fhir(
     def sample() -> Table:
         return record_table("fhir", made_up_stays("fhir"), sample_plan(plan))
 
-    return Source(name="fhir", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="fhir",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=_LEAKS,
+        needs_path=True,
+        appearances=plan.copies,
+        deals=plan.task == "tampering",
+    )
 
 
 def _used(held: Contents) -> tuple[list[tuple[str, str, Measured]], Counter[str]]:

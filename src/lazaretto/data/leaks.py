@@ -23,7 +23,7 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.types import Int, RawRows, Table
 
-__all__ = ["Finding", "suspected_leaks", "table_findings"]
+__all__ = ["Finding", "leak_notes", "suspected_leaks", "table_findings"]
 
 MOST_ROWS = 60_000
 MOST_PAIR_COLUMNS = 80
@@ -321,3 +321,30 @@ def _finding(
 ) -> Finding:
     reason = next((dropped[name] for name in columns if name in dropped), None)
     return Finding(columns=columns, kind=kind, auroc=area, why=why, dropped=reason, advice=_ADVICE[kind])
+
+
+def leak_notes(table: Table, refuse: bool = False) -> list[str]:
+    """Findings on the features that are kept; they go into the data sheet as notes.
+
+    The check is advice: a flood does show in packet rates, and no score tells that from a label that leaks.
+    So a run goes on, and says it; also where the table is too small for the check. With `refuse` it does
+    not: raises DataError that names the features, or that they could not be checked.
+    """
+    try:
+        findings = [finding for finding in table_findings(table) if finding.dropped is None]
+    except DataError as error:
+        if refuse:
+            raise
+        reason = error.problem if error.found is None else f"{error.problem} (found: {error.found})"
+        return [f"Features were not checked for leaks: {reason}."]
+    if findings and refuse:
+        raise DataError(
+            "features may give the label away, and the plan refuses those (data.leaks)",
+            found="; ".join(f"{' and '.join(finding.columns)}: {finding.why}" for finding in findings),
+            way_out="drop them from the source, or show that a detector would see them and set "
+            'data.leaks = "report"',
+        )
+    return [
+        f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
+        for finding in findings
+    ]

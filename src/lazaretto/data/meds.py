@@ -77,7 +77,16 @@ def meds(
     def sample() -> Table:
         return record_table("meds", made_up_stays("meds"), sample_plan(plan))
 
-    return Source(name="meds", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="meds",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=_LEAKS,
+        needs_path=True,
+        appearances=plan.copies,
+        deals=plan.task == "tampering",
+    )
 
 
 def write_meds(table: Table, folder: Path) -> None:

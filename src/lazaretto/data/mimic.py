@@ -87,4 +87,13 @@ def mimic(
     def sample() -> Table:
         return record_table("mimic", made_up_stays("mimic"), sample_plan(plan))
 
-    return Source(name="mimic", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="mimic",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=_LEAKS,
+        needs_path=True,
+        appearances=plan.copies,
+        deals=plan.task == "tampering",
+    )

@@ -81,7 +81,9 @@ def nsl_kdd() -> Source:
     file: comma-separated, 43 columns, no header. Rows that are in two of the files count once. The split
     depends on the seed. Raises DataError for a file that cannot be used, and for unknown attack names.
     """
-    return Source(name="nsl_kdd", load=_load, sample=_sample, raw=_raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="nsl_kdd", load=_load, sample=_sample, raw=_raw, leaks=_LEAKS, needs_path=True, deals=True
+    )
 
 
 def _read(path: Any) -> tuple[pl.DataFrame, pl.DataFrame, int]:

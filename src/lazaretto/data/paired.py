@@ -104,7 +104,7 @@ def paired(
         )
 
     leaks = {**traffic.leaks, **record.leaks}
-    return Source(name="paired", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True)
+    return Source(name="paired", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True, deals=True)
 
 
 def pair(traffic: Table, record: Table, seed: int) -> Table:

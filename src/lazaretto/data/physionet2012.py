@@ -123,7 +123,16 @@ def physionet2012(
         files, outcomes = set_files(path)
         return _raw(read_records(files), _died(outcomes, path))
 
-    return Source(name="physionet2012", load=load, sample=sample, raw=raw, leaks=_LEAKS, needs_path=True)
+    return Source(
+        name="physionet2012",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=_LEAKS,
+        needs_path=True,
+        appearances=training_copies,
+        deals=task == "tampering",
+    )
 
 
 def _died(files: Sequence[Any], path: Any) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazaretto.data.streams import Streams, carries, family_of
 from lazaretto.errors import DataError
@@ -33,6 +34,7 @@ def partition(
     by: Literal["natural", "unit", "dirichlet", "quantity"] = "natural",
     count: int | None = None,
     alpha: float = 0.3,
+    places: NDArray[np.float64] | None = None,
 ) -> Partition:
     """Give every stream to a site. All streams of a unit go to the same site.
 
@@ -41,6 +43,9 @@ def partition(
     each family (and for quiet units) shares over sites ~ Dirichlet(alpha), so sites see different families
     (Hsu et al. 2019, arXiv:1909.06335). quantity: site sizes ~ Dirichlet(alpha).
     Test units are spread evenly in all but "natural", so that every site is judged on all families.
+    places: [n] in [0, 1), of the names of units, by their numbers (`named.places_of`); then a unit's site
+    comes of its own name and its own family, whoever else is there, and shares are met by chance alone. How
+    many units natural sites have, and how many parts they get for that, is public.
     Raises DataError where a site would stay without training units, and for a count that cannot be had.
     """
     units, first = np.unique(data.unit, return_index=True)
@@ -55,7 +60,7 @@ def partition(
         site = np.searchsorted(used, data.site)
         names = tuple(natural_names[i] for i in used)
         if count is not None:
-            site, names = _subdivided(data, site, names, rng, count)
+            site, names = _subdivided(data, site, names, rng, count, places)
     else:
         if count is None or not 1 <= count <= len(units):
             raise DataError(
@@ -67,12 +72,17 @@ def partition(
         groups = carried if by == "dirichlet" else np.zeros(len(units), np.int64)
         test = data.split[first] == TEST
         owner = np.zeros(len(units), np.int64)
-        shares = rng.dirichlet(np.full(count, alpha), size=int(groups.max()) + 1)
+        most = int(groups.max()) if places is None else len(classes) - 1
+        shares = rng.dirichlet(np.full(count, alpha), size=most + 1)
         for group in np.unique(groups):
             for judged in (False, True):
-                rows = rng.permutation(np.flatnonzero((groups == group) & (test == judged)))
+                rows = np.flatnonzero((groups == group) & (test == judged))
                 even = by == "unit" or judged
                 share = np.full(count, 1 / count) if even else shares[group]
+                if places is not None:
+                    owner[rows] = np.searchsorted(np.cumsum(share)[:-1], places[units[rows]], side="right")
+                    continue
+                rows = rng.permutation(rows)
                 edges = np.floor(np.cumsum(share)[:-1] * len(rows) + rng.random() * even).astype(np.int64)
                 for place, part in enumerate(np.split(rows, np.minimum(edges, len(rows)))):
                     owner[part] = place
@@ -83,7 +93,12 @@ def partition(
 
 
 def _subdivided(
-    data: Streams, site: Int, names: tuple[str, ...], rng: np.random.Generator, count: int
+    data: Streams,
+    site: Int,
+    names: tuple[str, ...],
+    rng: np.random.Generator,
+    count: int,
+    places: NDArray[np.float64] | None,
 ) -> tuple[Int, tuple[str, ...]]:
     """Sites [n] dealt into `count` parts in all, each within one site; every split's units evenly."""
     units, first = np.unique(data.unit, return_index=True)
@@ -100,6 +115,10 @@ def _subdivided(
     begin = np.cumsum(parts) - parts
     owner = np.zeros(len(units), np.int64)
     for place, many in enumerate(parts):
+        if places is not None:
+            rows = np.flatnonzero(site[first] == place)
+            owner[rows] = begin[place] + (places[units[rows]] * many).astype(np.int64)
+            continue
         for split in np.unique(data.split):
             rows = rng.permutation(np.flatnonzero((site[first] == place) & (data.split[first] == split)))
             owner[rows] = begin[place] + (np.arange(len(rows)) + rng.integers(many)) % many
@@ -111,13 +130,16 @@ def _subdivided(
     return owner[np.searchsorted(units, data.unit)], tuple(found)
 
 
-def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, Partition]:
+def withhold(
+    data: Streams, parts: Partition, families: int, places: NDArray[np.float64] | None = None
+) -> tuple[Streams, Partition]:
     """Take `families` families from every site's training and validation; test units stay.
 
     Site s lacks families s, s + 1, ... in turn, so every family is withheld somewhere. A unit that
     carries withheld families moves to the least loaded site that may have all it carries (nothing is
-    lost). Raises DataError when there are too few families to withhold that many, when no site may have
-    a unit, or when a site is left with nothing to train on.
+    lost), or with `places`, as of `partition`, to that of these sites which its name decides. Raises
+    DataError when there are too few families to withhold that many, when no site may have a unit, or when a
+    site is left with nothing to train on.
     """
     kinds = parts.withheld.shape[1] - 1
     sites = len(parts.site_names)
@@ -154,6 +176,8 @@ def withhold(data: Streams, parts: Partition, families: int) -> tuple[Streams, P
                     way_out="withhold fewer families, or make more sites",
                 )
             to = allowed[np.argmin(load[allowed])]
+            if places is not None:
+                to = allowed[int(places[data.unit[row]] * len(allowed))]
             load[site[row]] -= 1
             load[to] += 1
             site[row] = to
@@ -168,7 +192,8 @@ def _all_train(data: Streams, site: Int, names: tuple[str, ...]) -> None:
         raise DataError(
             "a site has no units to train on",
             found=empty,
-            way_out="fewer sites, a larger alpha, fewer families withheld, or more data",
+            way_out="fewer sites, a larger alpha, fewer families withheld, more data, or another split.key "
+            "where units are dealt by name",
         )
 
 

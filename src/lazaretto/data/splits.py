@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto.data.named import places_of
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.types import TEST, TRAIN, UNASSIGNED, VALIDATION, Int, Table
@@ -23,6 +24,8 @@ def assign_splits(
     validation: float = 0.15,
     test: float = 0.3,
     seed: int = 0,
+    key: str | None = None,
+    moments: tuple[float, float] | None = None,
 ) -> Table:
     """Give every window a split. A table whose source has decided is only checked.
 
@@ -33,9 +36,13 @@ def assign_splits(
     start before the first are training, between them validation, after them test. Windows stay
     whole. A unit that is cut becomes one unit per split, named "unit (test)".
 
+    key: then, by unit, each unit's part comes of its own name and this word (`named.places_of`), whatever the
+    seed and whoever else is there: nothing is stratified, counted or moved, so shares are met by chance.
+    moments: then, by time, these two of the source's clock are the moments of all sites, in seconds.
+
     Guaranteed, for both: no unit stands in two splits; every split has normal steps and attacked steps.
-    By unit also: every class in validation or test is in training, and every natural site has a
-    training unit. By time a later split may hold a class that training has not: a note says which.
+    By unit without a key also: every class in validation or test is in training, and every natural site has
+    a training unit. By time a later split may hold a class that training has not: a note says which.
 
     `validation` and `test` are shares of units (by time: of windows), each in (0, 1), together under .9.
     Raises DataError for shares out of range, an empty table, one class only, fewer units than
@@ -55,10 +62,12 @@ def assign_splits(
         _check_result(table, by="the source")
         return table
     if by == "time":
-        result = _by_time(table, undecided, validation, test)
+        result = _by_time(table, undecided, validation, test, moments)
+    elif key is not None:
+        result = _by_name(table, undecided, validation, test, key)
     else:
         result = _by_unit(table, undecided, validation, test, seed)
-    _check_result(result, by)
+    _check_result(result, "name" if by == "unit" and key is not None else by)
     return _with_notes(result)
 
 
@@ -152,6 +161,12 @@ def _by_unit(table: Table, undecided: NDArray[np.bool_], validation: float, test
     return replace(table, split=result)
 
 
+def _by_name(table: Table, undecided: NDArray[np.bool_], validation: float, test: float, key: str) -> Table:
+    place = places_of(table.unit_names, "part", key)
+    part = np.where(place < test, TEST, np.where(place < test + validation, VALIDATION, TRAIN))
+    return replace(table, split=np.where(undecided, part[table.unit], table.split))
+
+
 def _kinds(split: Int, carried: NDArray[np.bool_]) -> Int:
     """Where validation or test has no normal or no attacked unit, move one there from where there are most.
 
@@ -185,7 +200,13 @@ def _mend(split: Int, carried: NDArray[np.bool_], home: Int) -> Int:
     return split
 
 
-def _by_time(table: Table, undecided: NDArray[np.bool_], validation: float, test: float) -> Table:
+def _by_time(
+    table: Table,
+    undecided: NDArray[np.bool_],
+    validation: float,
+    test: float,
+    moments: tuple[float, float] | None,
+) -> Table:
     split = table.split.copy()
     for site in np.unique(table.site[undecided]):
         rows = np.flatnonzero(undecided & (table.site == site))
@@ -194,6 +215,8 @@ def _by_time(table: Table, undecided: NDArray[np.bool_], validation: float, test
         count = len(rows)
         first = times[min(int(np.ceil((1 - validation - test) * count)), count - 1)]
         second = times[min(int(np.ceil((1 - test) * count)), count - 1)]
+        if moments is not None:  # agreed on before anybody looked at the data
+            first, second = moments
         split[rows] = np.where(
             table.time[rows] < first, TRAIN, np.where(table.time[rows] < second, VALIDATION, TEST)
         )
@@ -222,11 +245,14 @@ def _check_result(table: Table, by: str) -> None:
             units_here = len(np.unique(table.unit[table.split == part]))
             lacks = "no normal steps" if (held > 0).any() else "no attacked steps" if len(held) else "nothing"
             other = "time" if by == "unit" else "unit"
+            more = f'[split] by = "{other}"'
+            if by == "name":  # by chance: another word deals anew, and alike in all runs that have it
+                more = 'larger shares, or another word: [split] key = "second"'
             raise DataError(
                 f"the {name} split, made by {by}, would have {lacks}",
                 found=f"{units_here} units, {len(held)} steps in it",
                 way_out="add units of that kind (three with attacks and three without are the least), "
-                f'cut units into shorter blocks, or [split] by = "{other}"',
+                f"cut units into shorter blocks, or {more}",
             )
 
 

@@ -30,6 +30,8 @@ class Streams:
     layout, names: columns and name of each modality where there are several, else (). there: [u, L, M] bool,
     which of them a step has; one that is not there is NaN, until the streams are read. irregular: which of
     them hold NaN where nothing was measured, too. origins: [F] what scaling counts from, or () for 0 in all.
+    marks: [u, L / T] uint64, a number of each window's own (`named.marks_of`), 0 for padding; None where
+    nothing goes by names.
     """
 
     x: Float
@@ -49,15 +51,17 @@ class Streams:
     there: NDArray[np.bool_] | None = None
     irregular: tuple[bool, ...] = ()
     origins: tuple[float, ...] = ()
+    marks: NDArray[np.uint64] | None = None
 
 
-def streams(table: Table, modality: str) -> Streams:
+def streams(table: Table, modality: str, marks: NDArray[np.uint64] | None = None) -> Streams:
     """Join consecutive windows of each unit.
 
     Units whose windows are all without the modality are left out. A window without it inside a stream
     is marked invalid. Units come in order of their index. A unit that has windows of two splits
     (`split.by = "time"`) becomes one stream per split. `COMBINED` lays all modalities side by side; a window
-    counts that has any of them. Raises DataError for an unknown modality.
+    counts that has any of them. marks: [n], of the table's windows, which the streams then carry. Raises
+    DataError for an unknown modality.
     """
     several = modality == COMBINED and len(table.x) > 1
     if modality not in table.x and not several:
@@ -97,6 +101,10 @@ def streams(table: Table, modality: str) -> Streams:
         return out.reshape(len(first), count * window, *values.shape[2:])
 
     laid = lay(valid).astype(np.bool_)
+    numbers = None
+    if marks is not None:
+        numbers = np.zeros((len(first), count), np.uint64)
+        numbers[row, position] = marks[order]
     judged = valid if table.judged is None else valid & table.judged
     return Streams(
         x=np.where(laid[..., None], lay(x), 0).astype(np.float32),
@@ -126,6 +134,7 @@ def streams(table: Table, modality: str) -> Streams:
             for name in (names if several else [modality])
             for feature in table.schema.features[name]
         ),
+        marks=numbers,
     )
 
 
@@ -191,6 +200,7 @@ def select(data: Streams, rows: NDArray[np.bool_] | Int) -> Streams:
         there=None if data.there is None else data.there[rows],
         irregular=data.irregular,
         origins=data.origins,
+        marks=None if data.marks is None else data.marks[rows],
     )
 
 
@@ -212,6 +222,7 @@ def windows_of(data: Streams) -> Streams:
         judged=cut(data.judged),
         intensity=cut(data.intensity),
         there=cut(data.there),
+        marks=None if data.marks is None else data.marks.reshape(-1, 1),
     )
     return select(single, np.flatnonzero(single.valid.any(axis=1)))
 

@@ -67,7 +67,9 @@ def ton_iot(step_readings: int = 10, unit_steps: int = 16) -> Source:
     def sample() -> Table:
         return _table(_made_up(), {}, 0, 10, 8)
 
-    return Source(name="ton_iot", load=load, sample=sample, raw=_raw, leaks=LEAKS, needs_path=True)
+    return Source(
+        name="ton_iot", load=load, sample=sample, raw=_raw, leaks=LEAKS, needs_path=True, deals=True
+    )
 
 
 def _features() -> tuple[str, ...]:

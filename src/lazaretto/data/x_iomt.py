@@ -148,7 +148,7 @@ def x_iomt(  # noqa: PLR0913  each is a setting of the plan
 
     read = (*(_FULL_VIEW_READS if view == "full" else ()), *(FIELDS if telemetry else ()))
     leaks = {name: reason for name, reason in LEAKS.items() if name not in read}
-    return Source(name="x_iomt", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True)
+    return Source(name="x_iomt", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True, deals=True)
 
 
 def split_packets(

@@ -67,9 +67,10 @@ def noisy_score_counts(scored: Scored, protocol: Protocol, noise: CountNoise, si
     smoothed = smooth(scored.score, valid, protocol.alarm_k, protocol.alarm_m)
     blocks = np.where(normal, smoothed, -np.inf)
     blocks = np.pad(blocks, ((0, 0), (0, -blocks.shape[1] % _BLOCK_STEPS)), constant_values=-np.inf)
-    highest = blocks.reshape(len(blocks), -1, _BLOCK_STEPS).max(axis=2)
+    many = blocks.shape[1] // _BLOCK_STEPS  # not -1: a site may have no validation unit
+    highest = blocks.reshape(len(blocks), many, _BLOCK_STEPS).max(axis=2)
     padded = np.pad(normal, ((0, 0), (0, -normal.shape[1] % _BLOCK_STEPS)))
-    there = padded.reshape(len(padded), -1, _BLOCK_STEPS).any(axis=2)
+    there = padded.reshape(len(padded), many, _BLOCK_STEPS).any(axis=2)
     rows = histograms(
         np.concatenate(
             [cells + SCORE_CELLS * ~normal, np.searchsorted(_EDGES, highest) + 2 * SCORE_CELLS], axis=1

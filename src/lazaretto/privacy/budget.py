@@ -30,6 +30,7 @@ __all__ = [
     "charged",
     "compose",
     "concluded",
+    "everywhere",
     "known_as",
     "named",
     "opened",
@@ -50,7 +51,8 @@ class Charge:
     """One thing that leaves the sites, and what it costs the units that it touches.
 
     what: that leaves. part: whose units it touches; each part has an epsilon of its own, as no unit is in
-    two. unit: whom the event protects. event: its whole price, all rounds. words: for the report.
+    two as long as they are dealt alike. unit: whom the event protects. event: its whole price, all rounds.
+    words: for the report.
     """
 
     what: What
@@ -66,12 +68,14 @@ class Run:
 
     id: of the run's folder, "" in old files; repetitions of one plan share it. ticket: what a run that goes
     on has to show; "" once it is done.
+    dealt: SHA-256 of all that decides in which part a unit stands, or "": where it is not known.
     """
 
     name: str
     charges: tuple[Charge, ...]
     id: str = ""
     ticket: str = ""
+    dealt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,16 @@ def spent(charges: Sequence[Charge], delta: float) -> dict[Whose, float]:
         part: epsilon_of(ComposedDpEvent([one.event for one in charges if one.part == part]), delta)
         for part in _PARTS
     }
+
+
+def everywhere(charges: Sequence[Charge]) -> list[Charge]:
+    """The charges, where units may have changed their part between them.
+
+    What training units or validation units pay is paid by both: that is above every path that one unit can
+    have taken through these two. Who was a test unit in between is not protected there, and no sum says so.
+    """
+    others: dict[Whose, Whose] = dict(zip(_LIMITED, reversed(_LIMITED), strict=True))
+    return [*charges, *(replace(one, part=others[one.part]) for one in charges if one.part in others)]
 
 
 def within(
@@ -227,9 +241,13 @@ def opened(budget: Budget, data: str, unit: Unit, epsilon: float, delta: float) 
 
 
 def compose(budget: Budget, data: str, charges: Sequence[Charge]) -> dict[Whose, float]:
-    """What all runs on a data set cost together with more charges, each part at the account's delta."""
+    """What all runs on a data set cost together with more charges, each part at the account's delta.
+
+    Where its runs were not all dealt alike, each part pays for both (`everywhere`).
+    """
     account = _account(budget, data)
-    return spent([*_past(account), *charges], account.delta)
+    every = [*_past(account), *charges]
+    return spent(every if _alike(account.runs) else everywhere(every), account.delta)
 
 
 def charged(budget: Budget, data: str, run: Run, mechanism: Mechanism | None = None) -> Budget:
@@ -241,7 +259,10 @@ def charged(budget: Budget, data: str, run: Run, mechanism: Mechanism | None = N
             found=", ".join(sorted({one.unit for one in run.charges})),
             way_out="the same unit, or a data set of its own",
         )
-    within(run.charges, _past(account), account.epsilon, account.delta, mechanism)
+    before, asked = _past(account), list(run.charges)
+    if not _alike([*account.runs, run]):
+        before, asked = everywhere(before), everywhere(asked)
+    within(asked, before, account.epsilon, account.delta, mechanism)
     return {**budget, data: replace(account, runs=(*account.runs, run))}
 
 
@@ -273,6 +294,11 @@ def _account(budget: Budget, data: str) -> Account:
             "the budget file does not know this data", found=data, way_out="open an account for it"
         )
     return budget[data]
+
+
+def _alike(runs: Sequence[Run]) -> bool:
+    """Whether every unit was in one part in all runs, as far as they say how they dealt."""
+    return len({run.dealt for run in runs}) <= 1
 
 
 def _past(account: Account) -> list[Charge]:

@@ -81,6 +81,7 @@ class _Run(_Strict):
     charges: tuple[_Charge, ...]
     id: _Token = ""
     ticket: _Token = ""
+    dealt: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 class _Account(_Strict):
@@ -158,6 +159,7 @@ def _as_plain(budget: Budget) -> dict[str, Any]:
                     "ticket": run.ticket,
                     "charges": [_plain_charge(one) for one in run.charges],
                 }
+                | ({"dealt": run.dealt} if run.dealt else {})
                 for run in account.runs
             ],
         }
@@ -195,7 +197,7 @@ def _of_model(file: _File) -> Budget:
             account.epsilon,
             account.delta,
             tuple(
-                Run(run.name, tuple(_charge(one) for one in run.charges), run.id, run.ticket)
+                Run(run.name, tuple(_charge(one) for one in run.charges), run.id, run.ticket, run.dealt)
                 for run in account.runs
             ),
             account.name,

@@ -39,8 +39,8 @@ def dp_ftrl(
     Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153; McKenna 2024 (Toeplitz),
     https://arxiv.org/abs/2405.15913.
 
-    An example must keep its steps whether others are there or not: neighbours differ in one example whose
-    place stays empty in one of them.
+    An example must keep its steps whether others are there or not: its turn in a pass comes of its own name
+    (`draws.turn_rows`), not of how many stand before it.
 
     rate: 1 / b for a whole number of steps b, a pass. bands: b̂ of C, at most b. total_steps: of the whole
     run, for which C is best; more or fewer are priced rightly. appearances: the most examples of a site in

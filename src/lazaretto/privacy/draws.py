@@ -80,12 +80,13 @@ def poisson_rows(examples: int, rate: float, steps: int, chance: Chance) -> list
     return [np.flatnonzero(chance.uniform(examples) < rate) for _ in range(steps)]
 
 
-def turn_rows(numbers: NDArray[np.int64], rate: float, steps: int, first: int) -> list[NDArray[np.int64]]:
-    """Who (as places in `numbers`) is in each of so many steps, from step `first` of the run on, in turn.
+def turn_rows(marks: NDArray[np.uint64], rate: float, steps: int, first: int) -> list[NDArray[np.int64]]:
+    """Who (as places in `marks`) is in each of so many steps, from step `first` of the run on, in turn.
 
-    numbers [n]: of the examples, each its own whether others are there or not. b = round(1 / rate) steps are
-    a pass, and example i is in those steps t with t mod b = i mod b: in no two of fewer than b in a row, and
-    in the same ones when another example goes. No chance is in it.
+    marks [n]: a number of each example's own, of its name and nothing else. b = round(1 / rate) steps are a
+    pass, and example i is in those steps t with t mod b = marks[i] mod b: in no two of fewer than b in a row,
+    and in the same ones whoever comes or goes. No chance is in it; how many share a step is as it comes.
     """
-    pass_steps = round(1 / rate)
-    return [np.flatnonzero(numbers % pass_steps == (first + step) % pass_steps) for step in range(steps)]
+    pass_steps = np.uint64(round(1 / rate))
+    turn = marks.astype(np.uint64) % pass_steps
+    return [np.flatnonzero(turn == np.uint64(first + step) % pass_steps) for step in range(steps)]

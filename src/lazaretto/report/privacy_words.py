@@ -240,6 +240,10 @@ def _uncovered(promise: Promise, attackers: Sequence[Attacker], unprotected: Seq
     ]
     if attackers:
         parts.append("figures of the units that audits attacked, which are exact")
+    if promise.body.get("deals_anew") and promise.repetitions > 1:
+        parts.append(
+            "units that are test units in another repetition, as parts are dealt anew with every seed"
+        )
     if unprotected:
         parts.append("whatever else was trained on the same data to be compared with, such as baselines")
     if promise.distributed:

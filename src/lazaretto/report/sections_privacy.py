@@ -237,6 +237,14 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
         )
     if promise.unit != "site":
         rows.append(("A site as a whole", f"That a site takes part, and what is true of each {unit} it has."))
+    if promise.body.get("deals_anew") and promise.repetitions > 1:
+        rows.insert(
+            1,
+            (
+                "Units that change their part",
+                "Dealt anew with every seed: who is judged in one repetition is not protected in it.",
+            ),
+        )
     if alone:
         names = ", ".join(system_name(name) for name in alone)
         rows.append(

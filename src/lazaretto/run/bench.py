@@ -89,7 +89,7 @@ class Bench:
 def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], journal: Journal) -> Bench:
     """Everything the systems share, for the seeds of `prepared`."""
     units = max([plan.aggregate.root_units, *(len(rows) for one in prepared for rows in members(one))])
-    made = mechanism_of(plan, max(one.appearances for one in prepared))
+    made = mechanism_of(plan)
     if made is not None and made.unit == "record" and any(one.schema.irregular for one in prepared):
         raise PlanError(
             "privacy.unit: a value measured at odd times is read in every window until the next one",

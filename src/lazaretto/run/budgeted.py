@@ -30,7 +30,7 @@ from lazaretto.privacy.budget import (
 )
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.promise import lies_in
+from lazaretto.promise import dealing_of, lies_in
 from lazaretto.run.charges import charges_of, data_digest, privacy_record
 from lazaretto.run.journal import Journal
 from lazaretto.run.saved import write_whole
@@ -163,7 +163,7 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
     charges = [one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"]
     run, ticket = secrets.token_hex(16), secrets.token_hex(16)
     for seed in plan.run.seeds:
-        one = Run(f"{plan.run.name}, seed {seed}", tuple(charges), run, ticket)
+        one = Run(f"{plan.run.name}, seed {seed}", tuple(charges), run, ticket, dealing_of(plan, seed))
         budget = charged(budget, data, one, mechanism)
     write_whole(place, written(budget))
     total = compose(budget, data, [])

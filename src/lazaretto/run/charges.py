@@ -15,10 +15,10 @@ from dp_accounting import NonPrivateDpEvent
 from lazaretto import runlog
 from lazaretto.errors import DataError
 from lazaretto.plan import Plan
-from lazaretto.privacy.budget import Charge, What, Whose, spent
+from lazaretto.privacy.budget import Charge, What, Whose, everywhere, spent
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.promise import count_noise_of, rounds_of
+from lazaretto.promise import count_noise_of, deals_anew, rounds_of
 from lazaretto.run.journal import Journal
 
 __all__ = ["charges_of", "data_digest", "privacy_record", "promised"]
@@ -70,13 +70,18 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
     """Body of the run log's record `privacy`; an epsilon that nothing bounds is None.
 
     `epsilon` is of the training units and all that touches them in one repetition, `training_epsilon` of the
-    training alone, `repeated_epsilon` of all repetitions together. `by_part` is of one repetition,
-    `run_by_part` of all, and `run_epsilon` the most that the whole run costs a training or a validation unit.
+    training alone, `repeated_epsilon` of all repetitions together: each as of a unit that was in training
+    every time, or where parts are dealt anew (`deals_anew`) in both parts every time. `by_part` is of one
+    repetition, `run_by_part` of all, and `run_epsilon` the most that the whole run costs a training or a
+    validation unit.
     """
     asked, charges = plan.privacy, charges_of(plan, mechanism, appearances)
     each = spent(charges, asked.delta)
     training = spent([one for one in charges if one.what == "training"], asked.delta)
-    repeated = spent(charges * len(plan.run.seeds), asked.delta)
+    every = charges * len(plan.run.seeds)
+    if len(plan.run.seeds) > 1 and deals_anew(plan):
+        every = everywhere(every)
+    repeated = spent(every, asked.delta)
     most = max(repeated["training units"], repeated["validation units"])
     return {
         "mechanism": mechanism.name,
@@ -85,6 +90,7 @@ def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> di
         "epsilon": _finite(each["training units"]),
         "training_epsilon": _finite(training["training units"]),
         "repeated_epsilon": _finite(repeated["training units"]),
+        "deals_anew": deals_anew(plan),
         "repetitions": len(plan.run.seeds),
         "run_epsilon": _finite(most),
         "limit": asked.epsilon,

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
-from lazaretto.data.duplicates import remove_duplicates, take
+from lazaretto.data.duplicates import take
 from lazaretto.data.scaling import Scaling
-from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
@@ -31,7 +30,7 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
-from lazaretto.run.prepare import read, reading_notes, schema_words
+from lazaretto.run.prepare import read, reading_notes, schema_words, split_table
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
 from lazaretto.run.simulate import compile_program, score_streams
@@ -89,10 +88,7 @@ def evaluate_run(
     made = catalog.build("sources", source, options)
     table = made.load(path, meta.seed)
     if relation == "same":
-        table = assign_splits(
-            table, trained.split.by, trained.split.validation, trained.split.test, meta.seed
-        )
-        table, _ = remove_duplicates(table)
+        table = split_table(trained, table, meta.seed)
     met = None if relation == "same" else seen_windows(directory, table)
     if met is not None and met.any():
         _check_new(met)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto import catalog
-from lazaretto.data.appearances import most_appearances
+from lazaretto.data.appearances import check_appearances
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
-from lazaretto.data.leaks import table_findings
+from lazaretto.data.leaks import leak_notes
+from lazaretto.data.named import marks_of, places_of
 from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
@@ -24,7 +25,7 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.privacy.counts import CountNoise
-from lazaretto.promise import count_noise_of
+from lazaretto.promise import appearances_of, count_noise_of, split_key
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
@@ -44,6 +45,7 @@ __all__ = [
     "ready",
     "rescaled",
     "schema_words",
+    "split_table",
 ]
 
 Keep = Callable[[Table], NDArray[np.bool_]]
@@ -61,7 +63,7 @@ class Prepared:
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     hostile: [S] bool, sites that the plan makes hostile; None where it names no attack. agreement: how the
-    sites agree on scaling. appearances: the most training windows in which one record of a unit stands.
+    sites agree on scaling. appearances: the most examples in which one unit stands, as promised.
     """
 
     seed: int
@@ -143,13 +145,14 @@ def prepare(
 def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     """The first part of `prepare`: load, split, deal to sites."""
     source, table = load_table(plan, seed)
-    table = assign_splits(table, plan.split.by, plan.split.validation, plan.split.test, seed)
-    table, _ = remove_duplicates(table)
+    table = split_table(plan, table, seed)
     if keep is not None:
         table = take(table, keep(table))
-    leaks = _leak_notes(table, refuse=plan.data.leaks == "refuse")
-    data = streams(table, plan.data.modality)
-    sites = plan.sites
+    leaks = leak_notes(table, refuse=plan.data.leaks == "refuse")
+    sites, key = plan.sites, split_key(plan)
+    private = plan.privacy.mechanism != "none"
+    data = streams(table, plan.data.modality, marks_of(table, plan.split.key) if private else None)
+    places = None if key is None else places_of(table.unit_names, "site", key)
     parts = partition(
         data,
         table.site_names,
@@ -158,12 +161,29 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
         sites.by,
         sites.count,
         sites.quantity_alpha if sites.by == "quantity" else sites.alpha,
+        places,
     )
     data = replace(data, site=parts.site)
-    data, parts = withhold(data, parts, sites.withhold_families)
+    data, parts = withhold(data, parts, sites.withhold_families, places)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
     return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
+
+
+def split_table(plan: Plan, table: Table, seed: int) -> Table:
+    """The table with its splits, as the plan says.
+
+    Windows whose values stand in an earlier split are removed; not under a mechanism, where whether one is
+    there would tell of the other: there a model can hardly know single windows by heart. Raises DataError
+    for splits that cannot be had, and where a unit stands in more windows than is promised.
+    """
+    asked, key = plan.split, split_key(plan)
+    table = assign_splits(table, asked.by, asked.validation, asked.test, seed, key, asked.moments)
+    if plan.privacy.mechanism == "none":
+        return remove_duplicates(table)[0]
+    if plan.privacy.unit != "site":
+        check_appearances(table, appearances_of(plan))
+    return replace(table, counts={"duplicates_removed": 0, **table.counts})
 
 
 def ready(
@@ -213,7 +233,7 @@ def ready(
         hostile=hostile if hostile.any() else None,
         agreement=plan.data.scaling,
         door=door,
-        appearances=most_appearances(table),
+        appearances=appearances_of(plan),
         count_noise=count_noise,
     )
 
@@ -295,33 +315,6 @@ def _seen(table: Table) -> NDArray[np.uint8]:
     digests, idle = window_digests(table)
     seen: NDArray[np.uint8] = np.unique(digests[(table.split != TEST) & ~idle], axis=0)
     return seen
-
-
-def _leak_notes(table: Table, refuse: bool = False) -> list[str]:
-    """Findings on the features that are kept; they go into the data sheet as notes.
-
-    The check is advice: a flood does show in packet rates, and no score tells that from a label that leaks.
-    So a run goes on, and says it; also where the table is too small for the check. With `refuse` it does
-    not: raises DataError that names the features, or that they could not be checked.
-    """
-    try:
-        findings = [finding for finding in table_findings(table) if finding.dropped is None]
-    except DataError as error:
-        if refuse:
-            raise
-        reason = error.problem if error.found is None else f"{error.problem} (found: {error.found})"
-        return [f"Features were not checked for leaks: {reason}."]
-    if findings and refuse:
-        raise DataError(
-            "features may give the label away, and the plan refuses those (data.leaks)",
-            found="; ".join(f"{' and '.join(finding.columns)}: {finding.why}" for finding in findings),
-            way_out="drop them from the source, or show that a detector would see them and set "
-            'data.leaks = "report"',
-        )
-    return [
-        f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
-        for finding in findings
-    ]
 
 
 def schema_words(schema: Schema) -> dict[str, Any]:

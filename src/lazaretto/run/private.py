@@ -28,11 +28,16 @@ _BEYOND = 1e-9  # chance that a step has more: then the program is compiled anew
 
 
 class Promise(NamedTuple):
-    """A mechanism, where its chance comes from, and the label of the training, for noise of its own."""
+    """A mechanism, where its chance comes from, and the label of the training, for noise of its own.
+
+    marks: of the sites' windows (`simulate.pack_marks`), by which a fixed order takes its examples in turn;
+    None where their places are fixed.
+    """
 
     mechanism: Mechanism
     source: NoiseSource
     label: str = ""
+    marks: NDArray[np.uint64] | None = None
 
 
 class PrivateSites:
@@ -54,6 +59,10 @@ class PrivateSites:
         self.promise = promise
         made, sites = promise.mechanism, len(data.x)
         self._examples = [examples_of(made.unit, np.asarray(own), window) for own in data.weight]
+        self._turns = [
+            _turns(made, own, None if promise.marks is None else promise.marks[site])
+            for site, own in enumerate(self._examples)
+        ]
         self._size = parameters
         self._room = _room(made, max(map(len, self._examples)))
         self.clips = np.full(sites, made.clip)
@@ -104,7 +113,7 @@ class PrivateSites:
         made = self.promise.mechanism
         if made.sampling == "poisson":
             return poisson_rows(examples, made.rate, made.steps, chance)
-        return turn_rows(self._examples[site], made.rate, made.steps, int(self.steps[site]))
+        return turn_rows(self._turns[site], made.rate, made.steps, int(self.steps[site]))
 
     def seen(
         self, seed: int, round_number: int, rows: Sequence[int] | Int, drawn: Drawn, short: Array
@@ -157,9 +166,18 @@ def noised_mean(
     return np.asarray(np.round((total + noise) / grid) * grid / sites)
 
 
+def _turns(made: Mechanism, examples: Int, marks: NDArray[np.uint64] | None) -> NDArray[np.uint64]:
+    """What decides in which steps of a pass each example [n] of a site is, if turns are taken: its own mark.
+
+    marks: [D, U, L / T]. A patient's is that of the first window, and so comes of that patient alone. Numbers
+    of packed examples would do where places are fixed: here one unit more moves those behind it.
+    """
+    if marks is None:
+        return examples.astype(np.uint64)
+    return (marks if made.unit == "record" else marks[..., 0]).reshape(-1)[examples]
+
+
 def _room(made: Mechanism, most: int) -> int:
-    """Places for a step's examples at a site that has the most."""
-    usual = (
-        binom.ppf(1 - _BEYOND, most, made.rate) if made.sampling == "poisson" else np.ceil(most * made.rate)
-    )
+    """Places for a step's examples at a site that has the most; turns come of hashes, as if by chance."""
+    usual = binom.ppf(1 - _BEYOND, most, made.rate) if made.sampling != "everyone" else most
     return max(1, -(-int(usual) // _MULTIPLE)) * _MULTIPLE

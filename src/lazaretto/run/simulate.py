@@ -8,6 +8,7 @@ pooled models: what differs is whether the vectors are aggregated between rounds
 from __future__ import annotations
 
 import functools
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -42,6 +43,7 @@ __all__ = [
     "class_weights",
     "compile_program",
     "initial_vectors",
+    "pack_marks",
     "pack_sites",
     "score_by_site",
     "score_streams",
@@ -262,29 +264,50 @@ def pack_sites(
     return SiteData(x, y, weight, longest, balance), steps
 
 
+def pack_marks(data: Streams, members: Sequence[Int], laid: SiteData) -> NDArray[np.uint64] | None:
+    """Marks of the windows (`Streams.marks`) as `pack_sites` laid their streams: [S, D, U, L / T].
+
+    0 for padding; None where the streams have none. members, laid: what it was given and what came of it.
+    """
+    if data.marks is None:
+        return None
+    devices, units = laid.x.shape[1:3]
+    marks = np.zeros((len(laid.x), devices, units, data.marks.shape[1]), np.uint64)
+    for site, rows in enumerate(members):
+        for device in range(devices):
+            own = rows[device::devices]
+            marks[site, device, : len(own)] = data.marks[own]
+    return marks
+
+
 def score_streams(
-    program: Program, vector: Float, x: Float, part: Literal["score", "novelty"] = "score"
+    program: Program,
+    vector: Float,
+    x: Float,
+    part: Literal["score", "novelty"] = "score",
+    secret: bool = False,
 ) -> Float:
     """Anomaly score (or the self-supervised one) of every step: x [u, L, F] -> [u, L], float32.
 
     Noise at the cut, if any, is drawn anew for each block of units, from what they hold and where they
-    stand: other units get other noise, the same call gives the same scores again.
+    stand: other units get other noise, the same call gives the same scores again. secret: drawn of the
+    system's generator instead, so that no unit's noise tells who stands beside it.
     """
     says = program.score if part == "score" else program.novelty
     assert says is not None  # noqa: S101  asked for only where the model has one
-    out = [np.asarray(found)[:rows] for found, rows in _by_block(program, says, vector, x)]
+    out = [np.asarray(found)[:rows] for found, rows in _by_block(program, says, vector, x, secret)]
     return np.concatenate(out) if out else np.zeros(x.shape[:2], np.float32)
 
 
 def _by_block(
-    program: Program, says: Callable[..., Any], vector: Float, x: Float
+    program: Program, says: Callable[..., Any], vector: Float, x: Float, secret: bool = False
 ) -> Iterator[tuple[Any, int]]:
     """What `says` finds in each block of units, padded, and how many of them are real."""
     for begin in range(0, len(x), program.block):
         rows = x[begin : begin + program.block]
         padded = np.zeros((program.block, *x.shape[1:]), np.float32)
         padded[: len(rows)] = rows
-        salt = zlib.crc32(padded.tobytes(), begin)
+        salt = zlib.crc32(padded.tobytes(), begin) if not secret else int.from_bytes(os.urandom(4), "big")
         yield says(jnp.asarray(vector), padded, salt), len(rows)
 
 
@@ -308,13 +331,17 @@ def views_of_streams(
 
 
 def score_by_site(
-    program: Program, vector: Float, part: Streams, which: Literal["score", "novelty"] = "score"
+    program: Program,
+    vector: Float,
+    part: Streams,
+    which: Literal["score", "novelty"] = "score",
+    secret: bool = False,
 ) -> Float:
     """Such a score of every step, [u, L]: by one vector [d], or each unit by that of its site, [S, d]."""
     if vector.ndim == 1:
-        return score_streams(program, vector, part.x, which)
+        return score_streams(program, vector, part.x, which, secret)
     score = np.zeros(part.y.shape, np.float32)
     for site in range(len(vector)):
         own = part.site == site
-        score[own] = score_streams(program, vector[site], part.x[own], which)
+        score[own] = score_streams(program, vector[site], part.x[own], which, secret)
     return score

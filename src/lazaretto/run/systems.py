@@ -43,7 +43,7 @@ from lazaretto.run.protocol import protocol_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
 from lazaretto.run.shared_noise import among_of
-from lazaretto.run.simulate import Program, initial_vectors, pack_sites, score_by_site
+from lazaretto.run.simulate import Program, initial_vectors, pack_marks, pack_sites, score_by_site
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
@@ -141,6 +141,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         )
         if at_sites and plan.privacy.distributed:
             federation = replace(federation, among=among_of(int((sizes[: len(trained_on)] > 0).sum())))
+        if federation.promise is not None:
+            marked = federation.promise._replace(marks=pack_marks(prepared.data, trained_on, data))
+            federation = replace(federation, promise=marked)
         vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
         rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
@@ -175,7 +178,9 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             score = arrays["validation"]
             if prepared.count_noise.unit == "record":  # as it learned them: each by itself
                 examples = windows_of(examples)
-                score = score_by_site(program, vector, examples)
+            if prepared.count_noise.unit == "record" or plan.cut.noise:
+                secret = plan.privacy.noise == "system"  # else noise at the cut goes by who is beside whom
+                score = score_by_site(program, vector, examples, secret=secret)
             protocol = protocol_of(plan, prepared)
             drawn, whose = prepared.count_noise.normals, "" if system == OURS else f" of {label}"
             noise = replace(
