@@ -357,7 +357,7 @@ def test_the_page_speaks_of_the_whole_run_and_of_validation_units_too() -> None:
 
 @pytest.mark.parametrize(("total", "known"), [(5.0, 5.0), (0.1, 0.9), ("5", None)])
 def test_a_run_that_was_charged_again_costs_what_its_budget_file_says_last(total: Any, known: Any) -> None:
-    log = log_of(HONEST | {"all_runs_epsilon": 0.9})
+    log = log_of(HONEST | {"all_runs_epsilon": 0.9, "deals_anew": True})
     log.bodies["budget"] = [{"id": "a", "ticket": "b", "all_runs_epsilon": total, "why": "charged again"}]
     found = promise_of(log)
     assert found is not None
@@ -395,11 +395,8 @@ def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
     assert "none is counted" in found["How settings were found"]
     assert "knows of none" in found["Other runs on this data"]
     assert "Who has what" not in found
-    log = log_of(HONEST | {"all_runs_epsilon": 0.9})
-    log.last("run")["plan"] |= {
-        "tuned": {"gru": {"learning_rate": 0.1}, "cnn": None},
-        "sites": {"by": "unit"},
-    }
+    log = log_of(HONEST | {"all_runs_epsilon": 0.9, "deals_anew": True})
+    log.last("run")["plan"] |= {"tuned": {"gru": {"learning_rate": 0.1}, "cnn": None}}
     found = uncovered(log)
     assert "GRU have tuned ones" in found["How settings were found"]
     assert "Other runs on this data" not in found

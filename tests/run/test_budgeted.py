@@ -232,7 +232,7 @@ def test_who_is_stopped_between_log_and_file_goes_on_with_the_ticket_before(tmp_
 
 
 def test_a_forged_ticket_opens_nothing() -> None:
-    run = Run("a", (), "12" * 16, "34" * 16)
+    run = Run("a", (), id="12" * 16, ticket="34" * 16)
     budget = {"ab" * 32: Account("record", 8.0, 1e-5, (run,))}
     assert renewed(budget, "ab" * 32, run.id, ["34" * 16], "56" * 16) is not None
     assert renewed(budget, "ab" * 32, run.id, ["", "78" * 16], "56" * 16) is None

@@ -197,11 +197,17 @@ def _of_model(file: _File) -> Budget:
             account.epsilon,
             account.delta,
             tuple(
-                Run(run.name, tuple(_charge(one) for one in run.charges), run.id, run.ticket, run.dealt)
+                Run(
+                    run.name,
+                    tuple(_charge(one) for one in run.charges),
+                    id=run.id,
+                    ticket=run.ticket,
+                    dealt=run.dealt,
+                )
                 for run in account.runs
             ),
-            account.name,
-            account.digests,
+            name=account.name,
+            digests=account.digests,
         )
         for digest, account in file.data.items()
     }

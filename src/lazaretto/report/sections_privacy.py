@@ -198,10 +198,6 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
             "The data sheet below counts units and steps exactly by site and part, and what test units hold.",
         ),
         (
-            "What was taken out before",
-            "Windows whose values stand in two parts: whether one is there can depend on another one.",
-        ),
-        (
             "How long it took",
             "Seconds of a round depend on how many examples are in it, which otherwise nobody is told.",
         ),
@@ -220,12 +216,11 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
                 "What attackers reached (below) is exact of the units they attack: no mechanism covers it.",
             )
         )
-    sites = mapping(plan.get("sites"))
-    if sites.get("by") in ("dirichlet", "quantity", "unit") or number(sites.get("withhold_families")):
+    if promise.body.get("deals_anew"):
         rows.append(
             (
                 "Who has what",
-                "Units were dealt to sites by this simulation, so where one stands can depend on the others.",
+                "This source deals units itself, by counting, so where one stands can depend on the others.",
             )
         )
     if promise.unit == "record":

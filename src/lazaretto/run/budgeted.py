@@ -163,7 +163,8 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
     charges = [one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"]
     run, ticket = secrets.token_hex(16), secrets.token_hex(16)
     for seed in plan.run.seeds:
-        one = Run(f"{plan.run.name}, seed {seed}", tuple(charges), run, ticket, dealing_of(plan, seed))
+        who, dealt = f"{plan.run.name}, seed {seed}", dealing_of(plan, seed)
+        one = Run(who, tuple(charges), id=run, ticket=ticket, dealt=dealt)
         budget = charged(budget, data, one, mechanism)
     write_whole(place, written(budget))
     total = compose(budget, data, [])
