@@ -327,10 +327,11 @@ def _described(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _names(spans: pl.DataFrame) -> tuple[str, ...]:
-    """The admission's text where each has its own, else the subject's number."""
-    told = spans["text"].to_list()
-    if None not in told and len(set(told)) == len(told):
-        return tuple(told)
+    """The admission's text, else the subject's number; all by number where two would be one."""
+    told = zip(spans["text"].to_list(), spans["subject_id"].to_list(), strict=True)
+    names = tuple(f"subject {number}" if text is None else text for text, number in told)
+    if len(set(names)) == len(names):
+        return names
     return tuple(f"subject {number}" for number in spans["subject_id"])
 
 
