@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lazaretto import catalog
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
 from lazaretto.plan_values import shown
 from lazaretto.promise import lies_in, mechanism_of
 
 __all__ = ["privacy_conflicts", "privacy_problems"]
+
+
+_OWN_KEYS = {"unit", "clip", "rate", "steps", "appearances", "total_steps", "noise_multiplier"}
 
 
 def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
@@ -59,6 +63,13 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.split.by,
             way_out='"unit", or privacy.unit = "record"',
         )
+    if own := sorted(_OWN_KEYS & set(asked.options)):
+        yield PlanError(
+            f"privacy.options: '{own[0]}' follows from keys of the plan, by which it is checked and priced",
+            found=shown(asked.options),
+            way_out="leave it out: clip, sample_rate, unit, appearances, noise_multiplier are keys, and "
+            "steps are train.local_epochs / privacy.sample_rate",
+        )
     if asked.distributed:
         yield from _distributed_conflicts(plan)
     if asked.unit == "site":
@@ -102,6 +113,7 @@ def _example_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.train.class_balance,
             way_out="0: all steps weigh alike",
         )
+    yield from _dealing_conflicts(plan)
     if plan.federate.selection == "by_loss":
         yield PlanError(
             "federate.selection: who is chosen by its loss tells of the examples behind the loss",
@@ -126,6 +138,41 @@ def _example_conflicts(plan: Plan) -> Iterator[PlanError]:
             "aggregate.root_units: the coordinator's own training units are not under the mechanism",
             found=plan.aggregate.root_units,
             way_out="0, and a rule that needs no root data",
+        )
+
+
+def _dealing_conflicts(plan: Plan) -> Iterator[PlanError]:
+    """Where one unit stands, or what is in it, would depend on others."""
+    made, asked = plan.sites.by != "natural" or plan.sites.count is not None, plan.privacy
+    if plan.split.by == "time" and (made or plan.sites.withhold_families):
+        yield PlanError(
+            "sites.by: units that are cut in time are dealt to sites by counting, so one would move others",
+            found=f"{plan.sites.by}, withhold_families = {plan.sites.withhold_families}, split.by = 'time'",
+            way_out='the natural sites as they are, or split.by = "unit"',
+        )
+    if plan.split.by == "time" and asked.mechanism == "dp_ftrl":
+        yield PlanError(
+            "split.by: a unit that is cut in time has a name for each part, and its turns come of the name",
+            found=plan.split.by,
+            way_out='"unit", or privacy.mechanism = "dp_sgd"',
+        )
+    by_family = plan.sites.by == "dirichlet" or plan.sites.withhold_families > 0
+    if by_family and asked.unit == "record" and not asked.distributed:
+        yield PlanError(
+            "sites.withhold_families: a unit's site comes of its attack families, so one record can move all "
+            "windows of its stream",
+            found=f"{plan.sites.withhold_families}, sites.by = {plan.sites.by!r}",
+            way_out='0 and sites that do not look at families, privacy.unit = "patient", or '
+            "privacy.distributed = true, whose sum does not tell sites apart",
+        )
+    options = plan.data.options
+    forged = plan.data.source in catalog.names("sources") and options.get("task", "tampering") == "tampering"
+    forges = forged and "training_copies" in catalog.options("sources", plan.data.source)
+    if forges and "swap" in options.get("kinds", ("swap",)):
+        yield PlanError(
+            "data.options: forgeries of kind 'swap' put values of one stay into another, which nobody prices",
+            found=shown(options.get("kinds", "all kinds")),
+            way_out="kinds without swap, or another task",
         )
 
 

@@ -133,7 +133,7 @@ def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None
         )
 
     def make(noise_multiplier: float) -> Mechanism:
-        options = usual | dict(asked.options) | {"noise_multiplier": noise_multiplier}
+        options = dict(asked.options) | usual | {"noise_multiplier": noise_multiplier}
         made: Mechanism = catalog.build("mechanisms", asked.mechanism, options)
         return made
 

@@ -64,6 +64,13 @@ def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str
         (["privacy.unit=site"], "does not protect the unit 'site'"),
         (["privacy.mechanism=site_noise"], "does not protect the unit 'record'"),
         (["privacy.mechanism=dp_sdg"], "did you mean 'dp_sgd'"),
+        (["privacy.options={steps=3}"], "follows from keys"),
+        (["privacy.options={appearances=1}"], "follows from keys"),
+        (["privacy.options={rate=0.01}"], "follows from keys"),
+        (["sites.by=dirichlet", "sites.count=4"], "one record can move"),
+        (["sites.withhold_families=1"], "one record can move"),
+        (["split.by=time", "split.moments=[1.0, 2.0]", "sites.by=unit", "sites.count=4"], "by counting"),
+        (["data.source=physionet2012", "data.path=somewhere", "data.modality=record"], "'swap'"),
         (["privacy.options={clipping=1}"], "no option"),
     ],
 )
@@ -186,7 +193,7 @@ def test_the_promise_comes_of_the_plan_and_its_source_alone(tmp_path: Path) -> N
         "data.path=somewhere",
         "data.modality=record",
         "run.setting=record",
-        "data.options={training_copies=4}",
+        "data.options={training_copies=4, kinds=['offset', 'drift']}",
         "privacy.unit=patient",
     )
     assert appearances_of(plan(tmp_path, *copies)) == 4, "each stay is there so often, forged anew"

@@ -400,4 +400,4 @@ def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
     found = uncovered(log)
     assert "GRU have tuned ones" in found["How settings were found"]
     assert "Other runs on this data" not in found
-    assert "depend on the others" in found["Who has what"]
+    assert "depend on others" in found["Who has what"]

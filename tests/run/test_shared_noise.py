@@ -104,7 +104,7 @@ def _sites(shared: bool) -> PrivateSites:
     weight = np.ones((6, 1, 40, 4), np.float32)
     data = SiteData(weight, weight, weight, np.full(6, 40), np.ones((6, 2)))
     made = dp_sgd(noise_multiplier=3.0, rate=0.5, clip=2.0)
-    parts = parts_of(made, np.full(6, 1 / 6), among_of(6).honest, 100.0, 0.1) if shared else None
+    parts = parts_of(made, np.full(6, 1 / 6), among_of(6).honest, 100.0, (0.1, 0.01)) if shared else None
     return PrivateSites(Promise(made, "seed"), data, 4, 5000, parts)
 
 
@@ -120,11 +120,26 @@ def test_the_sum_of_what_sites_draw_is_as_long_as_was_promised() -> None:
 
 def test_an_update_that_the_sum_would_cut_is_refused() -> None:
     made = dp_sgd(noise_multiplier=3.0, rate=0.5, clip=2.0)
-    parts = parts_of(made, np.full(6, 1 / 6), 3, 0.5, 0.1)
+    parts = parts_of(made, np.full(6, 1 / 6), 3, 0.5, (0.1, 0.01))
     with pytest.raises(PlanError, match="would be cut") as caught:
         parts(np.full(6, 20.0))
     least = float(str(caught.value.way_out).split("=")[1].split(",")[0])
-    parts_of(made, np.full(6, 1 / 6), 3, least, 0.1)(np.full(6, 20.0))
+    parts_of(made, np.full(6, 1 / 6), 3, least, (0.1, 0.01))(np.full(6, 20.0))
+
+
+@pytest.mark.parametrize(
+    ("bound", "least", "fine"), [(100.0, 1e-3, True), (100.0, 1e-6, False), (4e12, 1e-2, False)]
+)
+def test_noise_that_the_fixed_point_would_round_away_is_refused(
+    bound: float, least: float, fine: bool
+) -> None:
+    made = dp_sgd(noise_multiplier=1.0, rate=0.5, clip=1.0)
+    parts = parts_of(made, np.full(6, 1 / 6), 3, bound, (0.1, least))
+    if fine:
+        parts(np.full(6, 20.0))
+        return
+    with pytest.raises(PlanError, match="lost in the rounding"):
+        parts(np.full(6, 20.0))
 
 
 def test_counts_share_their_noise() -> None:
@@ -157,6 +172,7 @@ def test_counts_share_their_noise() -> None:
         (['federate.algorithm="fedper"'], "federate.algorithm"),
         (['compress.scheme="random_k"', "compress.share=0.5"], "compress.scheme"),
         (["privacy.options={quantile=0.5,count_noise=5.0}"], "privacy.options"),
+        (["train.local_epochs=1.5"], "train.local_epochs"),
     ],
 )
 def test_what_would_show_a_part_of_the_noise_is_refused(tmp_path: Path, sets: list[str], named: str) -> None:

@@ -220,7 +220,7 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
         rows.append(
             (
                 "Who has what",
-                "This source deals units itself, by counting, so where one stands can depend on the others.",
+                "This source deals units by counting, and may forge some: who is where can depend on others.",
             )
         )
     if promise.unit == "record":

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -163,12 +165,25 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
     charges = [one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"]
     run, ticket = secrets.token_hex(16), secrets.token_hex(16)
     for seed in plan.run.seeds:
-        who, dealt = f"{plan.run.name}, seed {seed}", dealing_of(plan, seed)
-        one = Run(who, tuple(charges), id=run, ticket=ticket, dealt=dealt)
+        one = Run(
+            name=f"{plan.run.name}, seed {seed}",
+            charges=tuple(charges),
+            id=run,
+            ticket=ticket,
+            dealt=_dealt(plan, seed, digest),
+        )
         budget = charged(budget, data, one, mechanism)
     write_whole(place, written(budget))
     total = compose(budget, data, [])
     return Entry(run, ticket, max(total["training units"], total["validation units"]))
+
+
+def _dealt(plan: Plan, seed: int, digest: str) -> str:
+    """Of all that decides who stands in which part, names in the data (its bytes, its files') included."""
+    place = None if plan.data.path is None else Path(plan.data.path)
+    files = [] if place is None or not place.is_dir() else sorted(map(str, place.rglob("*")))
+    said = [dealing_of(plan, seed), digest, [str(Path(one).relative_to(place or "")) for one in files]]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _changed(plan: Plan, change: Callable[[Budget], Budget | None]) -> bool:

@@ -32,6 +32,7 @@ from lazaretto.evaluate.scored import (
 )
 from lazaretto.evaluate.thresholds import operating_of
 from lazaretto.plan import Plan, dump
+from lazaretto.promise import appearances_of, mechanism_of
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
@@ -86,6 +87,9 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:
     journal.record("run", run_record(plan))
+    made, appearances = mechanism_of(plan), appearances_of(plan)
+    if made is not None:  # before anything is counted: noisy counts cost, too
+        promise_run(plan, made, appearances, journal)
     prepared, posts = [], []
     for seed in plan.run.seeds:
         journal.show("begin", {"name": "prepare data", "seed": seed})
@@ -96,9 +100,6 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         body = {"name": "prepare data", "seed": seed, "seconds": time.perf_counter() - start}
         journal.record("stage", {**body, "compile_seconds": None})
     bench = make_bench(plan, prepared, posts, journal)
-    appearances = max(one.appearances for one in prepared)
-    if bench.mechanism is not None:
-        promise_run(plan, bench.mechanism, appearances, journal)
     systems, left, away, first, messages = _train(bench)
     journal.show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()

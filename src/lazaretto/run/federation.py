@@ -227,7 +227,7 @@ def train_federation(
     partial, batches = federation.selection.partial, program.batches(data)[: len(names)]
     private = None
     if federation.promise is not None:
-        parts = _parts(federation, sizes, padded, schedule.learning_rate)
+        parts = _parts(federation, sizes, padded, schedule)
         private = PrivateSites(federation.promise, data, program.window, vector.size, parts)
     if private is not None and begin:
         private.restore(arrays)
@@ -274,14 +274,15 @@ def train_federation(
     return group.result(), rounds
 
 
-def _parts(federation: Federation, sizes: Int, padded: int, rate: float) -> Parts | None:
+def _parts(federation: Federation, sizes: Int, padded: int, schedule: Schedule) -> Parts | None:
     """How the sites share the noise, where they do."""
     among, promise, weigh = federation.among, federation.promise, federation.rule.weigh
     if among is None or promise is None or weigh is None:
         return None
     weights = np.zeros(padded)
     weights[: len(sizes)] = weigh(sizes)
-    return parts_of(promise.mechanism, weights, among.honest, federation.sum_bound or 0.0, rate)
+    rates = schedule.learning_rate, schedule.rate(schedule.rounds - 1)
+    return parts_of(promise.mechanism, weights, among.honest, federation.sum_bound or 0.0, rates)
 
 
 def _somebody_out(group: Group) -> bool:

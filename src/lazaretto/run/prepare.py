@@ -203,7 +203,7 @@ def ready(
             return counts
         return poison_counts(attack, counts, generator(seed, "scale poisoning", site))
 
-    door = None if plan.secure.protocol == "none" else Door(plan.secure.protocol, seed)
+    door = None if plan.secure.protocol == "none" else _door(plan, seed)
     known = None if count_noise is None or kept is None else first_scaling(None, kept)
     if known is not None:  # counted before: noise drawn and told again would cost again
         scaling, notes = known, list[str]()
@@ -236,6 +236,10 @@ def ready(
         appearances=appearances_of(plan),
         count_noise=count_noise,
     )
+
+
+def _door(plan: Plan, seed: int) -> Door:
+    return Door(plan.secure.protocol, seed, system=plan.privacy.noise == "system")
 
 
 def rescaled(

@@ -1,12 +1,14 @@
 """Rounds in which nobody sees an update: what sites send goes to three aggregators as shares.
 
 A simulation: all parties in one process, and secrets that follow from the run's seed so that it can be run
-again. A deployment takes them from the system's generator. `lazaretto.secagg` has the protocol.
+again, unless its noise comes from the operating system: then its secrets do, too. `lazaretto.secagg` has the
+protocol.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -48,12 +50,14 @@ _COUNTED = {"shares": "shares", "close": "close", "sum": "opened sum", "refused"
 class Door(NamedTuple):
     """How what sites send is kept secret: "sharing", "masked" or "ckks".
 
-    seed: of the simulation's secrets; label: of the training, so that none serves in two.
+    seed: of the simulation's secrets; label: of the training, so that none serves in two. system: whether
+    secrets come from the operating system instead: what they hide may be noised less than what they open.
     """
 
     protocol: str
     seed: int
     label: str = ""
+    system: bool = False
 
 
 class Decided(NamedTuple):
@@ -101,6 +105,13 @@ def simulated_secrets(seed: int, what: str, round_number: int) -> Callable[[str]
     return secret
 
 
+def _secrets(door: Door, what: str, round_number: int) -> Callable[[str], bytes]:
+    """Role -> 32 bytes, for one round of one thing: drawn anew each time where the door says so."""
+    if door.system:
+        return lambda role: os.urandom(32)
+    return simulated_secrets(door.seed, f"{what} {door.label}", round_number)
+
+
 def share_updates(
     settings: Sharing,
     rows: Mapping[str, Array],
@@ -130,7 +141,7 @@ def share_updates(
         rows,
         public,
         decide,
-        simulated_secrets(door.seed, f"shares {door.label}", number),
+        _secrets(door, "shares", number),
         kept,
         _counter(post),
     )
@@ -157,7 +168,7 @@ def sum_updates(
     are left.
     """
     door, number = about
-    secrets, tap = simulated_secrets(door.seed, f"masks {door.label}", number), _sum_counter(post)
+    secrets, tap = _secrets(door, "masks", number), _sum_counter(post)
     if door.protocol == "ckks":
         keyed = default_ckks(len(rows), bound)
         return encrypt_round(keyed, rows, weights, secrets, tap, round_number=number)
@@ -185,20 +196,21 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
     flat = {name: np.asarray(row, np.float64).ravel() for name, row in rows.items()}
     size, shape = next(iter(flat.values())).size, np.shape(next(iter(rows.values())))
     for name, row in flat.items():
-        if (length := float(np.sqrt(row @ row))) > LONGEST_COUNTS:
+        if float(np.sqrt(row @ row)) > LONGEST_COUNTS:
             raise InputError(
                 f"counts of {name} are too large for a secret sum of {what}",
-                found=f"length {length:.3g}",
                 way_out=f"fewer steps at a site: a length of {LONGEST_COUNTS:.3g} at most",
             )
     if door.protocol != "sharing":
-        secrets = simulated_secrets(door.seed, f"{what} {door.label}", 0)
+        secrets = _secrets(door, what, 0)
         tap = _sum_counter(post)
         if door.protocol == "ckks":
             keyed = default_ckks(len(rows), LONGEST_COUNTS)
             masked = encrypt_counts(keyed, rows, secrets, tap, round_number=0)
         else:
-            masked = mask_counts(_masked(len(rows)), rows, int(LONGEST_COUNTS), secrets, tap, round_number=0)
+            masked = mask_counts(
+                _masked(len(rows), fewest=len(rows)), rows, int(LONGEST_COUNTS), secrets, tap, round_number=0
+            )
         _refuse_part(what, rows, masked.arrived, masked.refused)
         return masked.total
     done = share_round(
@@ -208,7 +220,7 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
         flat,
         np.zeros((0, size)),
         lambda seen: np.ones(len(seen.names)),
-        simulated_secrets(door.seed, f"{what} {door.label}", 0),
+        _secrets(door, what, 0),
         None,
         _counter(post),
     )

@@ -72,7 +72,7 @@ def collect_secretly(
         seen = Gram(inner, sizes[places], here[places], (), past)
         return _weigh(federation, group, seen, trust[places], draws)
 
-    about = Door("sharing", this.seed, federation.label), this.number, group.kept
+    about = _door(federation, "sharing", this), this.number, group.kept
     try:
         known = public if short is None else public_rows(short, public)
         done = share_updates(federation.secure, given, known, weigh, about, post)
@@ -142,7 +142,7 @@ def collect_sum(
                 found=f"{weights.max() / weights.sum():.3f} of the sites' weight",
                 way_out="more sites, or sites of more even size",
             )
-        about = Door(federation.sum_door, this.seed, federation.label), this.number
+        about = _door(federation, federation.sum_door, this), this.number
         done = sum_updates(bound, given, shares, about, post, fewest)
     except RoundRefused as refused:
         return None, Seen(told, [], None, group.reputation, refused=str(refused))
@@ -155,6 +155,11 @@ def collect_sum(
         group.previous = update
     result = Aggregated(update, whole, suspicion, ~fine, group.rule)
     return result, Seen(told, [], None, group.reputation)
+
+
+def _door(federation: Federation, protocol: str, this: Round) -> Door:
+    system = federation.promise is not None and federation.promise.source == "system"
+    return Door(protocol, this.seed, federation.label, system)
 
 
 def _refuse_all_bad(fine: NDArray[np.bool_], sizes: Array, here: Int) -> None:

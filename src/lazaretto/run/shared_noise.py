@@ -8,6 +8,7 @@ https://arxiv.org/abs/2102.06387. It holds where sums alone are opened, by whoev
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 
 from lazaretto.errors import PlanError
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.secagg.masked_settings import default_masked
+from lazaretto.secagg.masked_settings import default_masked, fraction_bits
 
 __all__ = ["Among", "Parts", "among_of", "noise_parts", "parts_of"]
 
 Numbers: TypeAlias = NDArray[np.float64]
 Parts: TypeAlias = Callable[[Numbers], Numbers]  # expected examples of a step [S] -> parts [S]
 
+_STEPS = 16.0  # of the fixed point in a part's deviation: rounding then adds 1 in 3,000 to its variance
 _SIGMAS = 8.0  # of the noise, that an entry has to have room for: beyond them lies 1 in 10^15
 
 
@@ -52,22 +54,35 @@ def noise_parts(weights: Numbers, expected: Numbers, honest: int) -> Numbers:
     return np.asarray(parts, np.float64)
 
 
-def parts_of(made: Mechanism, weights: Numbers, honest: int, bound: float, rate: float) -> Parts:
-    """`noise_parts` for sites of these weights [S], whose updates are `rate` times their noisy mean at most.
+def parts_of(
+    made: Mechanism, weights: Numbers, honest: int, bound: float, rates: tuple[float, float]
+) -> Parts:
+    """`noise_parts` for sites of these weights [S], whose updates are a rate times their noisy mean.
 
-    bound: the largest entry that the sum takes as it is. The function raises PlanError where an entry may
-    pass it: the update would be shortened, and its noise with it.
+    bound: the largest entry that the sum takes as it is. rates: the largest and the least learning rate. The
+    function raises PlanError where an entry may pass the bound, as the update would be shortened, and its
+    noise with it; and where the noise of a part is less than a few steps of the sum's fixed point.
     """
+    sites = int((weights > 0).sum())
+    grid = 2.0 ** -fraction_bits(replace(default_masked(sites), bound=bound, ring_bits=64), sites)
 
     def parts(expected: Numbers) -> Numbers:
         found = noise_parts(weights, expected, honest)
         noise = np.where(weights > 0, made.noise_multiplier * made.clip * found / expected, 0.0)
-        entry = rate * (made.clip / made.rate + _SIGMAS * float(noise.max(initial=0.0)))
+        entry = rates[0] * (made.clip / made.rate + _SIGMAS * float(noise.max(initial=0.0)))
         if entry > bound:
             raise PlanError(
                 "secure.clip: an update with its part of the noise may be larger, and would be cut",
                 found=f"{bound:g}, and an entry may reach {entry:.3g}",
                 way_out=f"secure.clip = {np.ceil(entry):g}, or a lower train.learning_rate",
+            )
+        least = rates[1] * float((noise * weights / weights.max())[weights > 0].min())
+        if least < _STEPS * grid:
+            raise PlanError(
+                "train.learning_rate: a site's part of the noise would be lost in the rounding of the sum",
+                found=f"a deviation of {least:.2g} where the learning rate is least, and steps of {grid:.2g}",
+                way_out=f"{_STEPS:g} steps at least: a larger learning rate, schedule = 'constant', or a "
+                "lower secure.clip",
             )
         return found
 
