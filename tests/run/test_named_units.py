@@ -30,19 +30,15 @@ PRIVATE = (
     "train.class_balance=0",
     "train.rounds=2",
     "evaluate.leave_one_family_out=false",
+    "sites.withhold_families=0",
     "data.options={sites=3, units_per_site=16, windows=3}",
 )
 DEALINGS = {
-    "natural": ("sites.withhold_families=2",),
+    "natural": ("sites.withhold_families=2", "privacy.unit=patient"),
     "subdivided": ("sites.count=4",),
     "unit": ("sites.by=unit", "sites.count=3"),
-    "dirichlet": ("sites.by=dirichlet", "sites.count=2", "sites.alpha=5.0", "sites.withhold_families=0"),
-    "quantity": (
-        "sites.by=quantity",
-        "sites.count=2",
-        "sites.quantity_alpha=5.0",
-        "sites.withhold_families=0",
-    ),
+    "dirichlet": ("sites.by=dirichlet", "sites.count=2", "sites.alpha=5.0", "privacy.unit=patient"),
+    "quantity": ("sites.by=quantity", "sites.count=2", "sites.quantity_alpha=5.0"),
 }
 
 
@@ -128,7 +124,7 @@ def test_no_unit_moves_another_one(table: Table, shown: Any, dealing: str) -> No
 
 def test_planted_fault_units_dealt_by_count(table: Table, shown: Any) -> None:
     """The law above would notice: without a mechanism one unit moves others, at once and with every seed."""
-    plain = plan_of(usual=PRIVATE[-1:])
+    plain = plan_of(usual=PRIVATE[-2:])
 
     def parts(one: Table, seed: int) -> dict[str, int]:
         split = preparing.split_table(plain, one, seed)
@@ -195,10 +191,10 @@ def test_copies_across_parts_stay_under_a_mechanism(table: Table) -> None:
 
 
 def test_a_plan_without_privacy_may_have_the_same_parts(table: Table) -> None:
-    private, plain = plan_of(), plan_of("split.dealt=name", usual=PRIVATE[-1:])
+    private, plain = plan_of(), plan_of("split.dealt=name", usual=PRIVATE[-2:])
     a, b = (assigned(one, table) for one in (private, plain))
     np.testing.assert_array_equal(a, b)
-    assert split_key(plan_of(usual=PRIVATE[-1:])) is None
+    assert split_key(plan_of(usual=PRIVATE[-2:])) is None
 
 
 def assigned(plan: Plan, table: Table) -> Any:
@@ -211,7 +207,9 @@ def assigned(plan: Plan, table: Table) -> Any:
 def test_cuts_in_time_are_where_the_plan_says(table: Table) -> None:
     table = replace(table, time=np.arange(len(table.y)) % 3 * 60.0)  # each unit has three windows
     moments = [30.0, 90.0]
-    asked = plan_of("split.by=time", f"split.moments={moments}")
+    asked = plan_of(
+        "split.by=time", f"split.moments={moments}", "privacy.mechanism=dp_sgd", "privacy.options={}"
+    )
     whole = preparing.split_table(asked, table, 0)
     np.testing.assert_array_equal(whole.split, np.digitize(whole.time, moments))
     fewer = preparing.split_table(asked, take(table, np.arange(len(table.y)) % 5 != 0), 0)
@@ -223,6 +221,7 @@ def test_cuts_in_time_are_where_the_plan_says(table: Table) -> None:
     [
         (["split.dealt=count"], "one unit more moves others"),
         (["split.by=time"], "one window more moves others"),
+        (["split.by=time", "split.moments=[1, 2]"], "its turns come of the name"),
         (["split.by=time", "split.dealt=name"], "no meaning with split.by='time'"),
         (["split.moments=[1, 2]"], "no meaning with split.by='unit'"),
         (["split.by=time", "split.moments=[2, 1]"], "the earlier one first"),
