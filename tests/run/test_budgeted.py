@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,23 +80,40 @@ def _again(plan: Plan, folder: Path) -> Journal:
     return journal
 
 
-def _enter(plan: Plan, gate: Any, many: int) -> None:
-    gate.wait(60)
-    for _ in range(many):
-        enter_run(plan, _mechanism(plan))
+ENTER = """
+import sys, time
+from pathlib import Path
+from lazaretto.plan import load_plan
+from lazaretto.promise import mechanism_of
+from lazaretto.run.budgeted import enter_run
+
+folder, me, many = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+plan = load_plan(folder / "plan.toml", sets=sys.argv[4:])
+mechanism = mechanism_of(plan)
+(folder / me).touch()
+until = time.monotonic() + 100
+while len(list(folder.glob("ready-*"))) < 2 and time.monotonic() < until:  # both begin at once
+    time.sleep(0.01)
+for _ in range(many):
+    enter_run(plan, mechanism)
+"""
 
 
 def test_of_runs_that_begin_at_once_none_is_lost(tmp_path: Path) -> None:
-    plan, many = _plan(tmp_path, "privacy.budget_epsilon=90"), 4
-    started = multiprocessing.get_context("spawn")
-    gate = started.Barrier(2)
-    both = [started.Process(target=_enter, args=(plan, gate, many)) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join(120)
-    assert [one.exitcode for one in both] == [0, 0]
-    assert len(_runs(tmp_path / "budget.json")) == 2 * many
+    book, many = tmp_path / "budget.json", 4
+    (tmp_path / "plan.toml").write_text(PLAN)
+    sets = [f'privacy.budget="{book}"', "privacy.budget_epsilon=90"]
+    both = [
+        subprocess.Popen([sys.executable, "-c", ENTER, str(tmp_path), f"ready-{me}", str(many), *sets])
+        for me in range(2)
+    ]
+    try:
+        assert [one.wait(200) for one in both] == [0, 0]
+    finally:
+        for one in both:
+            one.kill()
+            one.wait()
+    assert len(_runs(book)) == 2 * many
 
 
 def test_who_waits_too_long_is_told_and_charged_nothing(tmp_path: Path) -> None:
