@@ -116,6 +116,15 @@ def test_of_runs_that_begin_at_once_none_is_lost(tmp_path: Path) -> None:
     assert len(_runs(book)) == 2 * many
 
 
+def test_a_run_that_is_refused_has_counted_nothing(tmp_path: Path) -> None:
+    """Noisy counts for scaling are a release, too: none is drawn before the budget was asked."""
+    plan = _plan(tmp_path, "privacy.budget_epsilon=0.01")
+    with pytest.raises(PlanError, match="would cost"):
+        run_plan(plan, tmp_path / "out")
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not (tmp_path / "budget.json").exists()
+
+
 def test_who_waits_too_long_is_told_and_charged_nothing(tmp_path: Path) -> None:
     plan = _plan(tmp_path)
     with _locked(plan, 1.0), pytest.raises(InputError, match="in use by another run"):

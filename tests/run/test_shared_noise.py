@@ -26,6 +26,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.prepare import members, prepare
 from lazaretto.run.private import PrivateSites, Promise
 from lazaretto.run.saved import load_arrays
+from lazaretto.run.secret import Door, _secrets
 from lazaretto.run.shared_noise import among_of, noise_parts, parts_of
 from lazaretto.run.simulate import pack_sites
 
@@ -218,6 +219,20 @@ def test_the_model_moves_by_all_of_the_noise(tmp_path: Path) -> None:
     reach = steps / steps.sum() / (0.5 * np.array(examples))
     noise = 0.1 * 300 * reach.max() * math.sqrt(5 / among_of(5).honest)
     assert (vectors[1] - vectors[0]).std() == pytest.approx(noise, rel=0.15)
+
+
+def test_masks_are_as_secret_as_the_noise() -> None:
+    """Whoever knows a simulation's seed may take its masks off; under noise of the system nobody may."""
+    simulated, real = (Door("masked", 3, "ours", system=system) for system in (False, True))
+    assert _secrets(simulated, "masks", 1)("site") == _secrets(simulated, "masks", 1)("site")
+    assert _secrets(real, "masks", 1)("site") != _secrets(real, "masks", 1)("site")
+
+
+def test_doors_of_private_plans_follow_the_noise(tmp_path: Path) -> None:
+    for noise in ("seed", "system"):
+        prepared = prepare(_plan(tmp_path, f"privacy.noise={noise}"), 2, Post())
+        assert prepared.door is not None
+        assert prepared.door.system == (noise == "system")
 
 
 def test_too_few_updates_are_never_summed(tmp_path: Path) -> None:
