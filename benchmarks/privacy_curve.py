@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import load_plan
-from lazaretto.plan_keys import PrivacyPlan, SecurePlan
+from lazaretto.plan_keys import known_keys
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
@@ -37,6 +37,8 @@ from lazaretto.run.prepare import prepare
 __all__ = ["main"]
 
 _EACH = ("privacy.epsilon_of=repetition", "privacy.threshold_noise=50")
+# every key of both sections as if it were not in the plan
+_OPEN = {key.name: key.default for key in known_keys() if key.name.startswith(("privacy.", "secure."))}
 
 
 def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[list[float], float | None]:
@@ -48,9 +50,7 @@ def _areas(asked: argparse.Namespace, sets: list[str], private: bool) -> tuple[l
     # without a mechanism on the same units in the same parts, scaled alike: what differs is the training
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     if not private:
-        plan = load_plan(
-            asked.plan, sets=[*usual, "privacy.distributed=false", *sets], overrides=overrides
-        ).model_copy(update={"privacy": PrivacyPlan(), "secure": SecurePlan()})
+        plan = load_plan(asked.plan, sets=[*usual, *sets], overrides=overrides | _OPEN)
         prepared = [replace(one, door=None, count_noise=None) for one in prepared]
     with tempfile.TemporaryDirectory() as folder:
         bench = make_bench(plan, prepared, posts, open_journal(Path(folder) / "run", plan, False, quiet))

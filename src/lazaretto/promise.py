@@ -139,7 +139,7 @@ def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None
 
     times, others = repetitions_of(plan), list[DpEvent]()
     if asked.unit != "site":
-        _check_thresholds(plan, appearances)
+        _check_counts(plan, appearances)
         counted = [asked.counts_noise]
         if times > 1 and deals_anew(plan):  # then one unit may pay as a training and as a validation unit
             counted.append(asked.threshold_noise)
@@ -154,12 +154,13 @@ def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None
     spent = epsilon_of(ComposedDpEvent([whole, *others]), asked.delta)
     if spent > asked.epsilon:
         fit = rounds_that_fit(made, others, asked.epsilon, asked.delta, times)
+        enough = calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta, times).noise_multiplier
         raise PlanError(
             f"train.rounds: {rounds_of(plan)} rounds{_times(times)} would cost one {asked.unit} more than "
             "privacy.epsilon",
             found=f"epsilon {spent:.4g} at delta {asked.delta:g}, and {asked.epsilon:g} is the most",
-            way_out=f"{fit} rounds would fit; or more noise (privacy.noise_multiplier), or a lower "
-            "privacy.sample_rate",
+            way_out=f"{fit or 'not one of the'} rounds would fit; or privacy.noise_multiplier = "
+            f"{ceil(1000 * enough) / 1000:g}, or a lower privacy.sample_rate",
         )
     return made
 
@@ -168,26 +169,40 @@ def _times(repetitions: int) -> str:
     return f", {repetitions} times over (run.seeds)," if repetitions > 1 else ""
 
 
-def _check_thresholds(plan: Plan, appearances: int) -> None:
-    """Raise PlanError where what validation units pay for thresholds alone passes `privacy.epsilon`."""
+def _check_counts(plan: Plan, appearances: int) -> None:
+    """Raise PlanError where what units pay for counts alone passes `privacy.epsilon`, with what would not.
+
+    Validation units pay for thresholds and nothing else, training units for scaling and then for training.
+    """
     asked, times = plan.privacy, repetitions_of(plan)
     if asked.epsilon is None:
         return
-    limit = asked.epsilon
 
     def spent(noise_multiplier: float) -> float:
         event = count_event(noise_multiplier / appearances)
         return epsilon_of(SelfComposedDpEvent(event, times), asked.delta)
 
-    found = spent(asked.threshold_noise)
-    if found <= limit:
-        return
     scale = appearances * sqrt(times)  # Gaussians: what costs the same, whatever these are
-    least = scale * float(brentq(lambda noise: spent(noise * scale) - limit, 0.01, 1e4, xtol=1e-4))
-    raise PlanError(
-        f"privacy.threshold_noise: the thresholds{_times(times)} would cost one validation {asked.unit} more "
-        "than privacy.epsilon",
-        found=f"epsilon {found:.4g} at delta {asked.delta:g}, and {limit:g} is the most",
-        way_out=f"privacy.threshold_noise = {ceil(10 * least) / 10:g}, fewer of run.seeds, or a larger "
-        "privacy.epsilon",
-    )
+
+    def least(epsilon: float) -> float:
+        found = brentq(lambda noise: spent(noise * scale) - epsilon, 0.01, 1e5, xtol=1e-4)
+        return ceil(10 * scale * float(found)) / 10
+
+    problems, ways = list[str](), list[str]()
+    thresholds, scaling = spent(asked.threshold_noise), spent(asked.counts_noise)
+    if thresholds > asked.epsilon:
+        problems.append(
+            f"privacy.threshold_noise: thresholds{_times(times)} cost one validation {asked.unit}"
+        )
+        ways.append(f"privacy.threshold_noise = {least(asked.epsilon):g}")
+    if scaling >= asked.epsilon:  # and leaves nothing for training
+        problems.append(f"privacy.counts_noise: the scaling{_times(times)} costs one training {asked.unit}")
+        ways.append(f"privacy.counts_noise = {least(asked.epsilon / 2):g}")
+    if problems:
+        found = thresholds if thresholds > asked.epsilon else scaling
+        fewer = "fewer of run.seeds, " if times > 1 else ""
+        raise PlanError(
+            f"{problems[0]} more than privacy.epsilon",
+            found=f"epsilon {found:.4g} at delta {asked.delta:g}, and {asked.epsilon:g} is the most",
+            way_out=f"{' and '.join(ways)} (so noisy they tell little), {fewer}or a larger privacy.epsilon",
+        )

@@ -390,6 +390,25 @@ def test_rounds_that_fit_are_those_of_every_repetition(tmp_path: Path) -> None:
     assert "would fit" in refused(tmp_path, *both, f"train.rounds={fit + 1}")
 
 
+def test_an_epsilon_below_what_all_counts_cost_is_refused_once_with_all_that_keeps_to_it(
+    tmp_path: Path,
+) -> None:
+    sets = ("privacy.noise_multiplier=null", "privacy.epsilon=0.05", "run.seeds=[0]")
+    text = refused(tmp_path, *sets)
+    assert "run.seeds" not in text, "there is but one"
+    keys = ("privacy.threshold_noise", "privacy.counts_noise")
+    said = [f"{key}={text.partition(f'{key} = ')[2].split()[0]}" for key in keys]
+    assert _spent(plan(tmp_path, *sets, *said))["run_epsilon"] <= 0.05
+
+
+def test_too_many_rounds_are_refused_with_the_noise_that_they_take(tmp_path: Path) -> None:
+    sets = ("privacy.epsilon=2", "privacy.noise_multiplier=0.3", "train.rounds=40", "run.seeds=[0]")
+    text = refused(tmp_path, *sets)
+    assert "not one of the rounds would fit" in text
+    noise = text.partition("privacy.noise_multiplier = ")[2].partition(",")[0]
+    assert _spent(plan(tmp_path, *sets, f"privacy.noise_multiplier={noise}"))["run_epsilon"] <= 2
+
+
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_thresholds_that_cost_validation_units_more_are_refused_with_the_noise_that_keeps_to_it(
     tmp_path: Path, seeds: int
@@ -397,7 +416,7 @@ def test_thresholds_that_cost_validation_units_more_are_refused_with_the_noise_t
     sets = ("privacy.noise_multiplier=null", "privacy.epsilon=1", f"run.seeds={list(range(seeds))}")
     text = refused(tmp_path, *sets)
     assert "one validation record more than privacy.epsilon" in text
-    noise = float(text.partition("privacy.threshold_noise = ")[2].partition(",")[0])
+    noise = float(text.partition("privacy.threshold_noise = ")[2].split()[0])
     assert _spent(plan(tmp_path, *sets, f"privacy.threshold_noise={noise}"))["run_epsilon"] <= 1.0
     less = f"privacy.threshold_noise={noise - 0.11:.2f}"
     assert "threshold_noise" in refused(tmp_path, *sets, less), "it is the least, but for its last digit"

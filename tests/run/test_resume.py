@@ -17,7 +17,9 @@ import pytest
 
 from lazaretto import runlog
 from lazaretto.errors import InputError, LazarettoError
+from lazaretto.plan import load_plan
 from lazaretto.run.backend import use_cores_of
+from lazaretto.run.journal import open_journal, quiet
 
 PLAN = """
 [run]
@@ -137,14 +139,23 @@ def test_same_seed_same_result(whole: tuple[Path, Path], tmp_path: Path) -> None
     assert _figures(tmp_path / "again") == _figures(expected)
 
 
-def test_resume_refuses_another_plan_and_an_empty_folder(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_resume_refuses_what_is_done_and_an_empty_folder(whole: tuple[Path, Path], tmp_path: Path) -> None:
     plan, out = whole
-    other = tmp_path / "other.toml"
-    other.write_text(PLAN.format(rounds=26))
-    text = _finish(_run(other, out, "--resume"), 2)
-    assert "way out" in text
-    _finish(_run(plan, tmp_path / "nothing", "--resume"), 2)
+    assert "no interrupted run" in _finish(_run(plan, out, "--resume"), 2)
+    assert "no interrupted run" in _finish(_run(plan, tmp_path / "nothing", "--resume"), 2)
     assert "not empty" in _finish(_run(plan, out), 2)
+
+
+def test_resume_refuses_another_plan_and_says_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.format(rounds=25))
+    plan, other = (load_plan(tmp_path / "plan.toml", sets=sets) for sets in ([], ["train.rounds=26"]))
+    open_journal(tmp_path / "out", plan, False, quiet)
+    open_journal(tmp_path / "out", plan, True, quiet)
+    with pytest.raises(InputError, match=r"train\.rounds is 26 and was 25"):
+        open_journal(tmp_path / "out", other, True, quiet)
+    (tmp_path / "out" / "plan.toml").write_bytes(b"\xff[")
+    with pytest.raises(InputError, match="another plan"):
+        open_journal(tmp_path / "out", plan, True, quiet)
 
 
 @pytest.mark.parametrize("more", [1, 2])

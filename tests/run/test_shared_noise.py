@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -233,6 +235,19 @@ def test_doors_of_private_plans_follow_the_noise(tmp_path: Path) -> None:
         prepared = prepare(_plan(tmp_path, f"privacy.noise={noise}"), 2, Post())
         assert prepared.door is not None
         assert prepared.door.system == (noise == "system")
+
+
+def test_the_curve_compares_with_the_same_units_without_privacy(tmp_path: Path) -> None:
+    """By other settings of training, which sites that share noise may not have."""
+    (tmp_path / "plan.toml").write_text(PLAN)
+    curve = Path(__file__).parents[2] / "benchmarks" / "privacy_curve.py"
+    settings = ("train.optimiser=adam", "train.local_epochs=1", "sites.withhold_families=1")
+    plain = [word for one in settings for word in ("--plain", one)]
+    command = [sys.executable, str(curve), str(tmp_path / "plan.toml"), "--epsilons", "--seeds", "2", *plain]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("| none |"))
+    assert 0 < float(row.split("|")[3]) < 1
 
 
 def test_too_few_updates_are_never_summed(tmp_path: Path) -> None:

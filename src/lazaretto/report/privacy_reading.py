@@ -29,6 +29,7 @@ Reached: TypeAlias = Literal["yes", "unsure", "no", "unknown"]
 # Ponomareva et al. 2023, arXiv:2303.00654, section 5.2: up to 1 strong, up to 10 reasonable, above weak
 _STRICT, _MIDDLING = 1.0, 10.0
 _DELTA = 1e-3
+_SHOWN = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,13 +194,16 @@ def _allowed(
 
 
 def _reached(value: float | None, end: float | None, floor: float | None, up: bool) -> Reached:
-    """Whether an attacker did better than its floor: with its whole interval, or by the estimate alone."""
+    """Whether an attacker did better than its floor, with its whole interval or by the estimate alone.
+
+    By more than a thousandth of the floor: less than that is not to be seen in the figures that are shown.
+    """
     if value is None or floor is None:
         return "unknown"
-    sign = 1 if up else -1
-    if end is not None and sign * end > sign * floor:
+    sign, least = 1 if up else -1, _SHOWN * abs(floor)
+    if end is not None and sign * (end - floor) > least:
         return "yes"
-    return "unsure" if sign * value > sign * floor else "no"
+    return "unsure" if sign * (value - floor) > least else "no"
 
 
 def level_of(promise: Promise, attackers: list[Attacker]) -> Level:

@@ -38,7 +38,11 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
     plan = load_plan(directory / "plan.toml")
     file = directory / "metrics.json"
     if not file.exists():
-        raise InputError("there is no finished run to audit", found=directory, way_out="lazaretto run first")
+        raise InputError(
+            "there is no finished run to audit",
+            found=directory,
+            way_out="lazaretto run first, or with --resume if it was stopped",
+        )
     arrays, meta = load_model(directory / "model.safetensors")
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))
@@ -65,6 +69,8 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
         epsilon=said.get("training_epsilon"),
         delta=plan.privacy.delta,
         seed=meta.seed,
+        protocol=plan.secure.protocol,
+        distributed=plan.privacy.distributed,
     )
     found = run_audits(audited, show)
     runlog.append_all(directory / "run.sqlite", [("audit", body) for body in found])

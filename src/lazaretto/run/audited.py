@@ -15,13 +15,14 @@ from lazaretto.parameters import unravel_of
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.types import Float, Model
 
-__all__ = ["Audited", "Found", "said"]
+__all__ = ["Audited", "Found", "of_one_update", "said"]
 
 
 class Audited(NamedTuple):
     """What is attacked. vector [d] as trained; data as the model reads them; rounds of the training.
 
-    mechanism and epsilon: what is promised, of the training alone, at delta; None where nothing is.
+    mechanism and epsilon: what is promised, of the training alone, at delta; None where nothing is. protocol:
+    of the plan's secrecy, "none" where updates are seen. distributed: whether sites share their noise.
     """
 
     model: Model
@@ -36,6 +37,8 @@ class Audited(NamedTuple):
     epsilon: float | None
     delta: float
     seed: int
+    protocol: str = "none"
+    distributed: bool = False
 
     def windows(self, split: int, most: int) -> Streams:
         """At most so many windows of a split, each by itself, drawn from the seed."""
@@ -49,6 +52,14 @@ class Audited(NamedTuple):
 
 
 Found = dict[str, Any]
+
+
+def of_one_update(audited: Audited) -> str:
+    """What has to be said of an attack on an update that nobody sees, to end a sentence; else ""."""
+    if audited.protocol == "none":
+        return ""
+    broken = f"; whoever does this has broken secure.protocol ({audited.protocol}), which hides an update"
+    return broken + ", and found less noise on it than here" * audited.distributed
 
 
 def said(name: str, measured: str, value: float, words: str, **more: Any) -> Found:

@@ -31,7 +31,7 @@ from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining, SiteData, local_start, make_site_round
 from lazaretto.parameters import parameter_count, unravel_of
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.run.audited import Audited, Found, said
+from lazaretto.run.audited import Audited, Found, of_one_update, said
 from lazaretto.run.audits_rebuilt import activation_inversion, gradient_inversion, hijacking
 from lazaretto.run.private import PrivateSites, Promise
 from lazaretto.types import TRAIN
@@ -90,7 +90,8 @@ def canaries(audited: Audited) -> Found | None:
         found.epsilon_lower,
         f"{found.correct} of {found.guesses} guesses about who of {found.canaries} made-up examples was in "
         "were right, by an observer of every noisy sum who knows all others; they pass through the clip and "
-        "the noise of training" + ("" if found.able else "; so few cannot refute this claim"),
+        f"the noise of training{', all of it at one site' * audited.distributed}"
+        + ("" if found.able else "; so few cannot refute this claim"),
         claimed_epsilon=epsilon,
         floor=0.0,
         floor_words="an epsilon of 0: nothing learned",
@@ -219,7 +220,7 @@ def class_mix(audited: Audited) -> Found | None:
         "error of the share of attacked windows at a site, by that of always saying the mean",
         told.ratio.value,
         f"from the first updates of {told.targets} sites of {_SIZE_OF_A_MIX} windows: {told.error:.3f} off "
-        f"on average, the mean {told.floor:.3f}",
+        f"on average, the mean {told.floor:.3f}{of_one_update(audited)}",
         low=told.ratio.low,
         high=told.ratio.high,
         floor=1.0,

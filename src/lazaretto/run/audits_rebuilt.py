@@ -16,7 +16,7 @@ from lazaretto.audit.watch import Watch
 from lazaretto.cut import Cut
 from lazaretto.keys import generator, jax_key
 from lazaretto.local import SiteData
-from lazaretto.run.audited import Audited, Found, said
+from lazaretto.run.audited import Audited, Found, of_one_update, said
 from lazaretto.types import TRAIN, VALIDATION
 
 __all__ = ["activation_inversion", "gradient_inversion", "hijacking"]
@@ -65,7 +65,8 @@ def gradient_inversion(audited: Audited, tries: int = 4) -> Found | None:
         "error of a window rebuilt from its own gradient, by that of the mean of each feature",
         float(np.median(ratios)),
         f"median of {len(ratios)} windows, each alone in its step, by the better of two attackers, "
-        + ("clipped and noised as in this run" if made is not None else "without any protection"),
+        + ("clipped and noised as in this run" if made is not None else "without any protection")
+        + of_one_update(audited),
         low=min(ratios),
         high=max(ratios),
         floor=1.0,

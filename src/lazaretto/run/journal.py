@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,25 @@ class Journal:
         self.show(kind, body)
 
 
+def _differs(before: str, now: str) -> str:
+    """Which keys two plans, as they are dumped, have otherwise, three at most."""
+    try:
+        old, new = (_flat(tomllib.loads(text)) for text in (before, now))
+    except tomllib.TOMLDecodeError:
+        return "not a plan any more"
+    keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    said = [f"{key} is {new.get(key, 'absent')!r} and was {old.get(key, 'absent')!r}" for key in keys]
+    return "; ".join([*said[:3], *([f"{len(said) - 3} more"] if len(said) > 3 else [])])
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"{section}.{key}": value
+        for section, own in tree.items()
+        for key, value in (own.items() if isinstance(own, Mapping) else [("", own)])
+    }
+
+
 def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: str = "run.sqlite") -> Journal:
     """Start a run's folder, or go on with it; its log is `folder / log_name`.
 
@@ -86,7 +106,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
         if text.read_bytes() != written:
             raise InputError(
                 "the folder was made from another plan",
-                found=text,
+                found=f"{text}: {_differs(text.read_bytes().decode(errors='replace'), written.decode())}",
                 way_out="use the same plan, or another --out",
             )
         seen = {
