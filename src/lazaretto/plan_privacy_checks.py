@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lazaretto import catalog
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
 from lazaretto.plan_values import shown
@@ -165,15 +164,6 @@ def _dealing_conflicts(plan: Plan) -> Iterator[PlanError]:
             way_out='0 and sites that do not look at families, privacy.unit = "patient", or '
             "privacy.distributed = true, whose sum does not tell sites apart",
         )
-    options = plan.data.options
-    forged = plan.data.source in catalog.names("sources") and options.get("task", "tampering") == "tampering"
-    forges = forged and "training_copies" in catalog.options("sources", plan.data.source)
-    if forges and "swap" in options.get("kinds", ("swap",)):
-        yield PlanError(
-            "data.options: forgeries of kind 'swap' put values of one stay into another, which nobody prices",
-            found=shown(options.get("kinds", "all kinds")),
-            way_out="kinds without swap, or another task",
-        )
 
 
 def _distributed_conflicts(plan: Plan) -> Iterator[PlanError]:
@@ -278,6 +268,14 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 f"model.name: '{model.name}' learns made-up campaigns from pieces of other streams",
                 found=shown(plan.model.options),
                 way_out="the model without its self-supervised score (novelty_hidden = 0)",
+            )
+        )
+    if mixes := built["sources"].mixes:
+        problems.append(
+            PlanError(
+                f"data.source: {mixes}, which nobody prices",
+                found=f"{plan.data.source}, {shown(plan.data.options)}",
+                way_out="options that leave it out (data.options.kinds without swap), or another source",
             )
         )
     shown_often = max(plan.privacy.appearances or 1, built["sources"].appearances)

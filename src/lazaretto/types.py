@@ -69,8 +69,7 @@ class Schema:
     irregular: modalities measured at odd times: their `Table.x` holds NaN where a step has no measurement.
         `step_seconds` then has to be right, timed or not, as a model is told how long ago a value is.
     origins: feature -> a value that is public knowledge and usual for it, 0 for those left out. Scaling
-        counts from there: it knows quantiles to a twentieth of their distance to it, so that of body
-        temperature counted from 0 °C it would know nothing.
+        counts from there: it knows quantiles to a twentieth of their distance to it.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -103,8 +102,7 @@ class Table:
     split:   [n] int64 TRAIN, VALIDATION, TEST where the source must decide (blocks of time), else UNASSIGNED.
     notes:   sentences that the report must show (shared devices, constructions, limits).
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
-    intensity: [n, T] float32 strength at its height of the campaign that a step belongs to, > 0 where
-             attacked, 0 where normal; None where the source does not know it. Never a feature.
+    intensity: [n, T] float32 strength at its height of a step's campaign, 0 where normal, or None. No feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
              outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
     """
@@ -148,8 +146,9 @@ class Source:
 
     load: (path or None, seed) -> Table; same arguments, same table to the byte. raw: path -> RawRows for the
     leak check; None where no files are read. sample: () -> a small real Table for the family's exam. leaks:
-    column -> why it is dropped. needs_path: whether `--data` must be given. appearances: in how many windows
-    one step (or stay) stands at most, by layout. deals: whether `load` makes splits, anew with every seed.
+    column -> why it is dropped. needs_path: is `--data` a must. appearances: in how many windows one step (or
+    stay) stands at most. deals: whether `load` makes splits, anew with every seed. mixes: how one unit's
+    values depend on which others are there, which no mechanism prices; "" where they do not.
     """
 
     name: str
@@ -160,6 +159,7 @@ class Source:
     needs_path: bool = True
     appearances: int = 1
     deals: bool = False
+    mixes: str = ""
 
 
 class Part(NamedTuple):

@@ -71,6 +71,8 @@ def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str
         (["sites.withhold_families=1"], "one record can move"),
         (["split.by=time", "split.moments=[1.0, 2.0]", "sites.by=unit", "sites.count=4"], "by counting"),
         (["data.source=physionet2012", "data.path=somewhere", "data.modality=record"], "'swap'"),
+        (["data.source=meds", "data.path=somewhere", "data.modality=record"], "'swap'"),
+        (["data.source=paired", "data.path=somewhere"], "drawn among all"),
         (["privacy.options={clipping=1}"], "no option"),
     ],
 )

@@ -14,7 +14,7 @@ from lazaretto.data.tampering import INTENSITY, INTENSITY_EDGES, Tampered, tampe
 from lazaretto.errors import PlanError
 from lazaretto.types import NORMAL, TEST, TRAIN, VALIDATION, Int, Table
 
-__all__ = ["check_copies", "with_outcome", "with_tampering"]
+__all__ = ["check_copies", "mixing", "with_outcome", "with_tampering"]
 
 _MOST_COPIES = 16
 _FEW = 3  # stays of a site that are dealt for themselves
@@ -55,6 +55,13 @@ def check_copies(source: str, copies: object, task: str) -> None:
             found=copies,
             way_out='leave it out, or set task = "tampering"',
         )
+
+
+def mixing(task: str, kinds: Sequence[str]) -> str:
+    """How forgeries of these kinds make one stay depend on others (`Source.mixes`); "" where they do not."""
+    if task != "tampering" or "swap" not in kinds:
+        return ""
+    return "forgeries of kind 'swap' put values of one stay into another"
 
 
 def with_tampering(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lazaretto.data._eicu_tables import read_rows, read_stays
 from lazaretto.data._published import as_published
 from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
+from lazaretto.data._record_tasks import mixing
 from lazaretto.data._records import checked_plan, record_table
 from lazaretto.data.tampering import KINDS
 from lazaretto.types import NORMAL, RawRows, Source, Table
@@ -89,4 +90,5 @@ def eicu(
         needs_path=True,
         appearances=plan.copies,
         deals=plan.task == "tampering",
+        mixes=mixing(plan.task, plan.kinds),
     )

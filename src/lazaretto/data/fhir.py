@@ -16,6 +16,7 @@ from lazaretto.data._fhir_files import read_resources
 from lazaretto.data._fhir_resources import Contents, Measured, contents_of
 from lazaretto.data._loinc import VARIABLE_OF
 from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
+from lazaretto.data._record_tasks import mixing
 from lazaretto.data._records import EVENTS, Stays, checked_plan, record_table
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError
@@ -81,6 +82,7 @@ def fhir(
         needs_path=True,
         appearances=plan.copies,
         deals=plan.task == "tampering",
+        mixes=mixing(plan.task, plan.kinds),
     )
 
 

@@ -19,6 +19,7 @@ from lazaretto.data._meds_codes import ADMISSION, BIRTH, DEATH, DISCHARGE, GENDE
 from lazaretto.data._meds_files import Shelf, meds_files, site_columns, write_shelf
 from lazaretto.data._mimic_items import SPELLINGS
 from lazaretto.data._record_sample import made_up_stays, no_raw_label, sample_plan
+from lazaretto.data._record_tasks import mixing
 from lazaretto.data._records import EVENTS, Stays, checked_plan, record_table
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError
@@ -86,6 +87,7 @@ def meds(
         needs_path=True,
         appearances=plan.copies,
         deals=plan.task == "tampering",
+        mixes=mixing(plan.task, plan.kinds),
     )
 
 

@@ -104,7 +104,16 @@ def paired(
         )
 
     leaks = {**traffic.leaks, **record.leaks}
-    return Source(name="paired", load=load, sample=sample, raw=raw, leaks=leaks, needs_path=True, deals=True)
+    return Source(
+        name="paired",
+        load=load,
+        sample=sample,
+        raw=raw,
+        leaks=leaks,
+        needs_path=True,
+        deals=True,
+        mixes="which stay lies beside a stream is drawn among all that are there",
+    )
 
 
 def pair(traffic: Table, record: Table, seed: int) -> Table:

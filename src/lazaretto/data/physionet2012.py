@@ -32,7 +32,7 @@ from lazaretto.data._physionet2012_files import (
     read_records,
     set_files,
 )
-from lazaretto.data._record_tasks import check_copies, with_outcome, with_tampering
+from lazaretto.data._record_tasks import check_copies, mixing, with_outcome, with_tampering
 from lazaretto.data.tampering import KINDS
 from lazaretto.errors import DataError, PlanError
 from lazaretto.types import NORMAL, UNASSIGNED, RawRows, Schema, Source, Table
@@ -132,6 +132,7 @@ def physionet2012(
         needs_path=True,
         appearances=training_copies,
         deals=task == "tampering",
+        mixes=mixing(task, kinds),
     )
 
 
