@@ -264,6 +264,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("=3", ["--set needs"]),
         ("train.rounds=", ["--set needs"]),
         ("rounds=3", ["section.name", "did you mean 'train.rounds'"]),
+        ("train.optimiser=sdg", ["'adam' or 'sgd'", "did you mean 'sgd'"]),
         ("train.=3", ["section.name"]),
         ("train.rounds.x=3", ["train.rounds is not a section"]),
         ('run.name="x', ["not valid TOML"]),

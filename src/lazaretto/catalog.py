@@ -6,7 +6,6 @@ Families are packages of `lazaretto`. Folders named in the environment variable 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
@@ -20,7 +19,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from lazaretto.errors import PlanError
+from lazaretto.errors import PlanError, did_you_mean
 
 __all__ = ["FAMILIES", "build", "describe", "factory", "names", "options"]
 
@@ -52,7 +51,8 @@ def _search_path(package: str) -> list[str]:
 
 def _factories(family: str) -> dict[str, Callable[..., Any]]:
     if family not in FAMILIES:
-        raise PlanError("no such family of parts", found=family, way_out=f"one of: {', '.join(FAMILIES)}")
+        way_out = f"{did_you_mean(family, FAMILIES)}one of: {', '.join(FAMILIES)}"
+        raise PlanError("no such family of parts", found=family, way_out=way_out)
     package, returns = FAMILIES[family]
     found = {}
     for entry in pkgutil.iter_modules(_search_path(package)):
@@ -82,9 +82,8 @@ def factory(family: str, name: str) -> Callable[..., Any]:
     """The factory of one part. Raises PlanError with the known names and the nearest one."""
     known = _factories(family)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise PlanError(f"unknown {_one_of(family)}", found=name, way_out=f"{hint}known: {', '.join(known)}")
+        way_out = f"{did_you_mean(name, known)}known: {', '.join(known)}"
+        raise PlanError(f"unknown {_one_of(family)}", found=name, way_out=way_out)
     return known[name]
 
 
@@ -102,12 +101,8 @@ def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any
     make, known = factory(family, name), options(family, name)
     for key in given or {}:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            takes = ", ".join(known) or "none"
-            raise PlanError(
-                f"{_one_of(family)} '{name}' has no option", found=key, way_out=f"{hint}options: {takes}"
-            )
+            way_out = f"{did_you_mean(key, known)}options: {', '.join(known) or 'none'}"
+            raise PlanError(f"{_one_of(family)} '{name}' has no option", found=key, way_out=way_out)
     return make(**_checked(make, f"{_one_of(family)} '{name}'", given or {}))
 
 

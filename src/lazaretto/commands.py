@@ -53,7 +53,7 @@ def judge(
     quiet: bool,
 ) -> Path:
     """Judge the model in `directory` on data it never saw; returns the path of the report in `out`."""
-    _need_path(source, data, options)
+    _need_path(source, data, options, "--data PATH")
     with display(silent=quiet) as show:
         evaluate_run(directory, source, data, out, options, show, maps)
     return write_report(out)
@@ -144,7 +144,7 @@ def write_page(directory: Path) -> Path:
 
 def check_data(source: str, path: Path | None, options: dict[str, Any], *, strict: bool) -> None:
     """Print what the loader sees. With `strict`, raises CheckFailed if a suspicious feature is kept."""
-    _need_path(source, path, options)
+    _need_path(source, path, options, f"lazaretto data check {source} PATH")
     kept = show_check(catalog.build("sources", source, options), path)
     if kept and strict:
         raise CheckFailed("features that may give the label away are kept", found=", ".join(kept))
@@ -162,6 +162,6 @@ def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[
     return parse_options(sets, planned.options)
 
 
-def _need_path(source: str, path: Path | None, options: dict[str, Any]) -> None:
+def _need_path(source: str, path: Path | None, options: dict[str, Any], how: str) -> None:
     if catalog.build("sources", source, options).needs_path and path is None:
-        raise PlanError(f"source '{source}' reads files", way_out="say where they are (--help tells how)")
+        raise PlanError(f"source '{source}' reads files", way_out=f"say where they are: {how}")

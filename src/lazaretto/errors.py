@@ -12,6 +12,9 @@ LazarettoError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "CheckFailed",
     "DataError",
@@ -21,6 +24,7 @@ __all__ = [
     "PlanError",
     "RoundRefused",
     "WireError",
+    "did_you_mean",
 ]
 
 
@@ -68,3 +72,14 @@ class Interrupted(LazarettoError):
     """The user stopped the run; everything finished so far is on disk."""
 
     exit_code = 3
+
+
+def did_you_mean(given: object, known: Iterable[str], before: str = "") -> str:
+    """How a way out begins: "did you mean 'mean'? " with the nearest known name, "" where none is near.
+
+    before: what is written before the name, as that of its section.
+    """
+    said, names = str(given), list(known)
+    near = [name for name in names if name.lower() == said.lower()]
+    near = near or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
+    return f"did you mean '{before}{near[0]}'? " if near else ""

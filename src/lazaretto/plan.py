@@ -8,7 +8,7 @@ against the descriptions in `lazaretto.plan_keys`.
 from __future__ import annotations
 
 import copy
-import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lazaretto import wire
-from lazaretto.errors import PlanError
+from lazaretto.errors import PlanError, did_you_mean
 from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
 from lazaretto.plan_compress import compress_problems
 from lazaretto.plan_keys import (
@@ -244,8 +244,8 @@ def _near(key: str) -> str:
     names = [known.name for known in known_keys()]
     section, _, leaf = key.partition(".")
     same_leaf = [name for name in names if leaf and name.endswith(f".{leaf}")]
-    near = same_leaf or difflib.get_close_matches(key, [*names, *Plan.model_fields], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    any_name = did_you_mean(key, [*names, *Plan.model_fields])
+    hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
     if inside and leaf:
         return f"{hint}keys of [{section}]: {', '.join(inside)}"
@@ -267,10 +267,8 @@ def _explain(detail: ErrorDetails) -> PlanError:
         )
     takes = next(known.takes for known in known_keys() if known.name == key)
     message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    near = difflib.get_close_matches(
-        str(detail["input"]), BASELINES if key == "evaluate.baselines" else [], n=1
-    )
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    names = re.findall(r"'(\w+)'", takes)  # none where it takes other than names
+    hint = did_you_mean(detail["input"], names)
     return PlanError(f"{where}: {message}", found=shown(detail["input"]), way_out=f"{hint}takes {takes}")
 
 
@@ -281,10 +279,7 @@ def _explain_tuned(detail: ErrorDetails) -> PlanError:
     settings = settings_of(system)
     known = ", ".join(settings)
     if detail["type"] == "extra_forbidden":
-        near = [name for name in settings if name.lower() == leaf.lower()] or difflib.get_close_matches(
-            leaf, settings, n=1, cutoff=0.5
-        )
-        hint = f"did you mean 'tuned.{system}.{near[0]}'? " if near else ""
+        hint = did_you_mean(leaf, settings, f"tuned.{system}.")
         return PlanError(
             f"{key}: unknown key",
             found=shown(detail["input"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.data._flow_read import LINE, TextTable
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, did_you_mean
 from lazaretto.types import NORMAL
 
 __all__ = ["FORMATS", "TARGETS", "Labels", "check_keys", "class_of", "clean_label", "mapping_of", "normalise"]
@@ -171,12 +170,10 @@ def mapping_of(table: TextTable, format: str, given: Mapping[str, str]) -> dict[
         if target == "start_time_format":
             continue
         if column.strip().casefold() not in columns:
-            near = difflib.get_close_matches(column, table.columns, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
             raise DataError(
                 f"{table.name} has no column '{column}', which is mapped to {target}",
                 found=f"columns {', '.join(table.columns)[:200]}",
-                way_out=f"{hint}mend data.options.columns.{target}",
+                way_out=f"{did_you_mean(column, table.columns)}mend data.options.columns.{target}",
             )
         chosen[target] = columns[column.strip().casefold()]
     return chosen
@@ -329,6 +326,5 @@ def check_keys(place: str, given: Sequence[str], known: Sequence[str]) -> None:
     """Refuse an unknown key with the nearest known one. Raises DataError."""
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise DataError(f"unknown key in {place}", found=key, way_out=f"{hint}known: {', '.join(known)}")
+            way_out = f"{did_you_mean(key, known)}known: {', '.join(known)}"
+            raise DataError(f"unknown key in {place}", found=key, way_out=way_out)

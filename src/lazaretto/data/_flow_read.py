@@ -58,7 +58,7 @@ def find_files(path: object, patterns: Sequence[str]) -> list[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise DataError("no such file or folder", found=str(place), way_out="check the path after --data")
+        raise DataError("no such file or folder", found=str(place), way_out="check the path")
     found = sorted({file for pattern in patterns for file in place.glob(pattern) if file.is_file()})
     if not found:
         here = ", ".join(sorted(entry.name for entry in place.iterdir())[:8]) or "nothing"

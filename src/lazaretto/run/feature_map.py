@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lazaretto.errors import DataError, PlanError
+from lazaretto.errors import DataError, PlanError, did_you_mean
 from lazaretto.types import Float
 
 __all__ = ["SAME_QUANTITY", "Matched", "match_features", "parse_map", "take_features"]
@@ -105,12 +104,10 @@ def match_features(
     for old, (new, _) in given.items():
         for name, names, whose in ((old, wanted, "the model"), (new, held, f"source '{source}'")):
             if name not in names:
-                near = difflib.get_close_matches(name, list(names), n=1)
-                hint = f"did you mean '{near[0]}'? " if near else ""
                 raise PlanError(
                     f"--map: {whose} has no such feature",
                     found=name,
-                    way_out=f"{hint}features: {', '.join(names)}",
+                    way_out=f"{did_you_mean(name, names)}features: {', '.join(names)}",
                 )
     place, factor, mapped, absent = [], [], [], []
     for name in wanted:

@@ -120,7 +120,9 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
         raise InputError(
             "the output folder is not empty",
             found=folder,
-            way_out="go on with --resume, or choose another --out" if unfinished else "choose another --out",
+            way_out="go on with the same command and --resume, or choose another --out"
+            if unfinished
+            else "choose another --out",
         )
     try:
         parts.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,9 @@ def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         found = f"{what} in {journal.folder}"
-        raise Interrupted("stopped", found=found, way_out="go on with --resume") from error
+        raise Interrupted(
+            "stopped", found=found, way_out="go on with the same command and --resume"
+        ) from error
     except Interrupted:
         raise
     except BaseException:

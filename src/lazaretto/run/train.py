@@ -96,7 +96,9 @@ def _leaves(state: LocalState) -> dict[str, Any]:
 
 def stopped(round_number: int) -> Interrupted:
     """What to raise when a training stops after a round because it was asked to."""
-    return Interrupted("stopped", found=f"after round {round_number}", way_out="go on with --resume")
+    return Interrupted(
+        "stopped", found=f"after round {round_number}", way_out="go on with the same command and --resume"
+    )
 
 
 class Checkpoint:
