@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PEERS", "Peer"]
+__all__ = ["PEERS", "UNDER_SECRECY", "Peer"]
 
 _HERE = Path(__file__).resolve().parent
 PEERS = {  # name: environment, program, arguments
@@ -15,13 +15,17 @@ PEERS = {  # name: environment, program, arguments
     "ByzFL, NumPy": ("byzfl", "byzfl_rules.py", ("--numpy",)),
     "Flower": ("flower", "flower_rules.py", ()),
 }
+UNDER_SECRECY = {
+    "SPU": ("spu", "spu_aby3.py", ()),
+    "SPU, one thread": ("spu", "spu_aby3.py", ("--one-thread",)),
+}
 
 
 class Peer:
     """A peer at work; `folder` is what `peers/install` made."""
 
     def __init__(self, name: str, folder: Path, log: Path) -> None:
-        environment, program, extra = PEERS[name]
+        environment, program, extra = (PEERS | UNDER_SECRECY)[name]
         python = folder / environment / "bin" / "python"
         if not python.exists():
             raise SystemExit(f"error: no {python}: run benchmarks/peers/install {folder}")

@@ -2,6 +2,8 @@
 
     python benchmarks/secagg.py
     python benchmarks/secagg.py --sizes 50x100000 20x10000 --columns 0 8192 --turns 5
+    benchmarks/peers/install PEERS
+    python benchmarks/secagg.py --sizes 20x10000 --turns 7 --peers PEERS
 
 Updates are Gaussian, a third of them far away. In one turn plain Krum takes the float32 updates as they are,
 then all parties of a round play it one after the other in one process, each with all cores, and the time
@@ -9,6 +11,13 @@ inside each is added up. "aggregator" is the one that receives most: taking shar
 apart from everything after the coordinator has closed, which is what stands beside Krum. Printed are medians
 with smallest and largest. Bytes are those of the messages as they cross, envelopes and tags included. The
 error of distances is that of the sketch, relative to the exact ones: median and largest over all pairs.
+
+With --peers SPU's ABY3 does its part once in every turn: inner products, or squared distances, of the same
+float32 updates, opened; no lengths are checked, nothing is weighed or summed. Three parties at once in one
+process. Two scopes: from shares that the parties hold, beside what one of our aggregators does after the
+close (s), and beside what all three do (CPU seconds, theirs and ours); and with the making and handing out
+of shares, beside all that all our parties do in a round, one after the other. "apart" is the largest
+difference from NumPy's float64, beside the largest entry.
 """
 
 # ruff: noqa: T201
@@ -16,12 +25,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import machine
 import numpy as np
+from rule_peers import UNDER_SECRECY
+from secagg_peers import HEADS, WORK, SharedPeers
+from secagg_peers import spread as _spread
 
 from lazaretto.chain import rule_of
 from lazaretto.gram import squared_distances
@@ -41,10 +56,6 @@ def _updates(sites: int, parameters: int, seed: int) -> np.ndarray:
     rows = generator(seed, "updates").standard_normal((sites, parameters), np.float32)
     rows[: sites // 3] += 5.0
     return rows / np.float32(np.sqrt(parameters))
-
-
-def _spread(values: list[float], digits: int = 3) -> str:
-    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 class _Turns:
@@ -73,9 +84,11 @@ def _turn(rows: np.ndarray, agreed: Sharing, turn: int, found: _Turns) -> None:
     def secrets(name: str) -> bytes:
         return hashlib.sha256(f"{turn} {name}".encode()).digest()
 
+    begin = time.perf_counter()
     made = parties(
         agreed, turn, dict(zip(names, rows, strict=True)), np.zeros((0, rows.shape[1])), _krum, secrets, None
     )
+    whole = time.perf_counter() - begin
     keys = channel_keys([*names, *AGGREGATORS, COORDINATOR], secrets)
     begin = time.perf_counter()
     share_update(
@@ -84,6 +97,7 @@ def _turn(rows: np.ndarray, agreed: Sharing, turn: int, found: _Turns) -> None:
     found.add("site", time.perf_counter() - begin)
     nodes: dict[str, Any] = dict(zip(AGGREGATORS, made.aggregators, strict=True))
     spent: Counter[str] = Counter()
+    cores: Counter[str] = Counter()
     found.bytes.clear()
     head, closing = coordinator.close(made.coordinator)
     waiting = [*made.messages, *closing]
@@ -94,33 +108,44 @@ def _turn(rows: np.ndarray, agreed: Sharing, turn: int, found: _Turns) -> None:
             found.bytes[f"site to {to}"] = message_bytes(message)
         else:
             found.bytes[message.link] += message_bytes(message)
-        begin = time.perf_counter()
+        begin, begin_cores = time.perf_counter(), time.process_time()
         if to == COORDINATOR:
             head, answers = coordinator.handle(head, message)
         else:
             nodes[to], answers = steps.handle(nodes[to], message)
-        spent[f"{to} takes in" if message.kind == "shares" else to] += time.perf_counter() - begin
+        part = f"{to} takes in" if message.kind == "shares" else to
+        spent[part] += time.perf_counter() - begin
+        cores[part] += time.process_time() - begin_cores
         waiting += answers
     assert head.sum is not None, head.refused  # noqa: S101
     assert np.isfinite(head.sum.update).all()  # noqa: S101
     found.inner = nodes[AGGREGATORS[0]].opened.inner
     for what in ("aggregator-1 takes in", "aggregator-1", COORDINATOR):
         found.add(what, spent[what])
+    found.add("aggregators, CPU", sum(cores[name] for name in AGGREGATORS))
+    found.add("whole round", whole + sum(spent.values()))
 
 
-def _measured(sites: int, parameters: int, columns: list[int], turns: int, seed: int) -> dict[int, _Turns]:
-    rows = _updates(sites, parameters, seed)
+def _measured(
+    rows: np.ndarray, columns: list[int], turns: int, peers: SharedPeers | None
+) -> dict[int, _Turns]:
     rule = rule_of("krum", {})
     found = {k: _Turns() for k in columns}
     aggregate_once(rule, rows)
     for k in columns:
         _turn(rows, _agreed(k), 0, _Turns())
+    if peers:
+        peers.begin(rows)
     for turn in range(1, turns + 1):
+        if peers and turn % 2:
+            peers.turn()
         for k in columns if turn % 2 else columns[::-1]:
             begin = time.perf_counter()
             aggregate_once(rule, rows)
             found[k].add("plain Krum", time.perf_counter() - begin)
             _turn(rows, _agreed(k), turn, found[k])
+        if peers and turn % 2 == 0:
+            peers.turn()
     return found
 
 
@@ -162,6 +187,30 @@ def _line(sites: int, parameters: int, k: int, turns: _Turns, rows: np.ndarray) 
     return f"| {' | '.join(cells)} |"
 
 
+def _tables(given: argparse.Namespace, peers: SharedPeers | None) -> None:
+    print(
+        "| n × d | columns | plain Krum s | aggregator s | ÷ Krum, paired | takes in s | site s "
+        "| coordinator s | a site sends MB | between aggregators MB "
+        "| to the coordinator MB | error of distances |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    beside, loads = [], [os.getloadavg()[0]]
+    for size in given.sizes:
+        sites, parameters = (int(part) for part in size.split("x"))
+        rows = _updates(sites, parameters, given.seed)
+        for k, turns in _measured(rows, given.columns, given.turns, peers).items():
+            print(_line(sites, parameters, k, turns, rows), flush=True)
+            beside += peers.lines(rows.shape, k, turns.seconds) if peers else []
+        loads.append(os.getloadavg()[0])
+    if peers:
+        print("\n".join(["", f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|", *beside]))
+        print("\n".join(["", *peers.versions()]))
+    print(
+        f"\n{machine.described()}; {given.turns} turns; seed {given.seed}; commit {machine.commit()}; "
+        f"load average {min(loads):.1f} to {max(loads):.1f}"
+    )
+
+
 def main() -> None:
     """Measure and print, in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -169,19 +218,19 @@ def main() -> None:
     parser.add_argument("--columns", nargs="+", type=int, default=[0, 8192])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", type=Path, help="folder made by benchmarks/peers/install")
+    parser.add_argument("--only", nargs="+", choices=list(UNDER_SECRECY), default=list(UNDER_SECRECY))
+    parser.add_argument("--work", nargs="+", choices=WORK, default=WORK[:2], help="a peer's")
     given = parser.parse_args()
-    print(
-        "| n × d | columns | plain Krum s | aggregator s | ÷ Krum, paired | takes in s | site s "
-        "| coordinator s | a site sends MB | between aggregators MB "
-        "| to the coordinator MB | error of distances |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for size in given.sizes:
-        sites, parameters = (int(part) for part in size.split("x"))
-        rows = _updates(sites, parameters, given.seed)
-        for k, turns in _measured(sites, parameters, given.columns, given.turns, given.seed).items():
-            print(_line(sites, parameters, k, turns, rows), flush=True)
-    print(f"\n{machine.described()}; {given.turns} turns; seed {given.seed}; commit {machine.commit()}")
+    if not given.peers:
+        _tables(given, None)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        peers = SharedPeers(given.peers, Path(place), given.only, list(given.work))
+        try:
+            _tables(given, peers)
+        finally:
+            peers.stop()
 
 
 if __name__ == "__main__":

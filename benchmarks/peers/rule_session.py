@@ -2,7 +2,8 @@
 
 In: {"rule": NAME, "options": {...}, "save": PATH or null}, {"matrix": PATH} (npy, [n, d]) or {"stop": true}.
 Out: first {"ready": what runs, "versions": {...}}, then for each matrix {"loaded": n}, and for each rule
-{"seconds": S}, after a file (npy) was saved where asked, or {"error": what it raised}. Needs NumPy only.
+{"seconds": S, "cpu_seconds": C}, after a file (npy) was saved where asked, or {"error": what it raised}; C is
+of all threads. Needs NumPy only.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ def serve(
             X = given(np.load(asked["matrix"]))
             print(json.dumps({"loaded": len(X)}), file=out, flush=True)
             continue
-        begin = time.perf_counter()
+        begin, spent = time.perf_counter(), time.process_time()
         try:
             found = rules[asked["rule"]](X, **asked["options"])
         except Exception as error:  # a peer may raise anything, and that is an answer
             print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=out, flush=True)
             continue
-        seconds = time.perf_counter() - begin
+        seconds, spent = time.perf_counter() - begin, time.process_time() - spent
         if asked.get("save"):
             np.save(asked["save"], np.asarray(found, np.float64))
-        print(json.dumps({"seconds": seconds}), file=out, flush=True)
+        print(json.dumps({"seconds": seconds, "cpu_seconds": spent}), file=out, flush=True)
