@@ -36,9 +36,16 @@ class CompressPlan(Section):
         description="Share of what a site has not sent yet that it adds to its next update: 1 forgets "
         "nothing; less lets what waits fade, so that it does not come twice.",
     )
+    ahead: bool = Field(
+        default=False,
+        description="Sites train on from the common model and what they have not sent of their own, instead "
+        "of adding that afterwards, and send all in the last round.",
+    )
 
 
-def compress_problems(asked: CompressPlan, participation: float) -> Iterator[PlanError]:
+def compress_problems(
+    asked: CompressPlan, participation: float, client_momentum: float = 0.0
+) -> Iterator[PlanError]:
     """Schemes that are unknown or cannot be built, or that sites of this plan cannot follow."""
     try:
         made = compressor_of(asked.scheme, asked.options, asked.share, asked.memory)
@@ -57,6 +64,18 @@ def compress_problems(asked: CompressPlan, participation: float) -> Iterator[Pla
             f"compress.memory: with scheme '{made.name}' a site keeps nothing for later",
             found=asked.memory,
             way_out="leave it out, or choose a scheme with feedback, such as random_k",
+        )
+    if asked.ahead and not made.feedback:
+        yield PlanError(
+            f"compress.ahead: with scheme '{made.name}' a site keeps nothing that it could train on from",
+            found=True,
+            way_out="leave it out, or choose a scheme with feedback, such as random_k",
+        )
+    if asked.ahead and client_momentum > 0:
+        yield PlanError(
+            "compress.ahead: an update holds what earlier ones left, and momentum would count that twice",
+            found=f"aggregate.client_momentum={client_momentum}",
+            way_out="set aggregate.client_momentum = 0, or leave compress.ahead out",
         )
     if made.needs_moved and participation < 1:
         yield PlanError(
