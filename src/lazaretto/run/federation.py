@@ -322,8 +322,8 @@ def _collect(
     ]
     if rows and federation.attack is not None and round_number >= federation.attack_from:
         rows = list(attacked(federation, group, np.stack(rows), part, this))
-    last = federation.ahead is not None and round_number == this.rounds
-    scheme = federation.ahead if last else federation.compressor
+    ends = federation.ahead is not None and round_number == this.rounds
+    scheme = federation.ahead if ends else federation.compressor
     short = shortened(scheme, group, this) if secret and scheme is not None else None
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]
