@@ -49,21 +49,19 @@ BESIDE = ("round report", "control change")  # what a site sends up in a round t
 
 
 class Setting(NamedTuple):
-    """A scheme, the share of coordinates that is kept, bits of each number, protocol, memory, ahead."""
+    """A scheme, the share of coordinates that is kept, bits of each number, `secure.protocol`, ahead."""
 
     scheme: str
     share: float
     bits: int
     protocol: str = "none"
-    memory: float = 1.0
     ahead: bool = False
 
     @property
     def name(self) -> str:
         """For the file of what was kept."""
         hidden = "" if self.protocol == "none" else f" {self.protocol}"
-        fading = "" if self.memory == 1 else f" memory {self.memory:g}"
-        return f"{self.scheme} {self.share:g} {self.bits}{hidden}{fading}{' ahead' * self.ahead}"
+        return f"{self.scheme} {self.share:g} {self.bits}{hidden}{' ahead' * self.ahead}"
 
     def section(self) -> CompressPlan:
         """What a plan says for it. Where all is sent, nothing chooses."""
@@ -71,7 +69,7 @@ class Setting(NamedTuple):
         names = [*([] if whole else [self.scheme]), *([] if self.bits == 32 else ["quantise"])] or [DENSE]
         options: dict[str, Any] = {"bits": self.bits} if "quantise" in names else {}
         chained = {"quantise": options} if len(names) > 1 else options
-        given = {} if whole else {"share": self.share, "memory": self.memory, "ahead": self.ahead}
+        given = {} if whole else {"share": self.share, "ahead": self.ahead}
         return CompressPlan(scheme=" | ".join(names), options=chained, **given)
 
 
@@ -80,7 +78,6 @@ def settings(
     shares: Sequence[float],
     bits: Sequence[int],
     protocol: str = "none",
-    memories: Sequence[float] = (1.0,),
     ahead: bool = False,
 ) -> Iterator[Setting]:
     """The dense run in the open first, then each scheme's curve; where all is sent schemes do not differ."""
@@ -90,9 +87,7 @@ def settings(
         yield from (setting for setting in whole if setting != dense)
     for scheme in schemes:
         for share in (share for share in shares if share < 1):
-            yield from (
-                Setting(scheme, share, b, protocol, memory, ahead) for b in bits for memory in memories
-            )
+            yield from (Setting(scheme, share, b, protocol, ahead) for b in bits)
 
 
 def _built(plan: Plan) -> dict[str, Any]:
@@ -157,8 +152,7 @@ def _table(
         )
         areas = np.array([(mine["auroc"], other["auroc"]) for mine, other in both])
         lost = areas[:, 0] - areas[:, 1]
-        under = "" if setting.memory == 1 else f", memory {setting.memory:g}"
-        under += ", ahead" if setting.ahead else ""
+        under = ", ahead" if setting.ahead else ""
         under += "" if setting.protocol == "none" else f", {setting.protocol}"
         what = f"| `{setting.scheme}`{under} | {1 - setting.share:.0%} | {setting.bits} | {share:.2%} "
         print(what + f"| {areas[:, 0].mean():.4f} | {lost.mean():+.4f} | {lost.min():+.4f} |")
@@ -173,16 +167,13 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=BITS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--memories", nargs="+", type=float, default=[1.0])
     parser.add_argument("--ahead", action="store_true", help="compress.ahead, for all schemes")
     parser.add_argument("--kept", type=Path, default=Path("compress.jsonl"))
     parser.add_argument("--protocol", choices=("none", "sharing", "masked", "ckks"), default="none")
     given = parser.parse_args()
     use_all_cores()
     plan = load_plan(given.plan, sets=[*given.sets, f"run.seeds={list(given.seeds)}"])
-    wanted = list(
-        settings(given.schemes, given.shares, given.bits, given.protocol, given.memories, given.ahead)
-    )
+    wanted = list(settings(given.schemes, given.shares, given.bits, given.protocol, given.ahead))
     found: dict[tuple[str, int], dict[str, Any]] = {}
     if given.kept.exists():
         for line in given.kept.read_text(encoding="utf-8").splitlines():

@@ -42,8 +42,6 @@ class Compressor:
     shared_indices: which coordinates are sent depends on Public alone, not on the update.
     unbiased: E decode(encode(x)) = x, over the generator and the public seed.
     feedback: whether a site keeps what was not sent and adds it to its next update.
-    memory: in [0, 1], the share of what it kept that it adds, where it does: what waits fades by as much in
-        each round. 1 forgets nothing.
     contraction: m -> δ in [0, 1] with E ‖x − decode(encode(x))‖² <= (1 − δ) ‖x‖² for every x; 0 promises
         nothing.
     noise:  ω >= 0 with E ‖x − decode(encode(x))‖² <= ω ‖x‖² where it is unbiased; infinite: not known.
@@ -63,7 +61,6 @@ class Compressor:
     shared_indices: bool = False
     unbiased: bool = False
     feedback: bool = False
-    memory: float = 1.0
     contraction: Callable[[int], float] = lambda m: 0.0
     noise: float = float("inf")
     needs_moved: bool = False

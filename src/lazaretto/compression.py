@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,12 @@ __all__ = ["chain", "composes_with_sharing", "compressor_of", "everything", "rec
 _MARK = "."  # between a part's place in the chain and the name of its array
 
 
-def compressor_of(
-    text: str, options: Mapping[str, Any], share: float | None = None, memory: float = 1.0
-) -> Compressor:
+def compressor_of(text: str, options: Mapping[str, Any], share: float | None = None) -> Compressor:
     """The compressor that a plan names: one with its options, or several with `|` between them.
 
     options: those of the one; of several a table for each part that has any, by its name. share: of the
     coordinates that is kept, for parts that take one and whose options do not name it; None: their default.
-    memory: in [0, 1], as in `Compressor`. Raises PlanError for an unknown name or option, a table of no part,
-    and what `chain` refuses.
+    Raises PlanError for an unknown name or option, a table of no part, and what `chain` refuses.
     """
     names = _names(text)
     if len(names) > 1:
@@ -48,7 +44,7 @@ def compressor_of(
         if share is not None and "share" in catalog.options("compressors", name):
             mine = {"share": share, **mine}
         made.append(catalog.build("compressors", name, mine))
-    return replace(chain(*made), memory=memory)
+    return chain(*made)
 
 
 def everything(text: str, options: Mapping[str, Any]) -> Compressor:
@@ -159,14 +155,12 @@ def send(
 ) -> tuple[dict[str, Any], Float]:
     """What a site sends for its update [m], and what it keeps [m] for the next.
 
-    With feedback it sends the update and the scheme's `memory` of what it kept, and keeps what the other end
-    will lack of both; without, it keeps what it had. An update that is not finite, or that no longer is once
-    it is encoded, goes as it is (for the other end to refuse), and nothing of it is kept. With a memory below
-    1 an old part fades (Wu et al. 2018, https://arxiv.org/abs/1806.08054): a site that trains from a model
-    that lacks it asks for it anew in every round, and the sum of all that overshoots.
+    With feedback it sends the update and what it kept, and keeps what the other end will lack of both;
+    without, it keeps what it had. An update that is not finite, or that no longer is once it is encoded, goes
+    as it is (for the other end to refuse), and nothing of it is kept.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        whole = update + np.float32(scheme.memory) * residual if scheme.feedback else update.copy()
+        whole = update + residual if scheme.feedback else update.copy()
     if not np.isfinite(whole).all():
         return {"values": update}, residual
     try:

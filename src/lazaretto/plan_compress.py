@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from pydantic import Field
 
 from lazaretto.compression import compressor_of, takes_share
@@ -31,11 +31,6 @@ class CompressPlan(Section):
     share: Annotated[float, Gt(0), Le(1)] = Field(
         default=0.1, description="Share of an update's coordinates that is sent, where a scheme keeps a part."
     )
-    memory: Annotated[float, Ge(0), Le(1)] = Field(
-        default=1.0,
-        description="Share of what a site has not sent yet that it adds to its next update: 1 forgets "
-        "nothing; less lets what waits fade, so that it does not come twice.",
-    )
     ahead: bool = Field(
         default=False,
         description="Sites train on from the common model and what they have not sent of their own, instead "
@@ -48,7 +43,7 @@ def compress_problems(
 ) -> Iterator[PlanError]:
     """Schemes that are unknown or cannot be built, or that sites of this plan cannot follow."""
     try:
-        made = compressor_of(asked.scheme, asked.options, asked.share, asked.memory)
+        made = compressor_of(asked.scheme, asked.options, asked.share)
     except PlanError as error:
         key = "compress.scheme" if "option" not in error.problem else "compress.options"
         yield PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out)
@@ -58,12 +53,6 @@ def compress_problems(
             f"compress.share: scheme '{made.name}' sends every coordinate",
             found=asked.share,
             way_out="leave it out, or choose a scheme that keeps a part, such as top_k_previous",
-        )
-    if asked.memory != CompressPlan.model_fields["memory"].default and not made.feedback:
-        yield PlanError(
-            f"compress.memory: with scheme '{made.name}' a site keeps nothing for later",
-            found=asked.memory,
-            way_out="leave it out, or choose a scheme with feedback, such as random_k",
         )
     if asked.ahead and not made.feedback:
         yield PlanError(

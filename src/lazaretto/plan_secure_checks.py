@@ -129,7 +129,7 @@ def _compression_problems(plan: Plan) -> Iterator[PlanError]:
     """Schemes whose values cannot be summed before they are decoded."""
     asked = plan.compress
     try:
-        made = compressor_of(asked.scheme, asked.options, asked.share, asked.memory)
+        made = compressor_of(asked.scheme, asked.options, asked.share)
     except PlanError:  # said elsewhere
         return
     if not composes_with_sharing(made):

@@ -174,20 +174,6 @@ def test_what_was_sent_and_what_is_kept_are_all_there_was(scheme: Compressor) ->
         np.testing.assert_array_equal(residual, np.zeros(m))
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.6])
-def test_what_waits_fades_by_the_memory_in_every_round(scheme: Compressor, memory: float) -> None:
-    """Rounds in which nothing new is learned: all that comes is what was kept, times the memory."""
-    m, kept = 200, update(200)
-    fading = replace(scheme, memory=memory)
-    for number in range(4):
-        public = Public(number, update(m, number + 50))
-        payload, left = send(fading, np.zeros(m, np.float32), kept, public, rng_of(number))
-        arrived = received(fading, payload, public, m)
-        expected = np.float64(memory) * kept if scheme.feedback else np.zeros(m)
-        np.testing.assert_allclose(arrived + (left if scheme.feedback else 0), expected, atol=1e-4)
-        kept = left
-
-
 def test_what_is_kept_stays_bounded_where_less_is_lost_than_there_is(scheme: Compressor) -> None:
     """Below 2/δ updates, with feedback and a contraction δ (Karimireddy et al. 2019)."""
     m, delta = 100, scheme.contraction(100)

@@ -20,7 +20,7 @@ from lazaretto.run.coordinator import Round
 from lazaretto.run.federation import _collect, _Done
 from lazaretto.run.group import Group
 from lazaretto.run.post import Post
-from lazaretto.run.taking_part import Federation, TakingPart, federation_of
+from lazaretto.run.taking_part import Federation, TakingPart
 from lazaretto.types import Message
 
 SITES, D = 5, 400
@@ -182,12 +182,6 @@ PLAN = "[run]\nseeds = [0]\n"
         ('[compress]\nscheme = "top_k | quantise"\noptions = { bits = 4 }', "compress.options: .*table"),
         ('[compress]\nscheme = "quantise"\nshare = 0.2', "compress.share: .*every coordinate"),
         ('[compress]\nscheme = "top_k"\nshare = 0.0', "compress.share"),
-        ('[compress]\nscheme = "top_k"\nmemory = 1.5', "compress.memory"),
-        ('[compress]\nscheme = "quantise"\nmemory = 0.5', "compress.memory: .*keeps nothing"),
-        (
-            '[compress]\nscheme = "random_k"\noptions = { feedback = false }\nmemory = 0.5',
-            "compress.memory: .*keeps nothing",
-        ),
         ('[compress]\nscheme = "quantise"\nahead = true', "compress.ahead: .*keeps nothing"),
         (
             '[compress]\nscheme = "top_k"\nahead = true\n[aggregate]\nclient_momentum = 0.5',
@@ -213,24 +207,6 @@ def test_a_share_in_the_plan_goes_to_the_part_that_keeps_one(tmp_path: Path) -> 
     assert compressor_of("top_k", {"share": 0.5}, 0.25).contraction(1000) == 0.5
 
 
-def test_a_site_adds_the_share_of_what_it_kept_that_the_plan_says(tmp_path: Path) -> None:
-    """By hand: a coordinate that is sent brings its last move, and of older ones what is left."""
-    text = '[compress]\nscheme = "random_k"\nshare = 0.3\nmemory = 0.5'
-    (tmp_path / "plan.toml").write_text(PLAN + text)
-    plan = load_plan(tmp_path / "plan.toml")
-    made = federation_of(plan, catalog.build("models", "mlp"), 4, 2)
-    group, waits = group_of(made), np.zeros((SITES, D))
-    for number in (1, 2, 3):
-        before = group.vector.copy()
-        play(made, group, number)
-        waits = 0.5 * waits + moves(number)
-        sent = group.vector != before
-        assert sent.sum() == 0.3 * D
-        np.testing.assert_allclose((group.vector - before)[sent], waits.mean(axis=0)[sent], atol=1e-5)
-        waits[:, sent] = 0
-        np.testing.assert_allclose(group.residual, waits, atol=1e-5)
-
-
 def test_after_a_round_in_which_nobody_arrived_all_is_sent() -> None:
     """The model stood still, so nothing says which coordinates matter; sites see the same."""
     made = federation("top_k_previous")
@@ -246,15 +222,15 @@ def test_after_a_round_in_which_nobody_arrived_all_is_sent() -> None:
 
 def test_sites_that_train_ahead_go_on_from_what_they_did_not_send() -> None:
     """Three rounds by hand; in the last, all is sent, and the model is the mean of where the sites are."""
-    short = compressor_of("random_k", {"share": 0.3}, memory=0.5)
+    short = compressor_of("random_k", {"share": 0.3})
     made = replace(federation(None), compressor=short, ahead=everything("random_k", {"share": 0.3}))
     group = group_of(made)
     waits = np.zeros((SITES, D))
     for number in (1, 2, 9):  # of nine
         before, begins = group.vector.copy(), group.begins()[:SITES]
-        np.testing.assert_allclose(begins, before + 0.5 * waits, atol=1e-5)
+        np.testing.assert_allclose(begins, before + waits, atol=1e-5)
         play(made, group, number, begins=begins)
-        waits = 0.5 * waits + moves(number)
+        waits = waits + moves(number)
         sent = group.vector != before
         assert sent.sum() == (D if number == 9 else 0.3 * D)
         np.testing.assert_allclose((group.vector - before)[sent], waits.mean(axis=0)[sent], atol=1e-5)

@@ -138,7 +138,7 @@ def _compressor_of(plan: Plan) -> Compressor | None:
     asked = plan.compress
     if asked.scheme == "none":
         return None
-    return compressor_of(asked.scheme, asked.options, asked.share, asked.memory)
+    return compressor_of(asked.scheme, asked.options, asked.share)
 
 
 def _reputation_of(plan: Plan) -> ReputationSettings | None:
