@@ -19,6 +19,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,18 +49,19 @@ BESIDE = ("round report", "control change")  # what a site sends up in a round t
 
 
 class Setting(NamedTuple):
-    """A scheme, the share of coordinates that is kept, bits of each number, `secure.protocol`."""
+    """A scheme, the share of coordinates that is kept, bits of each number, `secure.protocol`, ahead."""
 
     scheme: str
     share: float
     bits: int
     protocol: str = "none"
+    ahead: bool = False
 
     @property
     def name(self) -> str:
         """For the file of what was kept."""
         hidden = "" if self.protocol == "none" else f" {self.protocol}"
-        return f"{self.scheme} {self.share:g} {self.bits}{hidden}"
+        return f"{self.scheme} {self.share:g} {self.bits}{hidden}{' ahead' * self.ahead}"
 
     def section(self) -> CompressPlan:
         """What a plan says for it. Where all is sent, nothing chooses."""
@@ -67,12 +69,16 @@ class Setting(NamedTuple):
         names = [*([] if whole else [self.scheme]), *([] if self.bits == 32 else ["quantise"])] or [DENSE]
         options: dict[str, Any] = {"bits": self.bits} if "quantise" in names else {}
         chained = {"quantise": options} if len(names) > 1 else options
-        given = {} if whole else {"share": self.share}
+        given = {} if whole else {"share": self.share, "ahead": self.ahead}
         return CompressPlan(scheme=" | ".join(names), options=chained, **given)
 
 
 def settings(
-    schemes: Sequence[str], shares: Sequence[float], bits: Sequence[int], protocol: str = "none"
+    schemes: Sequence[str],
+    shares: Sequence[float],
+    bits: Sequence[int],
+    protocol: str = "none",
+    ahead: bool = False,
 ) -> Iterator[Setting]:
     """The dense run in the open first, then each scheme's curve; where all is sent schemes do not differ."""
     yield (dense := Setting(DENSE, 1.0, 32))
@@ -80,7 +86,8 @@ def settings(
         whole = (Setting(DENSE, 1.0, each, protocol) for each in bits)
         yield from (setting for setting in whole if setting != dense)
     for scheme in schemes:
-        yield from (Setting(scheme, share, each, protocol) for share in shares if share < 1 for each in bits)
+        for share in (share for share in shares if share < 1):
+            yield from (Setting(scheme, share, b, protocol, ahead) for b in bits)
 
 
 def _built(plan: Plan) -> dict[str, Any]:
@@ -89,10 +96,15 @@ def _built(plan: Plan) -> dict[str, Any]:
     return {"rules": rule_of(plan.aggregate.rule, plan.aggregate.options), "algorithms": algorithm}
 
 
-def _trained(plan: Plan, prepared: Sequence[Prepared], setting: Setting, place: int) -> dict[str, Any]:
-    """One training: bytes of its updates, how many there were, AUROC on validation units."""
-    section = setting.section()
-    for problem in compress_problems(section, plan.federate.participation):
+def _trained(
+    plan: Plan, prepared: Sequence[Prepared], programs: dict[Any, Any], setting: Setting, place: int
+) -> dict[str, Any]:
+    """One training: bytes of its updates, how many there were, AUROC on validation units.
+
+    programs: compiled by trainings before; no setting changes them.
+    """
+    section, momentum = setting.section(), plan.aggregate.client_momentum
+    for problem in compress_problems(section, plan.federate.participation, momentum):
         raise problem
     secure = plan.secure.model_copy(update={"protocol": setting.protocol})
     plan = plan.model_copy(update={"compress": section, "secure": secure})
@@ -109,7 +121,9 @@ def _trained(plan: Plan, prepared: Sequence[Prepared], setting: Setting, place: 
     posts = [Post(tap=tap) for _ in prepared]
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(Path(folder) / "run", plan, resume=False, show=quiet)
-        bench = make_bench(plan, prepared, posts, journal)
+        bench = replace(
+            make_bench(plan, prepared, posts, journal), programs=programs, every=plan.train.rounds
+        )  # sites judge the last model alone: to judge each takes a fifth of the time
         one = systems.federated(bench, OURS, Job(place=place))
     scored = one.scores.validation
     assert scored is not None  # noqa: S101  every trained system has validation scores
@@ -138,7 +152,8 @@ def _table(
         )
         areas = np.array([(mine["auroc"], other["auroc"]) for mine, other in both])
         lost = areas[:, 0] - areas[:, 1]
-        under = "" if setting.protocol == "none" else f", {setting.protocol}"
+        under = ", ahead" if setting.ahead else ""
+        under += "" if setting.protocol == "none" else f", {setting.protocol}"
         what = f"| `{setting.scheme}`{under} | {1 - setting.share:.0%} | {setting.bits} | {share:.2%} "
         print(what + f"| {areas[:, 0].mean():.4f} | {lost.mean():+.4f} | {lost.min():+.4f} |")
 
@@ -152,23 +167,29 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     parser.add_argument("--bits", nargs="+", type=int, choices=BITS, default=BITS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--ahead", action="store_true", help="compress.ahead, for all schemes")
     parser.add_argument("--kept", type=Path, default=Path("compress.jsonl"))
     parser.add_argument("--protocol", choices=("none", "sharing", "masked", "ckks"), default="none")
     given = parser.parse_args()
     use_all_cores()
     plan = load_plan(given.plan, sets=[*given.sets, f"run.seeds={list(given.seeds)}"])
-    wanted = list(settings(given.schemes, given.shares, given.bits, given.protocol))
+    wanted = list(settings(given.schemes, given.shares, given.bits, given.protocol, given.ahead))
     found: dict[tuple[str, int], dict[str, Any]] = {}
     if given.kept.exists():
         for line in given.kept.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             found[(row["setting"], row["seed"])] = row
     prepared = [prepare(plan, seed, Post()) for seed in given.seeds]
+    programs: dict[Any, Any] = {}
     for place, seed in enumerate(given.seeds):
         for setting in wanted:
             if (setting.name, seed) in found:
                 continue
-            row = {"setting": setting.name, "seed": seed, **_trained(plan, prepared, setting, place)}
+            row = {
+                "setting": setting.name,
+                "seed": seed,
+                **_trained(plan, prepared, programs, setting, place),
+            }
             found[(setting.name, seed)] = row
             with given.kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -17,7 +17,7 @@ from lazaretto.errors import InputError, PlanError
 from lazaretto.keys import seed_of
 from lazaretto.types import Float
 
-__all__ = ["chain", "composes_with_sharing", "compressor_of", "received", "send", "takes_share"]
+__all__ = ["chain", "composes_with_sharing", "compressor_of", "everything", "received", "send", "takes_share"]
 
 _MARK = "."  # between a part's place in the chain and the name of its array
 
@@ -45,6 +45,16 @@ def compressor_of(text: str, options: Mapping[str, Any], share: float | None = N
             mine = {"share": share, **mine}
         made.append(catalog.build("compressors", name, mine))
     return chain(*made)
+
+
+def everything(text: str, options: Mapping[str, Any]) -> Compressor:
+    """The same scheme with no coordinate left out, whatever its options say. Raises as `compressor_of`."""
+    kept = {
+        name: {key: v for key, v in value.items() if key != "share"} if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name != "share"
+    }
+    return compressor_of(text, kept, 1.0)
 
 
 def takes_share(text: str) -> bool:

@@ -102,7 +102,9 @@ def load_plan(
     problems = list(conflicts(plan))
     if check_parts:
         problems += [*part_problems(plan), *tuned_problems(plan), *robustness_problems(plan)]
-        problems += compress_problems(plan.compress, plan.federate.participation)
+        problems += compress_problems(
+            plan.compress, plan.federate.participation, plan.aggregate.client_momentum
+        )
     if problems:
         raise _together(problems, path)
     return plan

@@ -31,9 +31,16 @@ class CompressPlan(Section):
     share: Annotated[float, Gt(0), Le(1)] = Field(
         default=0.1, description="Share of an update's coordinates that is sent, where a scheme keeps a part."
     )
+    ahead: bool = Field(
+        default=False,
+        description="Sites train on from the common model and what they have not sent of their own, instead "
+        "of adding that afterwards, and send all in the last round.",
+    )
 
 
-def compress_problems(asked: CompressPlan, participation: float) -> Iterator[PlanError]:
+def compress_problems(
+    asked: CompressPlan, participation: float, client_momentum: float = 0.0
+) -> Iterator[PlanError]:
     """Schemes that are unknown or cannot be built, or that sites of this plan cannot follow."""
     try:
         made = compressor_of(asked.scheme, asked.options, asked.share)
@@ -46,6 +53,18 @@ def compress_problems(asked: CompressPlan, participation: float) -> Iterator[Pla
             f"compress.share: scheme '{made.name}' sends every coordinate",
             found=asked.share,
             way_out="leave it out, or choose a scheme that keeps a part, such as top_k_previous",
+        )
+    if asked.ahead and not made.feedback:
+        yield PlanError(
+            f"compress.ahead: with scheme '{made.name}' a site keeps nothing that it could train on from",
+            found=True,
+            way_out="leave it out, or choose a scheme with feedback, such as random_k",
+        )
+    if asked.ahead and client_momentum > 0:
+        yield PlanError(
+            "compress.ahead: an update holds what earlier ones left, and momentum would count that twice",
+            found=f"aggregate.client_momentum={client_momentum}",
+            way_out="set aggregate.client_momentum = 0, or leave compress.ahead out",
         )
     if made.needs_moved and participation < 1:
         yield PlanError(

@@ -283,6 +283,21 @@ def test_who_does_not_take_part_keeps_what_it_has(algorithm: Algorithm) -> None:
     np.testing.assert_array_equal(np.any(changed, axis=0), [True, False, False])
 
 
+@pytest.mark.parametrize("some", [False, True])
+def test_training_goes_on_from_where_a_site_begins(some: bool) -> None:
+    """Steps of length 0 lead nowhere: what a site did not send yet is in what it comes back with."""
+    made, short = program(None, SEVERAL), catalog.build("compressors", "random_k")
+    asked = federation_of(catalog.build("algorithms", "fedavg"), "uniform" if some else "everyone", "plain")
+    group = Group(replace(asked, compressor=short, ahead=short), VECTOR, 3, 3)
+    assert group.residual is not None
+    group.residual[1] = np.linspace(-1, 1, VECTOR.size)
+    start = made.start(np.repeat(VECTOR[None], 3, axis=0), DEVICES)
+    sites = _Some(made, start, data(3), None) if some else _Everyone(made, start, data(3), True, None)
+    part = TakingPart(np.arange(3), np.ones(3, bool), np.ones(3), made.batches(data(3)))
+    found = sites.work(group, part, round_keys(0, 3, 0), 0.0, Round(0, 1, 3))
+    np.testing.assert_allclose(found.vectors - VECTOR, group.residual, atol=1e-6)
+
+
 def test_a_round_in_which_nobody_arrives_changes_nothing(algorithm: Algorithm) -> None:
     alone = federation_of(algorithm, "everyone", "momentum", drop_outs=1 - 1e-12)
     vectors, losses = trained(algorithm, data(3), SEVERAL, alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from lazaretto import catalog, wire
 from lazaretto.chain import rule_of
-from lazaretto.compression import compressor_of
+from lazaretto.compress_types import Public
+from lazaretto.compression import compressor_of, everything
 from lazaretto.errors import PlanError
 from lazaretto.keys import generator
 from lazaretto.plan import load_plan
@@ -41,12 +43,20 @@ def moves(number: int) -> Any:
     return generator(number, "moves").standard_normal((SITES, D)).astype(np.float32)
 
 
-def play(made: Federation, group: Group, number: int, bad: int = -1, post: Post | None = None) -> Any:
+def play(
+    made: Federation,
+    group: Group,
+    number: int,
+    bad: int = -1,
+    post: Post | None = None,
+    begins: Any = None,
+) -> Any:
     """One round; what the coordinator saw."""
     change = moves(number)
     if bad >= 0:
         change[bad, 0] = np.nan
-    done = _Done((group.vectors()[:SITES] + change).astype(np.float32), None, np.ones(SITES, np.float32))
+    begins = group.vectors()[:SITES] if begins is None else begins
+    done = _Done((begins + change).astype(np.float32), None, np.ones(SITES, np.float32))
     part = TakingPart(np.arange(SITES), np.ones(SITES, np.bool_), np.ones(SITES), np.ones(SITES, np.int64))
     return _collect(post or Post(), made, group, NAMES, part, done, Round(0, number, 9))
 
@@ -172,6 +182,11 @@ PLAN = "[run]\nseeds = [0]\n"
         ('[compress]\nscheme = "top_k | quantise"\noptions = { bits = 4 }', "compress.options: .*table"),
         ('[compress]\nscheme = "quantise"\nshare = 0.2', "compress.share: .*every coordinate"),
         ('[compress]\nscheme = "top_k"\nshare = 0.0', "compress.share"),
+        ('[compress]\nscheme = "quantise"\nahead = true', "compress.ahead: .*keeps nothing"),
+        (
+            '[compress]\nscheme = "top_k"\nahead = true\n[aggregate]\nclient_momentum = 0.5',
+            "compress.ahead: .*twice",
+        ),
         (
             '[compress]\nscheme = "top_k_previous"\n[federate]\nparticipation = 0.5\nselection = "uniform"',
             "compress.scheme: .*has not seen",
@@ -203,3 +218,41 @@ def test_after_a_round_in_which_nobody_arrived_all_is_sent() -> None:
     done = _Done(group.vectors()[:SITES], None, np.ones(SITES, np.float32))
     _collect(Post(), made, group, NAMES, nobody, done, Round(0, 2, 9))
     assert not group.moved.any()
+
+
+def test_sites_that_train_ahead_go_on_from_what_they_did_not_send() -> None:
+    """Three rounds by hand; in the last, all is sent, and the model is the mean of where the sites are."""
+    short = compressor_of("random_k", {"share": 0.3})
+    made = replace(federation(None), compressor=short, ahead=everything("random_k", {"share": 0.3}))
+    group = group_of(made)
+    waits = np.zeros((SITES, D))
+    for number in (1, 2, 9):  # of nine
+        before, begins = group.vector.copy(), group.begins()[:SITES]
+        np.testing.assert_allclose(begins, before + waits, atol=1e-5)
+        play(made, group, number, begins=begins)
+        waits = waits + moves(number)
+        sent = group.vector != before
+        assert sent.sum() == (D if number == 9 else 0.3 * D)
+        np.testing.assert_allclose((group.vector - before)[sent], waits.mean(axis=0)[sent], atol=1e-5)
+        waits[:, sent] = 0
+    assert group.residual is not None
+    assert not group.residual.any()
+    np.testing.assert_array_equal(group.begins()[:SITES], np.repeat(group.vector[None], SITES, axis=0))
+
+
+def test_only_sites_that_train_ahead_begin_elsewhere_than_the_model() -> None:
+    made = federation("random_k")
+    group = group_of(made)
+    play(made, group, 1)
+    assert group.residual is not None
+    assert group.residual.any()
+    np.testing.assert_array_equal(group.begins(), group.vectors())
+
+
+@pytest.mark.parametrize("scheme", ["random_k | quantise", "top_k", "count_sketch", "top_k_previous"])
+def test_everything_leaves_no_coordinate_out(scheme: str) -> None:
+    options = {"quantise": {"bits": 8}, "random_k": {"share": 0.1}} if "|" in scheme else {"share": 0.1}
+    made, x = everything(scheme, options), moves(3)[0]
+    public = Public(3, moves(4)[0])
+    found = made.decode(made.encode(x, public, generator(0, "x")), public, D)
+    np.testing.assert_allclose(found, x, atol=float(np.abs(x).max()) / 100)

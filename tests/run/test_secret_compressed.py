@@ -11,7 +11,7 @@ import pytest
 from lazaretto import catalog, wire
 from lazaretto.chain import rule_of
 from lazaretto.compress_types import Public
-from lazaretto.compression import compressor_of
+from lazaretto.compression import compressor_of, everything
 from lazaretto.errors import PlanError
 from lazaretto.keys import generator, seed_of
 from lazaretto.run import compressed
@@ -62,7 +62,7 @@ def moves(number: int) -> Any:
 def play(made: Federation, group: Group, number: int, given: Any = None, post: Post | None = None) -> Any:
     """One round; what the coordinator saw."""
     change = moves(number) if given is None else given
-    done = _Done((group.vectors()[:SITES] + change).astype(np.float32), None, np.ones(SITES, np.float32))
+    done = _Done((group.begins()[:SITES] + change).astype(np.float32), None, np.ones(SITES, np.float32))
     everyone = np.ones(SITES, np.bool_)
     part = TakingPart(np.arange(SITES), everyone, np.ones(SITES), np.ones(SITES, np.int64))
     return _collect(post or Post(), made, group, NAMES, part, done, Round(0, number, 9))
@@ -76,7 +76,7 @@ def assert_equal_rounds(made: Federation, protocol: str = "sharing") -> None:
     """To what fixed point rounds in three rounds: 2^-16 for the dither and as much for weights."""
     secret = unseen(made, protocol)
     one, two = group_of(made), group_of(secret)
-    for number in (1, 2, 3):
+    for number in (1, 2, 9):  # of nine
         plain, hidden = play(made, one, number), play(secret, two, number)
         assert not hidden.refused
         np.testing.assert_allclose(two.vector, one.vector, atol=1e-3)
@@ -89,6 +89,17 @@ def assert_equal_rounds(made: Federation, protocol: str = "sharing") -> None:
 @pytest.mark.parametrize(("scheme", "options"), SCHEMES)
 def test_a_shared_round_is_the_open_one(scheme: str, options: Any) -> None:
     assert_equal_rounds(federation(scheme, options))
+
+
+@pytest.mark.parametrize("scheme", ["random_k", "top_k_previous"])
+def test_where_sites_train_ahead_too_and_nothing_is_left_in_the_end(scheme: str) -> None:
+    made = replace(federation(scheme), ahead=everything(scheme, {}))
+    assert_equal_rounds(made)
+    group = group_of(unseen(made))
+    for number in (1, 9):
+        play(unseen(made), group, number)
+    assert group.residual is not None
+    np.testing.assert_allclose(group.residual, np.zeros((SITES, D)), atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["mean", "clip | centered_clip", "bucketing | geometric_median"])

@@ -62,7 +62,8 @@ def _made(
 ) -> dict[str, Array]:
     """What the site sends; what it does not is kept."""
     rng = generator(this.seed, "compress", this.number, site)
-    kept = np.zeros_like(row) if group.residual is None else group.residual[site]
+    adds = group.residual is not None and not group.ahead  # else the update has it in it
+    kept = group.residual[site] if group.residual is not None and adds else np.zeros_like(row)
     payload, kept = send(scheme, row, kept, public, rng)
     if group.residual is not None:
         group.residual[site] = kept

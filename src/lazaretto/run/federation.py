@@ -114,7 +114,7 @@ class _Everyone:
         """One round; who is lost on the way does nothing."""
         place, sites, rooted = self._program.place, group.sites, group.root is not None
         before = None if group.control is None else np.array(self.state.own)
-        begin = self.state._replace(vector=place(group.vectors()))
+        begin = self.state._replace(vector=place(group.begins()))
         if group.control is not None:
             begin = begin._replace(common=place(np.repeat(group.control[None], group.padded, axis=0)))
         work = self._whole.astype(np.int32)  # of the root data all, and nothing of what pads
@@ -163,7 +163,7 @@ class _Some:
         rows = np.concatenate([used, np.repeat(used[:1], spare)])
         work = np.concatenate([part.work, self._whole[root], np.zeros(spare, np.int64)]).astype(np.int32)
         state, data, given = jax.tree.map(lambda leaf: leaf[rows], (self.state, self._data, keys))
-        state = state._replace(vector=group.vectors()[rows])
+        state = state._replace(vector=group.begins()[rows])
         if group.control is not None:
             state = state._replace(common=np.repeat(group.control[None], len(rows), axis=0))
         place = self._program.place
@@ -322,7 +322,8 @@ def _collect(
     ]
     if rows and federation.attack is not None and round_number >= federation.attack_from:
         rows = list(attacked(federation, group, np.stack(rows), part, this))
-    scheme = federation.compressor
+    ends = federation.ahead is not None and round_number == this.rounds
+    scheme = federation.ahead if ends else federation.compressor
     short = shortened(scheme, group, this) if secret and scheme is not None else None
     for place, row in zip(here, rows, strict=True):
         site, name = part.chosen[place], names[part.chosen[place]]

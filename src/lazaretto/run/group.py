@@ -31,8 +31,9 @@ class Group:
     and momentum. controls: what each site keeps for the algorithm, where a rule that looks at sites makes
     `control` of that. refusals: secret rounds in a row that had no result. kept: what the three aggregators
     keep of secret rounds. residual [sites, s]: what each site did not send yet, where a compressor keeps
-    it. moved [s]: how far the last round moved the shared part, where a compressor asks for it. barred
-    [sites] bool: who stays in quarantine since training began anew without it; None where it did not.
+    it. ahead: whether sites train on from that, instead of adding it afterwards. moved [s]: how far the last
+    round moved the shared part, where a compressor asks for it. barred [sites] bool: who stays in
+    quarantine since training began anew without it; None where it did not.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -79,6 +80,7 @@ class Group:
         self.momentum = np.full((rows, size), np.nan, np.float32) if federation.client_momentum else None
         short = federation.compressor
         self.residual = np.zeros((sites, size), np.float32) if short is not None and short.feedback else None
+        self.ahead = federation.ahead is not None
         self.moved = np.zeros(size, np.float32) if short is not None and short.needs_moved else None
         looks = federation.algorithm.keeps and rule.sees != "sum"
         self.controls = controls_start(rule, sites, rows, vector.size) if looks else None
@@ -88,6 +90,13 @@ class Group:
         found = np.repeat(self.vector[None], self.padded, axis=0)
         if self.personal is not None:
             found[:, self.mask] = self.personal
+        return found
+
+    def begins(self) -> Float:
+        """[padded, d]: where each site's training goes on from."""
+        found = self.vectors()
+        if self.ahead and self.residual is not None:
+            found[: self.sites, self.shared] += self.residual
         return found
 
     def result(self) -> Float:

@@ -12,7 +12,7 @@ from lazaretto import catalog
 from lazaretto.attack_types import Attack
 from lazaretto.chain import rule_of
 from lazaretto.compress_types import Compressor
-from lazaretto.compression import compressor_of
+from lazaretto.compression import compressor_of, everything
 from lazaretto.keys import generator
 from lazaretto.personal import large_layers, personal_mask
 from lazaretto.plan import Plan
@@ -37,7 +37,8 @@ class Federation:
     begin to send false updates. reputation: how trust is kept, or None where it is not. layers: (begin, end)
     of layers of an update that reputation looks at alone. root: whether the coordinator trains on data of
     its own, for a rule that asks for the update that comes of it. compressor: how updates are sent, or None
-    for as they are. probation_rounds: where somebody is in quarantine after so many, training begins anew.
+    for as they are. ahead: how they are in the last round, where sites train on from what they did not send;
+    None: they do not. probation_rounds: where somebody is in quarantine after so many, training begins anew.
     secure: how updates are shared among three aggregators, or None. sum_bound: the largest entry of an
     update where the sum alone is seen, by the protocol sum_door, or None. promise: what makes the sites'
     training private, or None; among: of the sites that share its noise, or None where each adds all of it;
@@ -61,6 +62,7 @@ class Federation:
     layers: tuple[tuple[int, int], ...] = ()
     root: bool = False
     compressor: Compressor | None = None
+    ahead: Compressor | None = None
     probation_rounds: int = 0
     secure: Sharing | None = None
     sum_bound: float | None = None
@@ -110,6 +112,7 @@ def federation_of(
         layers=large_layers(model, features, kinds, personal) if watched else (),
         root=plan.aggregate.root_units > 0 and "root" in rule.public,
         compressor=_compressor_of(plan),
+        ahead=everything(plan.compress.scheme, plan.compress.options) if plan.compress.ahead else None,
         probation_rounds=plan.reputation.probation_rounds,
         secure=sharing_of(plan, rule),
         sum_bound=plan.secure.clip if plan.secure.protocol in ("masked", "ckks") else None,
