@@ -188,7 +188,7 @@ def test_what_protection_costs_stands_beside_it(tmp_path: Path) -> None:
     assert metrics["baselines"]["unprotected"]["traffic"]["auroc"]["value"] > 0
     assert metrics["time"]["training_seconds"]["unprotected"] > 0
     assert metrics["cost"]["unprotected"]["bytes"]["up"] > 0
-    assert "ours without secrecy and privacy" in write_page(tmp_path / "out").read_text(encoding="utf-8")
+    assert "ours, unprotected" in write_page(tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_noise_on_the_sum_has_its_size_and_a_clip_holds_every_site() -> None:

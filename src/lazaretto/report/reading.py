@@ -47,7 +47,7 @@ _NAMES = {
     "without_traffic": "ours, traffic withheld",
     "without_record": "ours, records withheld",
     "with_trigger": "ours, the backdoor's trigger shown",
-    "unprotected": "ours without secrecy and privacy",
+    "unprotected": "ours, unprotected",
     "unsplit": "federated unsplit",
     "local": "local only",
     "pooled": "pooled",
