@@ -69,7 +69,9 @@ def test_sites_made_inside_the_program_give_what_stacked_sites_give(
         MODEL, Cut(), TRAINING, (F, K), make=lambda number: jax.tree.map(lambda v: v[number], table)
     )
     found, _ = streamed_round(stream, before, _weights(), (jax.random.key(9), 0.01))
-    np.testing.assert_allclose(found, after, atol=1e-6)
+    assert np.abs(after - before).max() > 1e-3
+    # unlike programs round otherwise, and Adam divides small gradients by small ones
+    np.testing.assert_allclose(found, after, atol=2e-5)
 
 
 def test_parts_of_the_sites_add_up(expected: tuple[np.ndarray, np.ndarray]) -> None:
