@@ -102,7 +102,7 @@ class Table:
     split:   [n] int64 TRAIN, VALIDATION, TEST where the source must decide (blocks of time), else UNASSIGNED.
     notes:   sentences that the report must show (shared devices, constructions, limits).
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
-    intensity: [n, T] float32 strength at its height of a step's campaign, 0 if normal, or None. No feature.
+    intensity: [n, T] float32 height of the campaign that a step is of, 0 if normal, or None; never a feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
              outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
     """

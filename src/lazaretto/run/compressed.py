@@ -62,8 +62,8 @@ def _made(
 ) -> dict[str, Array]:
     """What the site sends; what it does not is kept."""
     rng = generator(this.seed, "compress", this.number, site)
-    adds = group.residual is not None and not group.ahead  # else the update has it in it
-    kept = group.residual[site] if group.residual is not None and adds else np.zeros_like(row)
+    # who trains ahead has what it kept in its update
+    kept = np.zeros_like(row) if group.residual is None or group.ahead else group.residual[site]
     payload, kept = send(scheme, row, kept, public, rng)
     if group.residual is not None:
         group.residual[site] = kept

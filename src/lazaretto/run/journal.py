@@ -120,9 +120,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
         raise InputError(
             "the output folder is not empty",
             found=folder,
-            way_out="go on with the same command and --resume, or choose another --out"
-            if unfinished
-            else "choose another --out",
+            way_out=f"{'go on with the same command and --resume, or ' * unfinished}choose another --out",
         )
     try:
         parts.mkdir(parents=True, exist_ok=True)
