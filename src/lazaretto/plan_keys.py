@@ -97,8 +97,9 @@ class DataPlan(Section):
     )
     scaling: Literal["sum", "median"] = Field(
         default="sum",
-        description="How sites agree on scaling from their counts: `sum` needs no site's own, and more than "
-        "a twentieth of them can stretch it; `median` holds against any minority, and reads each site's.",
+        description="How sites agree on scaling from their counts: more than a twentieth of them can stretch "
+        "the `sum`; the `median` holds against any minority, and needs each site's counts, or with "
+        "secure.protocol = 'sharing' votes that nobody sees.",
     )
 
 

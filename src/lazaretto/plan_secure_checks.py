@@ -37,11 +37,12 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.evaluate.leave_one_site_out,
             way_out='0 (no --full), or secure.protocol = "none"',
         )
-    if plan.secure.protocol != "none" and plan.data.scaling == "median":
+    if plan.secure.protocol in _OF_SUMS and plan.data.scaling == "median":
         yield PlanError(
-            "data.scaling: the median reads each site's counts, which secure.protocol keeps secret",
-            found=plan.data.scaling,
-            way_out='data.scaling = "sum"; more than a twentieth of the sites can then stretch it',
+            "data.scaling: a vote of each site cannot be told from ten where only sums are seen",
+            found=f"{plan.data.scaling}, secure.protocol={plan.secure.protocol!r}",
+            way_out='secure.protocol = "sharing", which checks ballots; or data.scaling = "sum", which more '
+            "than a twentieth of the sites can stretch",
         )
 
 

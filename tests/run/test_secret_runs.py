@@ -123,6 +123,26 @@ def test_no_update_and_no_site_s_counts_pass_in_the_open(tmp_path: Path) -> None
     assert all(KINDS[row["kind"]][0] == row["link"] for row in post.rows())
 
 
+@pytest.mark.parametrize("hostile", [(), ("attack.name=scale_poisoning", "attack.share=0.4")])
+def test_the_median_under_sharing_is_that_of_the_open_run(hostile: tuple[str, ...], tmp_path: Path) -> None:
+    """Of ballots that nobody sees, and hostile sites stretch neither."""
+    (tmp_path / "plan.toml").write_text(PLAN)
+    words = ('data.scaling="median"', *hostile)
+    messages: list[Message] = []
+    plain, secret, stretched = (
+        prepare(load_plan(tmp_path / "plan.toml", sets=sets), 2, Post(tap=tap))
+        for sets, tap in (
+            ([*words], None),
+            ([*words, SHARED], messages.append),
+            ([SHARED, *hostile], None),
+        )
+    )
+    for one in ("center", "scale"):
+        np.testing.assert_array_equal(getattr(secret.scaling, one), getattr(plain.scaling, one))
+    assert ((stretched.scaling.scale > 1e3 * secret.scaling.scale).all()) == bool(hostile)
+    assert {m.kind for m in messages if m.sender in secret.site_names} == {"shares"}
+
+
 def test_its_report_says_who_saw_what(tmp_path: Path) -> None:
     run(tmp_path / "out", SHARED)
     page = write_page(tmp_path / "out").read_text(encoding="utf-8")
@@ -163,7 +183,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="trimmed_mean"'], "looks at updates"),
         (['aggregate.rule="krum"'], "more than a third on one site"),
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
-        (['data.scaling="median"'], "the median reads each site's counts"),
+        ([MASKED, 'aggregate.rule="mean"', 'data.scaling="median"'], "cannot be told from ten"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
         (['compress.scheme="top_k"', "compress.share=0.1"], "cannot be summed before it is decoded"),
         (['compress.scheme="random_k | quantise"'], "cannot be summed before it is decoded"),

@@ -8,8 +8,10 @@ that sees a site's own counts, and not their sum alone, reads the site's distrib
 bucket's width: secure summation is what keeps it from that.
 
 Scale is half the 5-95 % range, so a twentieth of false counts at one end decides it. `median_scaling`
-withstands any minority of false counts, and needs the sites' own counts, not their sum. There is no way to
-have both by reading ranks further inside: with 30 % of the counts at one end ranks 35 and 65 % are the
+withstands any minority of false counts: it is the median over sites of each quantile. It can be had of a sum,
+too, if that is a sum of *ballots*, in which each site marks the buckets of its own quantiles, and if nobody's
+ballot can weigh more than one mark in each place (`lazaretto.secagg.ballots` sees to that unseen). Reading
+ranks further inside the summed counts is no way: with 30 % of the counts at one end ranks 35 and 65 % are the
 outermost that stay among honest values, and half of that range, stretched as for a normal distribution, is
 between 0 and 1.7 times what it should be on the simulated hospitals (median .4), as traffic is not normal.
 """
@@ -27,13 +29,16 @@ from lazaretto.types import Float, Int
 
 __all__ = [
     "BUCKETS",
+    "MARKS",
     "TOTAL",
     "Scaling",
     "apply_scaling",
+    "ballot",
     "bucket_counts",
     "bucket_of",
     "far_from",
     "median_scaling",
+    "scaling_from_ballots",
     "scaling_from_counts",
     "sum_counts",
 ]
@@ -45,6 +50,8 @@ _SIDE = int(np.ceil(np.log(_LARGEST / _SMALLEST) / np.log(_GAMMA)))
 BUCKETS = 2 * _SIDE + 1
 _FAR = 10.0  # scales from the centre; among simulated hospitals no site's median is two away
 _LIMIT = 6.0  # of the compressed value: about 400 scales from the centre
+_TAILS = (0.05, 0.01, 1e-5)  # scale is half of the range between them, of the first that is not empty
+MARKS = 2 * len(_TAILS) + 2  # of a ballot: both quantiles of each tail, the median, the site's own scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,33 +118,59 @@ def scaling_from_counts(counts: Int, origins: Sequence[float] = ()) -> Scaling:
     nobody measured has its origin as centre and scale 1.
     """
     shares = _cumulative(counts)
-    return _scaling(shares, _half_range(shares), counts.sum(axis=1) > 0, origins)
+    center = _bucket_value()[_bucket(shares, 0.5)]
+    return _scaling(center, _half_range(shares), counts.sum(axis=1) > 0, origins)
+
+
+def ballot(counts: Int) -> Int:
+    """What a site says of its own counts [F, BUCKETS] for a median: [F, MARKS, BUCKETS + 1], one 1 in each
+    last axis.
+
+    It marks the buckets of its own quantiles and of its own scale. The last entry is for one that has
+    nothing to mark: a feature that was not measured, a scale of a feature that does not vary.
+    """
+    shares = _cumulative(counts)
+    ranks = (*(rank for tail in _TAILS for rank in (tail, 1 - tail)), 0.5)
+    scale = _half_range(shares)
+    marks = [
+        *(_bucket(shares, rank) for rank in ranks),
+        np.where(scale > 0, bucket_of(scale.astype(np.float32)), BUCKETS),
+    ]
+    chosen = np.where(counts.sum(axis=1)[:, None] > 0, np.stack(marks, axis=1), BUCKETS)
+    marked: Int = (chosen[:, :, None] == np.arange(BUCKETS + 1)).astype(np.int64)
+    return marked
+
+
+def scaling_from_ballots(total: Int, origins: Sequence[float] = ()) -> Scaling:
+    """Centre and scale from summed ballots [F, MARKS, BUCKETS + 1], of counts made with the same origins.
+
+    Of each quantile the median over sites that measured the feature, the lower of two. Every such site has
+    one vote, however little it counts. With fewer hostile voters than honest ones each quantile lies between
+    the least and the largest of the honest sites' own, and so do centre and scale. Where that leaves nothing
+    to scale by, as of a feature that is constant at half of the sites, the scale is the lower quartile of
+    those that vary at single sites: one too large would hide the feature, one too small leaves at least its
+    sign.
+    """
+    votes = total[:, :, :BUCKETS]
+    voters = votes.sum(axis=2)
+    place = np.maximum((voters + 1) // 2, 1)
+    place[:, -1] = np.maximum(voters[:, -1] - 1, 0) // 4 + 1
+    bucket = np.minimum((np.cumsum(votes, axis=2) < place[:, :, None]).sum(axis=2), BUCKETS - 1)
+    marked = _bucket_value()[bucket]  # [F, MARKS]
+    scale = np.zeros(len(total))
+    for low, high in marked[:, :-2].reshape(len(total), -1, 2).transpose(1, 2, 0):
+        scale = np.where(scale > 0, scale, (high - low) / 2)
+    scale = np.where((scale > 0) | (voters[:, -1] == 0), scale, marked[:, -1])
+    return _scaling(marked[:, -2], scale, voters[:, -2] > 0, origins)
 
 
 def median_scaling(counts: Sequence[Int], origins: Sequence[float] = ()) -> Scaling:
-    """Centre and scale from each site's own counts, [F, BUCKETS] each, made with the same origins.
+    """`scaling_from_ballots` of what sites with these counts, [F, BUCKETS] each, would say.
 
-    At every bucket the median over sites of the share of values up to it: a distribution again, as medians
-    of rising curves rise. It is read as that of summed counts is. Every site that measured a feature has one
-    vote, however little it counts; one that did not has none. With fewer hostile voters than honest ones each
-    quantile lies between the least and the largest of the honest sites' own, and so do centre and scale.
-    Where that leaves nothing to scale by, as of a feature that is constant at half of the sites, the scale is
-    the lower quartile of those that vary at single sites: one too large would hide the feature, one too small
-    leaves at least its sign. Raises InputError as `sum_counts`.
+    Raises InputError as `sum_counts`.
     """
     _refuse(counts)
-    each = np.stack(counts)
-    votes = each.sum(axis=2) > 0  # [S, F]
-    shares = np.stack([_cumulative(site) for site in each])
-    middle = np.zeros(shares.shape[1:])
-    for feature in np.flatnonzero(votes.any(axis=0)):
-        middle[feature] = np.median(shares[votes[:, feature], feature], axis=0)
-    scale = _half_range(middle)
-    for feature in np.flatnonzero(scale == 0):
-        own = _half_range(shares[:, feature])
-        varies = np.sort(own[own > 0])
-        scale[feature] = varies[(len(varies) - 1) // 4] if varies.size else 0.0
-    return _scaling(middle, scale, votes.any(axis=0), origins)
+    return scaling_from_ballots(np.sum([ballot(own) for own in counts], axis=0), origins)
 
 
 def far_from(scaling: Scaling, counts: Sequence[Int], origins: Sequence[float] = ()) -> NDArray[np.bool_]:
@@ -160,30 +193,28 @@ def _cumulative(counts: Int) -> NDArray[np.float64]:
     return shares
 
 
-def _quantile(cumulative: NDArray[np.float64], q: float) -> NDArray[np.float64]:
-    """[F] of each row of cumulative shares."""
-    found: NDArray[np.float64] = _bucket_value()[np.minimum((cumulative < q - 1e-9).sum(axis=1), BUCKETS - 1)]
+def _bucket(cumulative: NDArray[np.float64], q: float) -> Int:
+    """[F]: the bucket of each row's quantile."""
+    found: Int = np.minimum((cumulative < q - 1e-9).sum(axis=1), BUCKETS - 1)
     return found
 
 
 def _half_range(cumulative: NDArray[np.float64]) -> NDArray[np.float64]:
     """[F] half of the 5-95 % range, or the next wider one that is not empty; 0 where all of them are."""
-    scale = np.zeros(len(cumulative))
-    for tail in (0.05, 0.01, 1e-5):
-        scale = np.where(
-            scale > 0, scale, (_quantile(cumulative, 1 - tail) - _quantile(cumulative, tail)) / 2
-        )
+    scale, value = np.zeros(len(cumulative)), _bucket_value()
+    for tail in _TAILS:
+        low, high = value[_bucket(cumulative, tail)], value[_bucket(cumulative, 1 - tail)]
+        scale = np.where(scale > 0, scale, (high - low) / 2)
     return scale
 
 
 def _scaling(
-    cumulative: NDArray[np.float64],
+    center: NDArray[np.float64],
     scale: NDArray[np.float64],
     measured: NDArray[np.bool_],
     origins: Sequence[float],
 ) -> Scaling:
-    center = np.where(measured, _quantile(cumulative, 0.5), 0.0)  # from the origin
-    center = center + np.asarray(origins or 0.0)
+    center = np.where(measured, center, 0.0) + np.asarray(origins or 0.0)  # it was from the origin
     return Scaling(center.astype(np.float32), np.where(scale > 0, scale, 1.0).astype(np.float32))
 
 

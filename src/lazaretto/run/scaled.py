@@ -10,9 +10,11 @@ import numpy as np
 
 from lazaretto.data.scaling import (
     Scaling,
+    ballot,
     bucket_counts,
     far_from,
     median_scaling,
+    scaling_from_ballots,
     scaling_from_counts,
     sum_counts,
 )
@@ -24,7 +26,7 @@ from lazaretto.privacy.counts import CountNoise, histograms, kept_counts, noisy_
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.saved import load_arrays, save_arrays
-from lazaretto.run.secret import Door, secret_sum
+from lazaretto.run.secret import Door, secret_ballots, secret_sum
 from lazaretto.types import TRAIN, Int
 
 __all__ = ["Agreement", "agree_scaling", "first_scaling", "noisy_scaling_counts"]
@@ -45,8 +47,9 @@ def agree_scaling(
     """Scaling that the sites of `parts` agree on over `post`, from training units; notes for the data sheet.
 
     said: (true counts, site) -> what the site says they are. door: where given the counts are summed in
-    secret, and nobody sees a site's own. Where the coordinator reads the sum alone it knows of no site how
-    its counts lie, so there are no notes. private: noise that each site adds to its counts, or None; a site
+    secret, and nobody sees a site's own; of a median that are ballots, one mark of each site in each place.
+    Where the coordinator reads the sum alone it knows of no site how its counts lie, and notes tell only
+    whose ballot was none. private: noise that each site adds to its counts, or None; a site
     then weighs by its examples, and a lie by what it says. Raises InputError for the median of noisy counts.
     """
     if private is not None:
@@ -70,12 +73,17 @@ def agree_scaling(
             continue
         sent = post.send("scaling counts", name, "coordinator", 0, {"counts": own.astype(np.uint32)})
         counts.append(np.asarray(sent["counts"], np.int64))
-    if door is not None:
-        given = dict(zip(parts.site_names, counts, strict=True))
+    given, notes = dict(zip(parts.site_names, counts, strict=True)), list[str]()
+    if door is not None and how == "median":
+        ballots = {name: ballot(own) for name, own in given.items()}
+        total, named = secret_ballots(ballots, door, "scaling", post)
+        scaling = scaling_from_ballots(total, data.origins)
+        notes = [f"{name} had no vote on scaling: {why}." for name, why in sorted(named.items())]
+    elif door is not None:
         total = secret_sum(given, door, "scaling counts", post)
-        scaling, notes = scaling_from_counts(total, data.origins), list[str]()
+        scaling = scaling_from_counts(total, data.origins)
     elif how == "sum":
-        scaling, notes = scaling_from_counts(sum_counts(counts), data.origins), list[str]()
+        scaling = scaling_from_counts(sum_counts(counts), data.origins)
     else:
         scaling = median_scaling(counts, data.origins)
         notes = _notes(scaling, counts, data, parts.site_names)

@@ -8,6 +8,7 @@ protocol.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ __all__ = [
     "Weigh",
     "kept_arrays",
     "kept_from",
+    "secret_ballots",
     "secret_sum",
     "share_updates",
     "simulated_secrets",
@@ -226,6 +228,37 @@ def secret_sum(rows: Mapping[str, Int], door: Door, what: str, post: Post) -> In
     )
     _refuse_part(what, rows, done.names, done.named)
     return np.rint(done.update).astype(np.int64).reshape(shape)
+
+
+def secret_ballots(
+    ballots: Mapping[str, Int], door: Door, what: str, post: Post
+) -> tuple[Int, dict[str, str]]:
+    """The sum of ballots [..., w] by site, exact, and site -> why its ballot does not count.
+
+    A ballot is 0 but for a single 1 in each last axis; nobody sees a site's own, and one that is not so is
+    named and left out. what: is voted on, in words. Raises InputError for fewer than three sites and for a
+    protocol in which a ballot cannot be checked, RoundRefused as the protocol does.
+    """
+    if door.protocol != "sharing" or len(ballots) < FEWEST:
+        raise InputError(
+            f"secret ballots on {what} need three sites or more, and sharing",
+            found=f"{len(ballots)} sites, {door.protocol}",
+            way_out='secure.protocol = "sharing"',
+        )
+    shape = np.shape(next(iter(ballots.values())))
+    rows = {name: np.asarray(own, np.float64).ravel() for name, own in ballots.items()}
+    size = int(np.prod(shape))
+    done = share_round(
+        Sharing(clip=math.sqrt(size // shape[-1]), fraction_bits=0, one_hot=shape[-1]),
+        0,
+        rows,
+        np.zeros((0, size)),
+        lambda seen: np.full(len(seen.names), 8.0),  # an eighth of the dither is below half of a mark
+        _secrets(door, what, 0),
+        None,
+        _counter(post),
+    )
+    return np.rint(done.update / 8).astype(np.int64).reshape(shape), dict(done.named)
 
 
 def _refuse_part(

@@ -44,11 +44,12 @@ class Sharing:
     fraction_bits:  secure.fraction_bits, of an update's entries.
     sketch_columns: secure.sketch_columns, columns of the sketch that inner products are taken of; 0: exact.
     noise:          secure.noise, σ of the noise on every coordinate of the sum, in the update's units; each
-    of
-                    the three aggregators adds a discrete Gaussian of variance σ²/2. 0: none.
+                    of the three aggregators adds a discrete Gaussian of variance σ²/2. 0: none.
     most_on_one:    share of the sites' weight that one of them may get; more and the round is refused, as the
                     aggregate would be that site's update.
     history:        whether inner products of the sites' running sums are opened, too.
+    one_hot:        0: rows of any numbers. Else the entries of a block: rows are blocks, each a single 1
+                    among zeros, and one that is not so is named and left out. With fraction_bits = 0.
     """
 
     clip: float
@@ -57,6 +58,7 @@ class Sharing:
     noise: float = 0.0
     most_on_one: float = 1 / 3
     history: bool = False
+    one_hot: int = 0
 
 
 class SharedGram(NamedTuple):
@@ -102,6 +104,12 @@ def check_fits(settings: Sharing, sites: int, parameters: int, rounds: int = 1) 
     Raises PlanError that names the key which is out of range or too large.
     """
     _in_range(settings)
+    if settings.one_hot and parameters % settings.one_hot:
+        raise PlanError(
+            "rows are not whole blocks of secure.one_hot entries",
+            found=f"{parameters} entries, blocks of {settings.one_hot}",
+            way_out="as many entries in every block",
+        )
     length, columns = row_length(settings, parameters), stretch(settings, parameters)
     caught = _CAUGHT * 2.0 ** allowed_bits(settings, parameters)
     _below(63, caught**2 * columns, "inner products of updates", settings)
@@ -127,7 +135,11 @@ def _in_range(settings: Sharing) -> None:
     wanted = {
         "clip": (0 < settings.clip < math.inf, "a number above 0"),
         # more would show the grain of float32 parameters in a sum, and by it whose they are
-        "fraction_bits": (1 <= settings.fraction_bits <= 20, "1 to 20"),
+        "fraction_bits": (
+            settings.fraction_bits == 0 if settings.one_hot else 1 <= settings.fraction_bits <= 20,
+            "0 with one_hot, else 1 to 20",
+        ),
+        "one_hot": (settings.one_hot >= 0, "0 (rows of any numbers) or more"),
         "sketch_columns": (settings.sketch_columns >= 0, "0 (exact) or more; thousands for useful distances"),
         "noise": (0 <= settings.noise < math.inf, "0 or more"),
         "most_on_one": (0 < settings.most_on_one <= 1, "above 0, at most 1"),

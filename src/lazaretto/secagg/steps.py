@@ -21,6 +21,7 @@ from lazaretto.secagg.aggregator import (
     run_steps,
     send,
 )
+from lazaretto.secagg.ballots import block_sums, no_choice
 from lazaretto.secagg.channel import array, names_of, text_of
 from lazaretto.secagg.deposit import shares_of
 from lazaretto.secagg.drawn import SECRET_BYTES, commitment, derive, expand, opens
@@ -43,6 +44,7 @@ from lazaretto.types import Array, Message
 __all__ = ["handle"]
 
 _TOO_LONG = "its update is longer than secure.clip allows"
+_NO_CHOICE = "it did not choose one entry in every block"
 
 
 def handle(state: Aggregator, message: Message) -> Answer:
@@ -218,7 +220,7 @@ def _short(state: Aggregator) -> Answer | None:
             state, f"the length check came to no bit; {before} or {following} broke off the protocol"
         )
     fine = bits == 1
-    return _addends(_left_out(state, fine, f"{_TOO_LONG} (length check)"))
+    return _addends(_left_out(state, fine, np.full(len(fine), f"{_TOO_LONG} (length check)")))
 
 
 def _addends(state: Aggregator) -> Answer:
@@ -229,7 +231,7 @@ def _addends(state: Aggregator) -> Answer:
     addends = [_with_zero(state, products(Shares(*(sketched(sketch, one) for one in rows))), "gram")]
     kept = None
     if state.settings.history:
-        kept = _summed(state, Shares(rows.first[: len(state.names)], rows.second[: len(state.names)]))
+        kept = _summed(state, _of_sites(state))
         check_fits(state.settings, len(state.names), state.parameters, max(kept.rounds.values()))
         past = [np.stack([kept.sums[name][i] for name in state.names]) for i in (0, 1)]
         addends.append(
@@ -237,6 +239,9 @@ def _addends(state: Aggregator) -> Answer:
         )
     if sketch is not None:  # which only estimates lengths
         addends.append(squares(rows) + _zero(state, (len(rows.first),), "squares", xor=False))
+    if state.settings.one_hot:
+        own = block_sums(_of_sites(state), state.settings.one_hot)
+        addends.append(own + _zero(state, own.shape, "blocks", xor=False))
     payload = dict(zip(_opened_kinds(state), addends, strict=True))
     state = replace(state, rows=rows, memory=None, addend=tuple(addends), summed=kept, step="weigh")
     return state, tuple(send(state, "gram", peer, payload) for peer in peers(state))
@@ -253,9 +258,11 @@ def _weigh(state: Aggregator) -> Answer | None:
     inner, past = opened["inner"], opened.get("history")
     length = opened.get("squares", np.diagonal(inner).copy())
     sites, p = len(state.names), len(state.public)
-    fine = ~too_long(state.settings, length[:sites], state.parameters)
+    short = ~too_long(state.settings, length[:sites], state.parameters)
+    fine = short & ~no_choice(opened["blocks"]) if state.settings.one_hot else short
     if not fine.all():
-        state = _left_out(state, fine, f"{_TOO_LONG} (inner products)")
+        words = np.where(short, _NO_CHOICE, f"{_TOO_LONG} (inner products)")
+        state = _left_out(state, fine, words)
         if not state.names:
             return refuse(state, f"no update passed: {_reasons(state)}")
         places = np.concatenate([np.flatnonzero(fine), np.arange(sites, len(inner))])
@@ -307,12 +314,14 @@ def _dither(state: Aggregator) -> tuple[Ring, Ring]:
 def _opened_kinds(state: Aggregator) -> list[str]:
     """Names of what is opened in the step "gram"."""
     sketches = stretch(state.settings, state.parameters) > 1
-    return ["inner", *(["history"] if state.settings.history else []), *(["squares"] if sketches else [])]
+    asked = {"history": state.settings.history, "squares": sketches, "blocks": state.settings.one_hot}
+    return ["inner", *(kind for kind, opened in asked.items() if opened)]
 
 
-def _left_out(state: Aggregator, fine: Array, why: str) -> Aggregator:
-    """Without the rows that are not fine, [n] bool; rows behind the sites' stay."""
-    named = {**state.named, **{name: why for name, ok in zip(state.names, fine, strict=True) if not ok}}
+def _left_out(state: Aggregator, fine: Array, words: Array) -> Aggregator:
+    """Without the rows that are not fine, [n] bool, and why not, [n]; rows behind the sites' stay."""
+    out = {name: str(why) for name, ok, why in zip(state.names, fine, words, strict=True) if not ok}
+    named = {**state.named, **out}
     rows = _rows(state)
     stay = np.concatenate([fine, np.ones(len(rows.first) - len(fine), np.bool_)])
     names = tuple(name for name, ok in zip(state.names, fine, strict=True) if ok)
@@ -360,6 +369,11 @@ def _with_zero(state: Aggregator, addend: Ring, label: str) -> Ring:
 
 def _reasons(state: Aggregator) -> str:
     return "; ".join(f"{name}: {why}" for name, why in sorted(state.named.items()))
+
+
+def _of_sites(state: Aggregator) -> Shares:
+    rows, sites = _rows(state), len(state.names)
+    return Shares(rows.first[:sites], rows.second[:sites])
 
 
 def _rows(state: Aggregator) -> Shares:
