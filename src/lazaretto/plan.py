@@ -200,9 +200,10 @@ def _anchor(tree: Mapping[str, Any], folder: Path) -> None:
     data = tree.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str) and data["path"]:
         data["path"] = str((folder / data["path"]).resolve())
-    privacy = tree.get("privacy")
-    if isinstance(privacy, dict) and isinstance(privacy.get("budget"), str) and privacy["budget"]:
-        privacy["budget"] = str((folder / privacy["budget"]).resolve())
+    for section, key in (("privacy", "budget"), ("train", "start")):
+        own = tree.get(section)
+        if isinstance(own, dict) and isinstance(own.get(key), str) and own[key]:
+            own[key] = str((folder / own[key]).resolve())
 
 
 def _parse_set(text: str) -> tuple[str, Any]:

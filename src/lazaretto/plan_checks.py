@@ -58,6 +58,14 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.train.local_epochs,
             way_out="a whole number, or one below 1",
         )
+    if plan.train.start is not None and (
+        plan.evaluate.leave_one_family_out or plan.evaluate.leave_one_site_out
+    ):
+        yield PlanError(
+            "train.start: what is left out of training may be known to the model that training begins from",
+            found="evaluate.leave_one_family_out or leave_one_site_out",
+            way_out="evaluate.leave_one_family_out = false, evaluate.leave_one_site_out = 0",
+        )
     if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
         yield PlanError(
             "federate.straggler_work: has no meaning with federate.stragglers=0",

@@ -16,6 +16,11 @@ class TrainPlan(Section):
     """Training inside a site and over rounds."""
 
     rounds: Count = Field(default=40, description="Rounds of training.")
+    start: str | None = Field(
+        default=None,
+        description="Folder of a finished run of the same model on data of the same kind: ours, `local` and "
+        "`pooled` begin with its parameters. None: with random ones. Refused where it has seen a test unit.",
+    )
     pooled_rounds: Count | None = Field(
         default=None,
         description="Passes where one model trains on the data of all sites; as many as sites do if absent.",

@@ -207,6 +207,10 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
             + (f": {', '.join(system_name(name) for name in tuned)} have tuned ones." if tuned else "."),
         ),
     ]
+    if mapping(plan.get("train")).get("start"):
+        rows.append(
+            ("The model it began from", "What that tells of the data it was trained on is not charged here.")
+        )
     if promise.every is None:
         rows.append(("Other runs on this data", "No budget file adds them up: this page knows of none."))
     if log.all("audit"):

@@ -30,6 +30,7 @@ from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
 from lazaretto.run.secret import Door
+from lazaretto.run.started import start_notes
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
 __all__ = [
@@ -227,7 +228,7 @@ def ready(
         scaling=scaling,
         seen=laid.seen,
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_with_attack(_sheet(plan, laid, notes), plan, names),
+        sheet=_with_attack(_sheet(plan, laid, start_notes(plan, table, data.features) + notes), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,

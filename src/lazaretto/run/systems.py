@@ -43,7 +43,8 @@ from lazaretto.run.protocol import protocol_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
 from lazaretto.run.shared_noise import among_of
-from lazaretto.run.simulate import Program, initial_vectors, pack_marks, pack_sites, score_by_site
+from lazaretto.run.simulate import Program, pack_marks, pack_sites, score_by_site
+from lazaretto.run.started import first_vectors
 from lazaretto.run.taking_part import federation_of
 from lazaretto.run.train import train_alone
 from lazaretto.run.watch import Timed, Watch, exchange_counter, show_rounds
@@ -144,7 +145,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         if federation.promise is not None:
             marked = federation.promise._replace(marks=pack_marks(prepared.data, trained_on, data))
             federation = replace(federation, promise=marked)
-        vector = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])[0]
+        (vector,) = first_vectors(plan, plan.model.name, model, bench.shape[:2], [prepared.seed])
         rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
@@ -288,7 +289,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             units=-(-bench.units // devices),
             replication=plan.train.target_replication,
         )
-        first = initial_vectors(model, bench.shape[0], prepared.kinds, [prepared.seed])
+        first = first_vectors(plan, plan.model.name, model, bench.shape[:2], [prepared.seed])
         done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
         vectors = train_alone(
             program,
@@ -341,7 +342,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         packs += [packs[0]._replace(units=np.zeros(1, np.int32))] * spare
         data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
         seeds = [bench.prepared[job.place].seed for job in jobs]
-        vectors = initial_vectors(model, bench.shape[0], bench.shape[1], seeds + seeds[:1] * spare)
+        vectors = first_vectors(plan, name, model, bench.shape[:2], seeds + seeds[:1] * spare)
         schedule = schedule_of(plan, pooled=True)
         done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
         vectors = train_alone(
