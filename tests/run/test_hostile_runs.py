@@ -81,7 +81,8 @@ def test_the_median_holds_where_the_sum_does_not_and_names_who_lied(end: str, tm
     lied = ("attack.name=scale_poisoning", "attack.share=0.4", f"attack.options={{ end = '{end}' }}")
     honest, held = (prepare(load_plan(plan, sets=changes), 0, Post()) for changes in (words, [*words, *lied]))
     ratio = held.scaling.scale / honest.scaling.scale
-    assert ((ratio > 0.1) & (ratio < 10)).all(), "two of five hospitals lie, and the other three differ"
+    # "top" says that nothing varies: what is left of five hospitals is the least scale of three that differ
+    assert ((ratio > 0.03) & (ratio < 10)).all(), "two of five hospitals lie, and the other three differ"
     moved = np.abs(held.scaling.center - honest.scaling.center) / honest.scaling.scale
     assert moved.max() < 1
     told = [note for note in held.sheet["notes"] if "counts lie far" in note]

@@ -22,7 +22,7 @@ from lazaretto.gram import inner_products
 from lazaretto.keys import generator
 from lazaretto.plan import load_plan
 from lazaretto.round import Arrived, aggregate_round, weigh_seen
-from lazaretto.run import systems
+from lazaretto.run import scaled, systems
 from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import open_journal, quiet
@@ -34,7 +34,7 @@ from lazaretto.secagg import ckks_round
 from lazaretto.secagg.ckks import default_ckks
 from lazaretto.secagg.settings import Sharing
 from lazaretto.secagg.sharing import parties, play
-from lazaretto.types import Gram, Message
+from lazaretto.types import Gram, Int, Message
 
 PLAN = """
 [run]
@@ -141,6 +141,23 @@ def test_the_median_under_sharing_is_that_of_the_open_run(hostile: tuple[str, ..
         np.testing.assert_array_equal(getattr(secret.scaling, one), getattr(plain.scaling, one))
     assert ((stretched.scaling.scale > 1e3 * secret.scaling.scale).all()) == bool(hostile)
     assert {m.kind for m in messages if m.sender in secret.site_names} == {"shares"}
+
+
+def test_who_had_no_vote_on_scaling_is_in_the_data_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, made = scaled.ballot, list[Int]()
+
+    def false_at_first(counts: Int) -> Int:
+        made.append(honest(counts))
+        return made[-1] * (0 if len(made) == 1 else 1)
+
+    monkeypatch.setattr(scaled, "ballot", false_at_first)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    found = prepare(load_plan(tmp_path / "plan.toml", sets=[SHARED, 'data.scaling="median"']), 2, Post())
+    name = found.site_names[0]
+    told = [note for note in found.sheet["notes"] if "had no vote on scaling" in note]
+    assert told == [f"{name} had no vote on scaling: it did not choose one entry in every block."]
 
 
 def test_its_report_says_who_saw_what(tmp_path: Path) -> None:

@@ -107,7 +107,10 @@ def test_the_same_data_goes_on_where_only_training_units_are_known(trained: Path
         (["split.test=0.6"], "on units that are judged"),
         (list(PRIVATE), "to which this plan promises privacy"),
         (["run.seeds=[5]", "model.options.hidden=12"], "model.options there and here are not the same"),
-        (["run.seeds=[5]", "model.name=gru", "model.options={}", "cut.enabled=false"], "model.name there and here"),
+        (
+            ["run.seeds=[5]", "model.name=gru", "model.options={}", "cut.enabled=false"],
+            "model.name there and here",
+        ),
         (["run.seeds=[5]", "data.modality=record", "run.setting=record"], "data.modality there and here"),
         (["run.seeds=[5]", "evaluate.leave_one_family_out=true"], "may be known to the model"),
         (["train.start=nowhere"], "no such file"),

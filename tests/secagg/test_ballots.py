@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lazaretto.errors import InputError, PlanError, RoundRefused
+from lazaretto.errors import InputError, RoundRefused
+from lazaretto.run import secret
 from lazaretto.run.post import Post
 from lazaretto.run.secret import Door, secret_ballots
 from lazaretto.secagg import steps
-from lazaretto.secagg.aggregator import Aggregator
+from lazaretto.secagg.aggregator import Aggregator, zero_share
 from lazaretto.secagg.ballots import block_sums, no_choice
 from lazaretto.secagg.deposit import split_row
 from lazaretto.secagg.drawn import expand
-from lazaretto.secagg.ring import Shares
+from lazaretto.secagg.ring import Shares, products
 from lazaretto.secagg.settings import AGGREGATORS, COORDINATOR, Sharing, check_fits
-from lazaretto.secagg.sharing import Parties, channel_keys, parties, play
+from lazaretto.secagg.sharing import Parties, SharedRound, channel_keys, parties, play
 from lazaretto.types import Message
 
 WIDTH, BLOCKS = 4, 3
@@ -131,7 +132,7 @@ def test_what_is_left_of_two_is_not_opened() -> None:
     rows["site-1"] = 2 * rows["site-1"]
     ended = played(rows)
     assert ended.coordinator.sum is None
-    assert "so much weight on one site" in str(ended.coordinator.refused)
+    assert "fewer than 3 sites are left: site-1: it" in str(ended.coordinator.refused)
 
 
 def test_a_block_is_a_choice_where_both_sums_are_one_and_nowhere_else() -> None:
@@ -158,13 +159,13 @@ def test_addends_add_up_to_the_sums_of_blocks(n: int, blocks: int, width: int, s
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"one_hot": 5}, "not whole blocks"),
-        ({"one_hot": -1}, "secure.one_hot is out of range"),
-        ({"one_hot": 4, "fraction_bits": 2}, "secure.fraction_bits is out of range"),
+        ({"one_hot": 5}, "one_hot=5"),
+        ({"one_hot": -1}, "one_hot=-1"),
+        ({"one_hot": 4, "fraction_bits": 2}, "fraction_bits=2"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given: dict[str, int], says: str) -> None:
-    with pytest.raises(PlanError, match=says):
+    with pytest.raises(InputError, match=says):
         check_fits(Sharing(**{"clip": 2.0, "fraction_bits": 0, **given}), 5, 12)  # type: ignore[arg-type]
 
 
@@ -192,11 +193,15 @@ def views(start: int, *, turned: bool) -> tuple[Views, dict[str, np.ndarray]]:
 
 
 def told(index: int, left: Views, right: Views, rows: Mapping[str, np.ndarray]) -> list[str]:
-    """By which statistics of a peer's addends two lots of views differ, and which confirm a guess of rows."""
+    """By which statistics of a peer's addends two lots of views differ, and which confirm a guess of rows.
+
+    A guess is of a row's addends, of the difference of two rows' (the same zero-share on both falls out), and
+    of what hides them beside what hides the inner products (one zero-share for both shows).
+    """
     party, peers = AGGREGATORS[index], (AGGREGATORS[(index + 1) % 3], AGGREGATORS[(index + 2) % 3])
     found, tests = [], 2 * 3
     for peer in peers:
-        lots = [[seen[party]["gram", peer, "blocks"] for seen in lot] for lot in (left, right)]
+        lots = [[seen[party]["blocks", peer, "sums"] for seen in lot] for lot in (left, right)]
         for name, statistic in (
             ("bits", lambda one: float(np.unpackbits(one.view(np.uint8)).mean())),
             ("first word", lambda one: float(one.ravel()[0])),
@@ -216,9 +221,12 @@ def told(index: int, left: Views, right: Views, rows: Mapping[str, np.ndarray]) 
             a_b = [np.stack([pair[k] for pair in pairs]) for k in (0, 1)]
             third = np.stack(list(rows.values())).view(np.uint64) - a_b[0] - a_b[1]
             guess = Shares(a_b[1], third) if peer == peers[0] else Shares(third, a_b[0])
-            if (block_sums(guess, 3) == seen[party]["gram", peer, "blocks"]).all():
+            hidden = seen[party]["blocks", peer, "sums"] - block_sums(guess, 3)
+            inner = seen[party]["gram", peer, "inner"] - products(guess)
+            if not hidden.any():
                 found.append(f"a guess, by {peer}")
-                break
+            if (hidden[0] == hidden[1]).any() or np.isin(hidden, inner).any():
+                found.append(f"a guess of a difference, by {peer}")
     return found
 
 
@@ -228,31 +236,61 @@ def test_addends_tell_nothing_of_who_chose_what(index: int) -> None:
     assert told(index, left, right, rows) == []
     for seen in left:
         party = AGGREGATORS[index]
-        assert {name for kind, _, name in seen[party] if kind == "gram"} == {"inner", "blocks", "tag"}
+        assert {name for kind, _, name in seen[party] if kind == "blocks"} == {"sums", "tag"}
 
 
-def test_a_missing_zero_share_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_zero(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> np.ndarray:
-        return np.zeros(shape, np.uint64)
+def no_zero(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> np.ndarray:
+    return np.zeros(shape, np.uint64)
 
-    monkeypatch.setattr(steps, "_zero", no_zero)
+
+def same_for_all(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> np.ndarray:
+    """Plant: one zero-share for the sums of all rows."""
+    made = zero_share(state, shape, label, xor=xor)
+    return np.broadcast_to(made[:1], shape).copy() if label == "blocks" else made
+
+
+def same_as_products(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> np.ndarray:
+    """Plant: the zero-share of inner products once more."""
+    return zero_share(state, shape, "gram" if label == "blocks" else label, xor=xor)
+
+
+@pytest.mark.parametrize("plant", [no_zero, same_for_all, same_as_products])
+def test_a_missing_zero_share_is_seen(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "zero_share", plant)
     (left, rows), (right, _) = views(3, turned=False), views(4, turned=True)
     assert any("a guess" in one for one in told(0, left, right, rows))
 
 
-def test_ballots_that_lie_within_the_rules_weigh_as_one() -> None:
-    """What a hostile site can do is choose another entry: in each block one vote moves."""
+def test_a_false_ballot_reads_nobody_s_answer() -> None:
+    """A row of different numbers has another inner product with each answer: out before one is opened."""
     rows = others()
-    honest = played(rows).coordinator.sum
-    lied = played({**rows, "site-0": marked([3] * BLOCKS)}).coordinator.sum
-    assert honest is not None
-    assert lied is not None
-    apart = np.abs(lied.update - honest.update).reshape(BLOCKS, WIDTH).sum(axis=1) / 8
-    assert (np.rint(apart) <= 2).all()
+    probe = np.concatenate([np.arange(WIDTH) - 1, np.zeros((BLOCKS - 1) * WIDTH)])
+    ended = played({**rows, "probe": probe})
+    for state in ended.aggregators:
+        assert state.opened is not None
+        assert state.opened.names == tuple(rows)
+        assert state.opened.inner.shape == (len(rows), len(rows))
+        assert "choose" in state.named["probe"]
+    assert (ended.aggregators[0].opened.inner.diagonal() == BLOCKS).all()  # type: ignore[union-attr]
+
+
+def test_a_lying_aggregator_that_adds_marks_is_found() -> None:
+    """The sum of ballots has as many marks in each place as there are ballots, none below 0."""
+    ballots = {name: row.reshape(BLOCKS, WIDTH) for name, row in others(4).items()}
+    honest = secret.share_round
+
+    def more(*given: Any) -> SharedRound:
+        done = honest(*given)
+        return done._replace(update=done.update + 8 * np.eye(1, done.update.size)[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secret, "share_round", more)
+        with pytest.raises(RoundRefused, match="an aggregator gave false addends"):
+            secret_ballots(ballots, Door("sharing", 0), "something", Post())
 
 
 def test_a_refused_round_is_an_error_with_the_cause() -> None:
     ballots = {name: row.reshape(BLOCKS, WIDTH) for name, row in others(3).items()}
     ballots["site-0"] = 0 * ballots["site-0"]
-    with pytest.raises(RoundRefused, match="so much weight on one site"):
+    with pytest.raises(RoundRefused, match="fewer than 3 sites are left: site-0: it did not choose"):
         secret_ballots(ballots, Door("sharing", 0), "something", Post())

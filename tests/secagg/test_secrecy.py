@@ -291,7 +291,7 @@ def unsalted(content: bytes, nonce: bytes) -> bytes:
 PLANTS: Mapping[str, tuple[str, Any, str]] = {
     "one seed for two shares": ("lazaretto.secagg.deposit.derive", same_seed, "of site"),
     "a seed used again": ("lazaretto.secagg.deposit.derive", common_seed, "less that of"),
-    "no zero-share": ("lazaretto.secagg.steps._zero", no_zero, "addend"),
+    "no zero-share": ("lazaretto.secagg.steps.zero_share", no_zero, "addend"),
     "no nonce": ("lazaretto.secagg.deposit.commitment", unsalted, "commitment of site"),
 }
 

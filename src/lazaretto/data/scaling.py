@@ -8,10 +8,11 @@ that sees a site's own counts, and not their sum alone, reads the site's distrib
 bucket's width: secure summation is what keeps it from that.
 
 Scale is half the 5-95 % range, so a twentieth of false counts at one end decides it. `median_scaling`
-withstands any minority of false counts: it is the median over sites of each quantile. It can be had of a sum,
-too, if that is a sum of *ballots*, in which each site marks the buckets of its own quantiles, and if nobody's
-ballot can weigh more than one mark in each place (`lazaretto.secagg.ballots` sees to that unseen). Reading
-ranks further inside the summed counts is no way: with 30 % of the counts at one end ranks 35 and 65 % are the
+withstands any minority of false counts: it is the median over sites of their own centres and scales. It can
+be had of a sum, too, if that is a sum of *ballots*, in which each site marks the buckets of its own two,
+and if nobody's ballot can weigh more than one mark in each place (`lazaretto.secagg.ballots` sees to that
+unseen). Who is alone with a mark shows by it where its median lies, or how far it spreads. Reading ranks
+further inside the summed counts is no way: with 30 % of the counts at one end ranks 35 and 65 % are the
 outermost that stay among honest values, and half of that range, stretched as for a normal distribution, is
 between 0 and 1.7 times what it should be on the simulated hospitals (median .4), as traffic is not normal.
 """
@@ -29,7 +30,6 @@ from lazaretto.types import Float, Int
 
 __all__ = [
     "BUCKETS",
-    "MARKS",
     "TOTAL",
     "Scaling",
     "apply_scaling",
@@ -51,7 +51,6 @@ BUCKETS = 2 * _SIDE + 1
 _FAR = 10.0  # scales from the centre; among simulated hospitals no site's median is two away
 _LIMIT = 6.0  # of the compressed value: about 400 scales from the centre
 _TAILS = (0.05, 0.01, 1e-5)  # scale is half of the range between them, of the first that is not empty
-MARKS = 2 * len(_TAILS) + 2  # of a ballot: both quantiles of each tail, the median, the site's own scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,45 +122,52 @@ def scaling_from_counts(counts: Int, origins: Sequence[float] = ()) -> Scaling:
 
 
 def ballot(counts: Int) -> Int:
-    """What a site says of its own counts [F, BUCKETS] for a median: [F, MARKS, BUCKETS + 1], one 1 in each
-    last axis.
+    """What a site says of its own counts [F, BUCKETS] for a median: [F, 2, BUCKETS + 1], one 1 in each last
+    axis.
 
-    It marks the buckets of its own quantiles and of its own scale. The last entry is for one that has
-    nothing to mark: a feature that was not measured, a scale of a feature that does not vary.
+    It marks the bucket of its own median, then that of its own scale, half the 5-95 % range. The last entry
+    is for who has nothing to mark: a feature that was not measured. A scale of 0, of a feature that does not
+    vary, stands at the bucket of 0.
     """
     shares = _cumulative(counts)
-    ranks = (*(rank for tail in _TAILS for rank in (tail, 1 - tail)), 0.5)
     scale = _half_range(shares)
-    marks = [
-        *(_bucket(shares, rank) for rank in ranks),
-        np.where(scale > 0, bucket_of(scale.astype(np.float32)), BUCKETS),
-    ]
-    chosen = np.where(counts.sum(axis=1)[:, None] > 0, np.stack(marks, axis=1), BUCKETS)
+    spread = np.where(scale > 0, np.maximum(bucket_of(scale.astype(np.float32)), _SIDE + 1), _SIDE)
+    chosen = np.stack([_bucket(shares, 0.5), spread], axis=1)
+    chosen = np.where(counts.sum(axis=1)[:, None] > 0, chosen, BUCKETS)
     marked: Int = (chosen[:, :, None] == np.arange(BUCKETS + 1)).astype(np.int64)
     return marked
 
 
 def scaling_from_ballots(total: Int, origins: Sequence[float] = ()) -> Scaling:
-    """Centre and scale from summed ballots [F, MARKS, BUCKETS + 1], of counts made with the same origins.
+    """Centre and scale from summed ballots [F, 2, BUCKETS + 1], of counts made with the same origins.
 
-    Of each quantile the median over sites that measured the feature, the lower of two. Every such site has
-    one vote, however little it counts. With fewer hostile voters than honest ones each quantile lies between
-    the least and the largest of the honest sites' own, and so do centre and scale. Where that leaves nothing
-    to scale by, as of a feature that is constant at half of the sites, the scale is the lower quartile of
+    Each is the median over sites that measured the feature, the lower of two: a site has one vote, however
+    little it counts. With fewer hostile voters than honest ones the centre lies between the least and the
+    largest of the honest sites' own. So does the scale, where sites at which the feature does not vary vote
+    for 0 (and what is below 0 counts as 0), as long as it is not 0: a minority cannot hide the feature.
+
+    Where it is 0, as of a feature that is constant at half of the sites, the scale is the lower quartile of
     those that vary at single sites: one too large would hide the feature, one too small leaves at least its
-    sign.
+    sign. There a quarter of false votes is enough, of those who say that it varies.
     """
-    votes = total[:, :, :BUCKETS]
+    votes = total[:, :, :BUCKETS].copy()
+    votes[:, 1, _SIDE] = votes[:, 1, : _SIDE + 1].sum(axis=1)
+    votes[:, 1, :_SIDE] = 0
     voters = votes.sum(axis=2)
-    place = np.maximum((voters + 1) // 2, 1)
-    place[:, -1] = np.maximum(voters[:, -1] - 1, 0) // 4 + 1
-    bucket = np.minimum((np.cumsum(votes, axis=2) < place[:, :, None]).sum(axis=2), BUCKETS - 1)
-    marked = _bucket_value()[bucket]  # [F, MARKS]
-    scale = np.zeros(len(total))
-    for low, high in marked[:, :-2].reshape(len(total), -1, 2).transpose(1, 2, 0):
-        scale = np.where(scale > 0, scale, (high - low) / 2)
-    scale = np.where((scale > 0) | (voters[:, -1] == 0), scale, marked[:, -1])
-    return _scaling(marked[:, -2], scale, voters[:, -2] > 0, origins)
+    middle = _placed(votes, (voters - 1) // 2)
+    vary = votes[:, 1:].copy()
+    vary[:, :, _SIDE] = 0
+    some = vary.sum(axis=2)
+    value = _bucket_value()
+    scale = np.where(middle[:, 1] > _SIDE, value[middle[:, 1]], value[_placed(vary, (some - 1) // 4)[:, 0]])
+    scale = np.where(some[:, 0] > 0, scale, 0.0)
+    return _scaling(value[middle[:, 0]], scale, voters[:, 0] > 0, origins)
+
+
+def _placed(votes: Int, place: Int) -> Int:
+    """[...]: bucket of the vote at this place, from 0, among votes [..., BUCKETS] in order."""
+    found: Int = (np.cumsum(votes, axis=-1) <= np.maximum(place, 0)[..., None]).sum(axis=-1)
+    return np.minimum(found, BUCKETS - 1)
 
 
 def median_scaling(counts: Sequence[Int], origins: Sequence[float] = ()) -> Scaling:

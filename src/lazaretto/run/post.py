@@ -28,7 +28,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "shares": (
         "site-aggregator",
         "up",
-        "shares of a site's update or counts, and commitments",
+        "shares of a site's update, counts or ballot, and commitments",
     ),
     "masked": ("site-coordinator", "up", "keys, shares of masks, masked updates or counts"),
     "masked answers": ("site-coordinator", "down", "keys and sealed shares passed on, who is still there"),

@@ -258,7 +258,13 @@ def secret_ballots(
         None,
         _counter(post),
     )
-    return np.rint(done.update / 8).astype(np.int64).reshape(shape), dict(done.named)
+    total = np.rint(done.update / 8).astype(np.int64).reshape(shape)
+    if (total.sum(axis=-1) != len(done.names)).any() or total.min() < 0:
+        raise RoundRefused(
+            f"a secret sum of ballots on {what} is none: an aggregator gave false addends",
+            found=f"{total.sum(axis=-1).max()} marks in one place of {len(done.names)} ballots",
+        )
+    return total, dict(done.named)
 
 
 def _refuse_part(

@@ -7,6 +7,7 @@ Steps, each waiting for what it needs and then going on by itself:
     coin      the joint coin; projections of the first share, for the aggregator that has it second
     project   projections of both shares
     check     AND gates of the length check; one bit per row is opened, long rows are left out
+    choose    where rows are ballots: sums of their blocks are opened, and what is no ballot is left out
     gram      addends of the inner products with fresh zero-shares
     weigh     inner products are opened, the rule answers, shares of the sum go to the coordinator
 """
@@ -23,13 +24,13 @@ from numpy.typing import NDArray
 from lazaretto.errors import LazarettoError, RoundRefused, WireError
 from lazaretto.secagg.channel import authentic, letter, sealed, text, text_of
 from lazaretto.secagg.deposit import Deposit, deposited, split_row
-from lazaretto.secagg.drawn import derive
+from lazaretto.secagg.drawn import derive, expand
 from lazaretto.secagg.length_check import Memory
 from lazaretto.secagg.noise import discrete_gaussian
 from lazaretto.secagg.ring import Ring, Shares, to_ring
 from lazaretto.secagg.settings import AGGREGATORS, COORDINATOR, Decide, SharedGram, Sharing
 from lazaretto.secagg.weights import noise_steps
-from lazaretto.types import Message
+from lazaretto.types import Array, Message
 
 __all__ = [
     "Advance",
@@ -37,14 +38,18 @@ __all__ = [
     "Answer",
     "Kept",
     "begin",
+    "held_rows",
+    "left_out",
     "peers",
     "receive",
     "refuse",
     "run_steps",
     "send",
+    "site_rows",
+    "zero_share",
 ]
 
-_KINDS = ("arrived", "key", "coin", "projected", "short", "gram", "refused")
+_KINDS = ("arrived", "key", "coin", "projected", "short", "blocks", "gram", "refused")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -206,3 +211,35 @@ def run_steps(state: Aggregator, steps: Mapping[str, Advance]) -> Answer:
         state, messages = answer
         sent += messages
     return state, tuple(sent)
+
+
+def held_rows(state: Aggregator) -> Shares:
+    """Shares of all rows: of sites, of what is public, of noise."""
+    assert state.rows is not None  # noqa: S101  there since the coin
+    return state.rows
+
+
+def site_rows(state: Aggregator) -> Shares:
+    """Shares of the sites' rows alone."""
+    rows, sites = held_rows(state), len(state.names)
+    return Shares(rows.first[:sites], rows.second[:sites])
+
+
+def left_out(state: Aggregator, fine: Array, why: str) -> Aggregator:
+    """Without the rows that are not fine, [n] bool; rows behind the sites' stay."""
+    named = {**state.named, **{name: why for name, ok in zip(state.names, fine, strict=True) if not ok}}
+    rows = held_rows(state)
+    stay = np.concatenate([fine, np.ones(len(rows.first) - len(fine), np.bool_)])
+    names = tuple(name for name, ok in zip(state.names, fine, strict=True) if ok)
+    rows = rows if stay.all() else Shares(rows.first[stay], rows.second[stay])
+    return replace(state, names=names, named=named, rows=rows)
+
+
+def zero_share(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> Ring:
+    """One aggregator's part of three that add up (or xor) to 0: nobody knows another's."""
+    keys = (
+        derive(state.secret, "zero", state.round),
+        state.inbox["key", peers(state)[1]].payload["key"].tobytes(),
+    )
+    own, theirs = (expand(derive(key, label), int(np.prod(shape))).reshape(shape) for key in keys)
+    return np.asarray(own ^ theirs if xor else own - theirs)

@@ -4,7 +4,8 @@ A row is blocks of w entries. It is a choice where each block has a single 1 amo
 the entries add up to 1 and so do their squares, and nothing else is told of them. Over the integers the
 converse holds, too: squares that add up to 1 leave one entry of 1 or -1, and the sum says which. Modulo 2⁶⁴
 it does not, so rows are only judged after the length check (`lazaretto.secagg.length_check`), which leaves
-none whose squares could wrap.
+none whose squares could wrap. And before their inner products are opened: a long false ballot would read the
+others' answers in them.
 
 To see by linear sums on shares whether a row is one-hot is the idea of Prio (Corrigan-Gibbs and Boneh 2017,
 https://arxiv.org/abs/1703.06255), where a site proves it; here three aggregators multiply shares, after Araki

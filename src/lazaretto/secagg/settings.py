@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.errors import PlanError
+from lazaretto.errors import InputError, PlanError
 
 __all__ = [
     "AGGREGATORS",
@@ -78,8 +78,9 @@ Decide = Callable[[SharedGram], NDArray[np.float64]]
 
 
 def row_length(settings: Sharing, parameters: int) -> float:
-    """The largest Euclidean length, in ring units, of a clipped update after rounding."""
-    return settings.clip * 2.0**settings.fraction_bits + math.sqrt(parameters) / 2
+    """The largest Euclidean length, in ring units, of a clipped update after rounding; ballots are whole."""
+    rounding = 0.0 if settings.one_hot else math.sqrt(parameters) / 2
+    return settings.clip * 2.0**settings.fraction_bits + rounding
 
 
 def allowed_bits(settings: Sharing, parameters: int) -> int:
@@ -104,11 +105,12 @@ def check_fits(settings: Sharing, sites: int, parameters: int, rounds: int = 1) 
     Raises PlanError that names the key which is out of range or too large.
     """
     _in_range(settings)
-    if settings.one_hot and parameters % settings.one_hot:
-        raise PlanError(
-            "rows are not whole blocks of secure.one_hot entries",
-            found=f"{parameters} entries, blocks of {settings.one_hot}",
-            way_out="as many entries in every block",
+    whole = settings.one_hot == 0 or (settings.one_hot > 0 and parameters % settings.one_hot == 0)
+    if not whole or (settings.one_hot and settings.fraction_bits):
+        raise InputError(
+            "rows are not whole blocks of `one_hot` whole numbers",
+            found=f"{parameters} entries, one_hot={settings.one_hot}, fraction_bits={settings.fraction_bits}",
+            way_out="as many entries in every block, and fraction_bits = 0",
         )
     length, columns = row_length(settings, parameters), stretch(settings, parameters)
     caught = _CAUGHT * 2.0 ** allowed_bits(settings, parameters)
@@ -135,11 +137,7 @@ def _in_range(settings: Sharing) -> None:
     wanted = {
         "clip": (0 < settings.clip < math.inf, "a number above 0"),
         # more would show the grain of float32 parameters in a sum, and by it whose they are
-        "fraction_bits": (
-            settings.fraction_bits == 0 if settings.one_hot else 1 <= settings.fraction_bits <= 20,
-            "0 with one_hot, else 1 to 20",
-        ),
-        "one_hot": (settings.one_hot >= 0, "0 (rows of any numbers) or more"),
+        "fraction_bits": (1 <= settings.fraction_bits <= 20 or bool(settings.one_hot), "1 to 20"),
         "sketch_columns": (settings.sketch_columns >= 0, "0 (exact) or more; thousands for useful distances"),
         "noise": (0 <= settings.noise < math.inf, "0 or more"),
         "most_on_one": (0 < settings.most_on_one <= 1, "above 0, at most 1"),

@@ -15,11 +15,15 @@ from lazaretto.secagg.aggregator import (
     Aggregator,
     Answer,
     Kept,
+    held_rows,
+    left_out,
     peers,
     receive,
     refuse,
     run_steps,
     send,
+    site_rows,
+    zero_share,
 )
 from lazaretto.secagg.ballots import block_sums, no_choice
 from lazaretto.secagg.channel import array, names_of, text_of
@@ -39,12 +43,13 @@ from lazaretto.secagg.settings import (
 )
 from lazaretto.secagg.sketch import projections, sketch_of, sketched
 from lazaretto.secagg.weights import promised, too_long
-from lazaretto.types import Array, Message
+from lazaretto.types import Message
 
 __all__ = ["handle"]
 
 _TOO_LONG = "its update is longer than secure.clip allows"
 _NO_CHOICE = "it did not choose one entry in every block"
+_FEWEST = 3  # ballots, below which a sum and one's own part of it tell another's
 
 
 def handle(state: Aggregator, message: Message) -> Answer:
@@ -179,7 +184,7 @@ def _gate(state: Aggregator) -> Answer:
     """One aggregator's part of the next AND gate, for the one before."""
     memory = _memory(state)
     left, right = operands(state.stage, memory)
-    part = and_share(left, right, _zero(state, left.first.shape, f"gate {state.stage}", xor=True))
+    part = and_share(left, right, zero_share(state, left.first.shape, f"gate {state.stage}", xor=True))
     memory = memory._replace(part=part)
     message = send(state, f"gate {state.stage}", peers(state)[1], {"part": part})
     return replace(state, memory=memory), (message,)
@@ -220,28 +225,46 @@ def _short(state: Aggregator) -> Answer | None:
             state, f"the length check came to no bit; {before} or {following} broke off the protocol"
         )
     fine = bits == 1
-    return _addends(_left_out(state, fine, np.full(len(fine), f"{_TOO_LONG} (length check)")))
+    state = left_out(state, fine, f"{_TOO_LONG} (length check)")
+    return _blocks(state) if state.settings.one_hot else _addends(state)
+
+
+def _blocks(state: Aggregator) -> Answer:
+    """Sums of blocks, before anything else of a ballot is multiplied: a false one would read the others."""
+    own = block_sums(site_rows(state), state.settings.one_hot)
+    own = own + zero_share(state, own.shape, "blocks", xor=False)
+    state = replace(state, memory=None, addend=(own,), step="choose")
+    return state, tuple(send(state, "blocks", peer, {"sums": own}) for peer in peers(state))
+
+
+def _choose(state: Aggregator) -> Answer | None:
+    """Leave out what is no ballot."""
+    if not _both(state, "blocks"):
+        return None
+    own = state.addend[0]
+    parts = [array(state.inbox["blocks", peer], "sums", np.uint64, own.shape) for peer in peers(state)]
+    state = left_out(state, ~no_choice(signed(own + parts[0] + parts[1])), _NO_CHOICE)
+    if len(state.names) < _FEWEST:
+        return refuse(state, f"ballots of fewer than {_FEWEST} sites are left: {_reasons(state)}")
+    return _addends(state)
 
 
 def _addends(state: Aggregator) -> Answer:
     if not state.names:
         return refuse(state, f"no update passed: {_reasons(state)}")
-    rows = _rows(state)
+    rows = held_rows(state)
     sketch = sketch_of(state.coin, state.parameters, state.settings.sketch_columns)
     addends = [_with_zero(state, products(Shares(*(sketched(sketch, one) for one in rows))), "gram")]
     kept = None
     if state.settings.history:
-        kept = _summed(state, _of_sites(state))
+        kept = _summed(state, site_rows(state))
         check_fits(state.settings, len(state.names), state.parameters, max(kept.rounds.values()))
         past = [np.stack([kept.sums[name][i] for name in state.names]) for i in (0, 1)]
         addends.append(
             _with_zero(state, products(Shares(*(sketched(sketch, one) for one in past))), "history")
         )
     if sketch is not None:  # which only estimates lengths
-        addends.append(squares(rows) + _zero(state, (len(rows.first),), "squares", xor=False))
-    if state.settings.one_hot:
-        own = block_sums(_of_sites(state), state.settings.one_hot)
-        addends.append(own + _zero(state, own.shape, "blocks", xor=False))
+        addends.append(squares(rows) + zero_share(state, (len(rows.first),), "squares", xor=False))
     payload = dict(zip(_opened_kinds(state), addends, strict=True))
     state = replace(state, rows=rows, memory=None, addend=tuple(addends), summed=kept, step="weigh")
     return state, tuple(send(state, "gram", peer, payload) for peer in peers(state))
@@ -258,11 +281,9 @@ def _weigh(state: Aggregator) -> Answer | None:
     inner, past = opened["inner"], opened.get("history")
     length = opened.get("squares", np.diagonal(inner).copy())
     sites, p = len(state.names), len(state.public)
-    short = ~too_long(state.settings, length[:sites], state.parameters)
-    fine = short & ~no_choice(opened["blocks"]) if state.settings.one_hot else short
+    fine = ~too_long(state.settings, length[:sites], state.parameters)
     if not fine.all():
-        words = np.where(short, _NO_CHOICE, f"{_TOO_LONG} (inner products)")
-        state = _left_out(state, fine, words)
+        state = left_out(state, fine, f"{_TOO_LONG} (inner products)")
         if not state.names:
             return refuse(state, f"no update passed: {_reasons(state)}")
         places = np.concatenate([np.flatnonzero(fine), np.arange(sites, len(inner))])
@@ -278,7 +299,7 @@ def _weigh(state: Aggregator) -> Answer | None:
     )
     weights = np.asarray(state.decide(seen), np.float64)
     promise = promised(state.settings, inner, length, weights, sites, state.parameters)
-    rows = _rows(state)
+    rows = held_rows(state)
     shares = [
         combined(promise.weights.view(np.uint64), one) + dither
         for one, dither in zip(rows, _dither(state), strict=True)
@@ -314,19 +335,7 @@ def _dither(state: Aggregator) -> tuple[Ring, Ring]:
 def _opened_kinds(state: Aggregator) -> list[str]:
     """Names of what is opened in the step "gram"."""
     sketches = stretch(state.settings, state.parameters) > 1
-    asked = {"history": state.settings.history, "squares": sketches, "blocks": state.settings.one_hot}
-    return ["inner", *(kind for kind, opened in asked.items() if opened)]
-
-
-def _left_out(state: Aggregator, fine: Array, words: Array) -> Aggregator:
-    """Without the rows that are not fine, [n] bool, and why not, [n]; rows behind the sites' stay."""
-    out = {name: str(why) for name, ok, why in zip(state.names, fine, words, strict=True) if not ok}
-    named = {**state.named, **out}
-    rows = _rows(state)
-    stay = np.concatenate([fine, np.ones(len(rows.first) - len(fine), np.bool_)])
-    names = tuple(name for name, ok in zip(state.names, fine, strict=True) if ok)
-    rows = rows if stay.all() else Shares(rows.first[stay], rows.second[stay])
-    return replace(state, names=names, named=named, rows=rows)
+    return ["inner", *(["history"] if state.settings.history else []), *(["squares"] if sketches else [])]
 
 
 def _summed(state: Aggregator, rows: Shares) -> Kept:
@@ -351,34 +360,14 @@ def _kept(state: Aggregator) -> Kept:
     )
 
 
-def _zero(state: Aggregator, shape: tuple[int, ...], label: str, *, xor: bool) -> Ring:
-    """One aggregator's part of three that add up (or xor) to 0: nobody knows another's."""
-    keys = (
-        derive(state.secret, "zero", state.round),
-        state.inbox["key", peers(state)[1]].payload["key"].tobytes(),
-    )
-    own, theirs = (expand(derive(key, label), int(np.prod(shape))).reshape(shape) for key in keys)
-    return np.asarray(own ^ theirs if xor else own - theirs)
-
-
 def _with_zero(state: Aggregator, addend: Ring, label: str) -> Ring:
     """A symmetric addend with a fresh, symmetric zero-share."""
-    zero = np.tril(_zero(state, addend.shape, label, xor=False))
+    zero = np.tril(zero_share(state, addend.shape, label, xor=False))
     return np.asarray(addend + zero + np.tril(zero, -1).T)
 
 
 def _reasons(state: Aggregator) -> str:
     return "; ".join(f"{name}: {why}" for name, why in sorted(state.named.items()))
-
-
-def _of_sites(state: Aggregator) -> Shares:
-    rows, sites = _rows(state), len(state.names)
-    return Shares(rows.first[:sites], rows.second[:sites])
-
-
-def _rows(state: Aggregator) -> Shares:
-    assert state.rows is not None  # noqa: S101  there since the coin
-    return state.rows
 
 
 def _memory(state: Aggregator) -> Memory:
@@ -394,6 +383,7 @@ STEPS: MappingProxyType[str, Advance] = MappingProxyType(
         "project": _project,
         "check": _check,
         "short": _short,
+        "choose": _choose,
         "weigh": _weigh,
     }
 )
