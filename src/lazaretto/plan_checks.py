@@ -66,6 +66,12 @@ def conflicts(plan: Plan) -> Iterator[PlanError]:
             found="evaluate.leave_one_family_out or leave_one_site_out",
             way_out="evaluate.leave_one_family_out = false, evaluate.leave_one_site_out = 0",
         )
+    if plan.train.start is not None and sites.withhold_families:
+        yield PlanError(
+            "sites.withhold_families: the model that training begins from may know what sites are to lack",
+            found=sites.withhold_families,
+            way_out="0, or no train.start",
+        )
     if plan.federate.stragglers == 0 and plan.federate.straggler_work != 0.5:
         yield PlanError(
             "federate.straggler_work: has no meaning with federate.stragglers=0",

@@ -19,7 +19,8 @@ class TrainPlan(Section):
     start: str | None = Field(
         default=None,
         description="Folder of a finished run of the same model on data of the same kind: ours, `local` and "
-        "`pooled` begin with its parameters. None: with random ones. Refused where it has seen a test unit.",
+        "`pooled` begin with its parameters. None: with random ones. Refused where it has seen a window that "
+        "is judged, or under privacy this data at all.",
     )
     pooled_rounds: Count | None = Field(
         default=None,

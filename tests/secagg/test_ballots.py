@@ -264,8 +264,15 @@ def test_a_missing_zero_share_is_seen(plant: Any, monkeypatch: pytest.MonkeyPatc
 def test_a_false_ballot_reads_nobody_s_answer() -> None:
     """A row of different numbers has another inner product with each answer: out before one is opened."""
     rows = others()
-    probe = np.concatenate([np.arange(WIDTH) - 1, np.zeros((BLOCKS - 1) * WIDTH)])
-    ended = played({**rows, "probe": probe})
+    probe = np.concatenate([[1, -1, 0, 0], np.zeros((BLOCKS - 1) * WIDTH)])  # as short as a ballot
+    multiplied: list[tuple[int, ...]] = []
+
+    def tap(message: Message) -> None:
+        if message.kind == "gram":
+            multiplied.append(message.payload["inner"].shape)
+
+    ended = played({**rows, "probe": probe}, tap=tap)
+    assert multiplied == [(len(rows), len(rows))] * 6, "three aggregators, to two others each"
     for state in ended.aggregators:
         assert state.opened is not None
         assert state.opened.names == tuple(rows)
@@ -274,14 +281,15 @@ def test_a_false_ballot_reads_nobody_s_answer() -> None:
     assert (ended.aggregators[0].opened.inner.diagonal() == BLOCKS).all()  # type: ignore[union-attr]
 
 
-def test_a_lying_aggregator_that_adds_marks_is_found() -> None:
+@pytest.mark.parametrize("added", [[1], [-9, 9], [0, -9, 0, 9]])
+def test_a_lying_aggregator_that_adds_marks_is_found(added: list[int]) -> None:
     """The sum of ballots has as many marks in each place as there are ballots, none below 0."""
     ballots = {name: row.reshape(BLOCKS, WIDTH) for name, row in others(4).items()}
     honest = secret.share_round
 
     def more(*given: Any) -> SharedRound:
         done = honest(*given)
-        return done._replace(update=done.update + 8 * np.eye(1, done.update.size)[0])
+        return done._replace(update=done.update + 8 * np.resize([*added, *[0] * 99], done.update.size))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secret, "share_round", more)

@@ -20,7 +20,7 @@ from lazaretto.local import LocalState, LocalTraining, SiteData, local_start, ma
 from lazaretto.parameters import unravel_of
 from lazaretto.privacy.draws import chance_of, poisson_rows
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.types import Array, Model
+from lazaretto.types import Array, Float, Model
 
 __all__ = ["Round", "private_shadow_round", "shadow_trainer", "step_losses"]
 
@@ -38,6 +38,7 @@ def shadow_trainer(
     rounds: int,
     learning_rate: float,
     one_round: Round | None = None,
+    first: Float | None = None,
 ) -> Callable[[NDArray[np.bool_], int], NDArray[np.float64]]:
     """The function `train` that `lazaretto.audit.membership.attack` asks for, compiled once.
 
@@ -45,7 +46,8 @@ def shadow_trainer(
     the recurrent state is reset before it. kinds: K. rounds >= 1, of `training.local_epochs` each, on one
     device.
     one_round: a round of another kind, as a private one; its data hold the members first and then, with
-    weight 0, the others. Initial parameters follow the seed. Raises DataError where shapes do not fit.
+    weight 0, the others. first: [d] initial parameters; without, they follow the seed. Raises DataError where
+    shapes do not fit.
     """
     x, y, weight = (np.asarray(v) for v in windows)
     if x.ndim != 3 or y.shape != x.shape[:2] or weight.shape != y.shape or x.shape[1] != training.window:
@@ -76,7 +78,10 @@ def shadow_trainer(
             units=jnp.asarray(member.sum(), jnp.int32),
             class_weight=jnp.ones(kinds + 2),
         )
-        start = ravel_pytree(model.init(jax_key(seed, "shadow start"), features, kinds))[0]
+        if first is not None:
+            start = jnp.asarray(first)
+        else:
+            start = ravel_pytree(model.init(jax_key(seed, "shadow start"), features, kinds))[0]
         state = local_start(model, training, start, unravel, 1)
         for number in range(rounds):
             state = run(state, data, seed * rounds + number)

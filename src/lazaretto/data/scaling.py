@@ -8,13 +8,14 @@ that sees a site's own counts, and not their sum alone, reads the site's distrib
 bucket's width: secure summation is what keeps it from that.
 
 Scale is half the 5-95 % range, so a twentieth of false counts at one end decides it. `median_scaling`
-withstands any minority of false counts: it is the median over sites of their own centres and scales. It can
-be had of a sum, too, if that is a sum of *ballots*, in which each site marks the buckets of its own two,
-and if nobody's ballot can weigh more than one mark in each place (`lazaretto.secagg.ballots` sees to that
-unseen). Who is alone with a mark shows by it where its median lies, or how far it spreads. Reading ranks
-further inside the summed counts is no way: with 30 % of the counts at one end ranks 35 and 65 % are the
-outermost that stay among honest values, and half of that range, stretched as for a normal distribution, is
-between 0 and 1.7 times what it should be on the simulated hospitals (median .4), as traffic is not normal.
+withstands any minority of false counts where a feature varies at most sites: it is the median over sites of
+their own centres and scales. It can be had of a sum, too, if that is a sum of *ballots*, in which each site
+marks the buckets of its own two, and if nobody's ballot can weigh more than one mark in each place
+(`lazaretto.secagg.ballots` sees to that unseen). Who is alone with a mark shows by it where its median
+lies, or how far it spreads. Reading ranks further inside the summed counts is no way: with 30 % of the
+counts at one end ranks 35 and 65 % are the outermost that stay among honest values, and half of that range,
+stretched as for a normal distribution, is between 0 and 1.7 times what it should be on the simulated
+hospitals (median .4), as traffic is not normal.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def scaling_from_ballots(total: Int, origins: Sequence[float] = ()) -> Scaling:
 
     Where it is 0, as of a feature that is constant at half of the sites, the scale is the lower quartile of
     those that vary at single sites: one too large would hide the feature, one too small leaves at least its
-    sign. There a quarter of false votes is enough, of those who say that it varies.
+    sign. There a quarter of false votes is enough to make it too small, of those who say that it varies, and
+    three quarters to hide the feature: one site, where it is constant at all others.
     """
     votes = total[:, :, :BUCKETS].copy()
     votes[:, 1, _SIDE] = votes[:, 1, : _SIDE + 1].sum(axis=1)

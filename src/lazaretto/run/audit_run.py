@@ -23,6 +23,7 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.prepare import lay, read
 from lazaretto.run.saved import load_model, write_whole
+from lazaretto.run.started import first_vectors
 
 __all__ = ["audit_run"]
 
@@ -71,6 +72,9 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
         seed=meta.seed,
         protocol=plan.secure.protocol,
         distributed=plan.privacy.distributed,
+        first=None
+        if plan.train.start is None
+        else first_vectors(plan, model, (data.x.shape[2], kinds), [meta.seed], ours=True)[0],
     )
     found = run_audits(audited, show)
     runlog.append_all(directory / "run.sqlite", [("audit", body) for body in found])

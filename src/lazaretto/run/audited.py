@@ -9,7 +9,7 @@ import numpy as np
 
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select, windows_of
-from lazaretto.keys import generator
+from lazaretto.keys import generator, jax_key
 from lazaretto.local import LocalTraining
 from lazaretto.parameters import unravel_of
 from lazaretto.privacy.mechanism import Mechanism
@@ -39,6 +39,14 @@ class Audited(NamedTuple):
     seed: int
     protocol: str = "none"
     distributed: bool = False
+    first: Float | None = None
+
+    def first_params(self) -> Any:
+        """Parameters before the first round: of the run's start, or drawn from its seed."""
+        features = self.data.x.shape[2]
+        if self.first is None:
+            return self.model.init(jax_key(self.seed, "model"), features, self.kinds)
+        return unravel_of(self.model, features, self.kinds)(jnp.asarray(self.first))
 
     def windows(self, split: int, most: int) -> Streams:
         """At most so many windows of a split, each by itself, drawn from the seed."""

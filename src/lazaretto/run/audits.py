@@ -131,6 +131,7 @@ def membership(audited: Audited) -> Found | None:
         rounds=rounds,
         learning_rate=audited.learning_rate,
         one_round=one_round,
+        first=audited.first,
     )
     rng = generator(audited.seed, "membership")
     shadows = attack(train, len(given[0]), _SHADOWS, rng)
@@ -179,9 +180,7 @@ def class_mix(audited: Audited) -> Found | None:
     quiet = private_training(training)
     open_round = jax.jit(make_site_round(audited.model, Cut(bits=32), training, unravel))
     private = None if made is None else _private_round(audited, training, made)
-    start = ravel_pytree(
-        audited.model.init(jax_key(audited.seed, "model"), windows.x.shape[2], audited.kinds)
-    )[0]
+    start = ravel_pytree(audited.first_params())[0]
 
     def update(rows: NDArray[np.int64], seed: int) -> Any:
         data = SiteData(

@@ -132,7 +132,7 @@ def hijacking(audited: Audited) -> Found | None:
     run = jax.jit(
         make_hijacked_site(audited.model, audited.cut, audited.training, Hijack(), Watch(), batches)
     )
-    params = audited.model.init(jax_key(audited.seed, "model"), data.x.shape[2], audited.kinds)
+    params = audited.first_params()
     first = []
     for hostile in (True, False):
         found = run(

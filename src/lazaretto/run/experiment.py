@@ -46,6 +46,7 @@ from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import save_seen
+from lazaretto.run.started import enter_start, seen_with_start
 from lazaretto.run.systems import (
     WINDOWED,
     Trained,
@@ -87,6 +88,7 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:
     journal.record("run", run_record(plan))
+    enter_start(plan, journal)
     made, appearances = mechanism_of(plan), appearances_of(plan)
     if made is not None:  # before anything is counted: noisy counts cost, too
         promise_run(plan, made, appearances, journal)
@@ -313,7 +315,9 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
     save_arrays(folder / "model.safetensors", arrays, meta)
     if plan.privacy.mechanism == "none":  # else the digests would tell who was in
-        save_seen(folder, prepared.seen)
+        seen = seen_with_start(plan, prepared.seen, prepared.seed)
+        if seen is not None:
+            save_seen(folder, seen)
 
 
 def write_metrics(

@@ -26,6 +26,7 @@ Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
 # which fields tell two records of a kind apart: a resumed run does not repeat one
 _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "run": (),
+    "start": (),
     "data": ("seed",),
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),

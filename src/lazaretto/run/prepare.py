@@ -117,6 +117,7 @@ class Laid:
     parts: Partition
     leaks: list[str]
     seen: NDArray[np.uint8]
+    start: list[str]
 
     @property
     def schema(self) -> Schema:
@@ -147,12 +148,12 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     """The first part of `prepare`: load, split, deal to sites."""
     source, table = load_table(plan, seed)
     table = split_table(plan, table, seed)
-    if keep is not None:
-        table = take(table, keep(table))
+    whole, table = table, table if keep is None else take(table, keep(table))
     leaks = leak_notes(table, refuse=plan.data.leaks == "refuse")
     sites, key = plan.sites, split_key(plan)
     private = plan.privacy.mechanism != "none"
     data = streams(table, plan.data.modality, marks_of(table, plan.split.key) if private else None)
+    start = start_notes(plan, whole, data.features, seed)
     places = None if key is None else places_of(table.unit_names, "site", key)
     parts = partition(
         data,
@@ -168,7 +169,10 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     data, parts = withhold(data, parts, sites.withhold_families, places)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
     data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
-    return Laid(seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=_seen(table))
+    seen = _seen(table)
+    return Laid(
+        seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=seen, start=start
+    )
 
 
 def split_table(plan: Plan, table: Table, seed: int) -> Table:
@@ -228,7 +232,7 @@ def ready(
         scaling=scaling,
         seen=laid.seen,
         rate_column=scaled.features.index(rate) if rate in scaled.features else None,
-        sheet=_with_attack(_sheet(plan, laid, start_notes(plan, table, data.features) + notes), plan, names),
+        sheet=_with_attack(_sheet(plan, laid, laid.start + notes), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
         hostile=hostile if hostile.any() else None,

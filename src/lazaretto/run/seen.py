@@ -8,42 +8,82 @@ nothing.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.data.duplicates import window_digests
 from lazaretto.errors import InputError
+from lazaretto.plan_keys import DataPlan
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.types import Table
 
-__all__ = ["SEEN_FILE", "save_seen", "seen_windows"]
+__all__ = ["SEEN_FILE", "Seen", "data_named", "load_seen", "save_seen", "seen_windows", "window_states"]
 
 SEEN_FILE = "seen.safetensors"
 
 
-def save_seen(folder: Path, seen: NDArray[np.uint8]) -> None:
-    """Write the digests [m, 16] of training and validation windows beside the model."""
-    save_arrays(folder / SEEN_FILE, {"seen": seen}, {"digest": "BLAKE2b, 128 bits, of a window's values"})
+class Seen(NamedTuple):
+    """Digests [m, 16] uint8 of windows that a model has seen, and names of the data they are of."""
+
+    digests: NDArray[np.uint8]
+    data: tuple[str, ...] = ()
 
 
-def seen_windows(folder: Path, table: Table) -> NDArray[np.bool_] | None:
-    """[n] whether the model in `folder` was trained, or its thresholds set, on a window of these very values.
+def data_named(data: DataPlan, seed: int) -> str:
+    """What tells data sets apart, however windows are cut: source and sizes of its files, or its seed.
 
-    Values are compared as the source gives them, bit for bit: other options of a source, or noise, make other
-    windows. Idle windows are never counted as seen, as a silent device is silent everywhere. None where
-    the folder does not say. Raises InputError for a file that is not ours.
+    The same number of files of the same sizes counts as the same data: nothing large is read for it.
     """
+    if data.path is None:
+        return f"{data.source}, seed {seed}"
+    place = Path(data.path)
+    files = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    sizes = sorted(file.stat().st_size for file in files)
+    return f"{data.source}, {len(files)} files, " + hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
+
+
+def save_seen(folder: Path, seen: Seen) -> None:
+    """Write the digests of training and validation windows beside the model."""
+    meta = {"digest": "BLAKE2b, 128 bits, of a window's values", "data": list(seen.data)}
+    save_arrays(folder / SEEN_FILE, {"seen": seen.digests}, meta)
+
+
+def load_seen(folder: Path) -> Seen | None:
+    """What `save_seen` wrote; None where the folder does not say. Raises InputError for another file."""
     path = folder / SEEN_FILE
     if not path.exists():
         return None
-    seen = load_arrays(path)[0].get("seen")
-    if seen is None or seen.dtype != np.uint8 or seen.ndim != 2 or seen.shape[1] != 16:
+    arrays, meta = load_arrays(path)
+    seen, data = arrays.get("seen"), meta.get("data", [])
+    named = isinstance(data, list) and all(isinstance(one, str) for one in data)
+    if seen is None or seen.dtype != np.uint8 or seen.ndim != 2 or seen.shape[1] != 16 or not named:
         raise InputError(
             f"{path} does not hold digests of windows", found=path, way_out="delete it, or train again"
         )
+    return Seen(seen, tuple(data))
+
+
+def window_states(seen: Seen, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[n] whether a window of these very values was seen, and whether it is idle; an idle one never was.
+
+    Values are compared as the source gives them, bit for bit: other options of a source, or noise, make other
+    windows. A silent device is silent everywhere.
+    """
     digests, idle = window_digests(table)
-    known = {row.tobytes() for row in seen}
+    known = {row.tobytes() for row in seen.digests}
     met = np.fromiter((row.tobytes() in known for row in digests), bool, len(digests))
-    return met & ~idle
+    return met & ~idle, idle
+
+
+def seen_windows(folder: Path, table: Table) -> NDArray[np.bool_] | None:
+    """[n] whether the model in `folder`, or the one it began from, was trained, or its thresholds set, on a
+    window of these very values, as `window_states` says; None where the folder does not say.
+
+    Raises InputError for a file that is not ours.
+    """
+    seen = load_seen(folder)
+    return None if seen is None else window_states(seen, table)[0]

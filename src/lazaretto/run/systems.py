@@ -145,7 +145,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         if federation.promise is not None:
             marked = federation.promise._replace(marks=pack_marks(prepared.data, trained_on, data))
             federation = replace(federation, promise=marked)
-        (vector,) = first_vectors(plan, plan.model.name, model, bench.shape[:2], [prepared.seed])
+        (vector,) = first_vectors(plan, model, bench.shape[:2], [prepared.seed], ours=system not in ONLY)
         rounds, a_pass = plan.train.rounds, bench.every or max(1, round(1 / plan.train.local_epochs))
         watch = Timed(
             Watch(bench.journal, program, prepared, post, label, rounds, detailed=job.whole, every=a_pass)
@@ -289,7 +289,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             units=-(-bench.units // devices),
             replication=plan.train.target_replication,
         )
-        first = first_vectors(plan, plan.model.name, model, bench.shape[:2], [prepared.seed])
+        first = first_vectors(plan, model, bench.shape[:2], [prepared.seed], ours=True)
         done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
         vectors = train_alone(
             program,
@@ -342,7 +342,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         packs += [packs[0]._replace(units=np.zeros(1, np.int32))] * spare
         data = type(packs[0])(*(np.concatenate(values) for values in zip(*packs, strict=True)))
         seeds = [bench.prepared[job.place].seed for job in jobs]
-        vectors = first_vectors(plan, name, model, bench.shape[:2], seeds + seeds[:1] * spare)
+        vectors = first_vectors(plan, model, bench.shape[:2], seeds + seeds[:1] * spare, ours=pooled)
         schedule = schedule_of(plan, pooled=True)
         done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
         vectors = train_alone(
