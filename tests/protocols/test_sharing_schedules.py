@@ -28,6 +28,7 @@ SCHEDULES = int(os.environ.get("LAZARETTO_SCHEDULES", "100"))
 D, MOST_STEPS = 12, 20_000
 SITES = tuple(f"site-{i}" for i in range(5))
 FAULTS = ("absent", "part", "huge", "wraps", "two rows", "malformed", "not what it committed to")
+BALLOT = Sharing(clip=3**0.5, fraction_bits=0, one_hot=4)  # three blocks of four entries
 
 
 def secrets(number: int) -> Callable[[str], bytes]:
@@ -41,6 +42,10 @@ def mean(seen: SharedGram) -> np.ndarray:
     )
 
 
+def eight(seen: SharedGram) -> np.ndarray:
+    return np.full(len(seen.names), 8.0)
+
+
 def broken(fault: str, messages: list[Message], rng: np.random.Generator, number: int) -> list[Message]:
     """What a hostile site sends instead of its three messages."""
     site = messages[0].sender
@@ -51,6 +56,10 @@ def broken(fault: str, messages: list[Message], rng: np.random.Generator, number
     if fault == "part":
         return list(rng.permutation(np.array(messages, object))[: rng.integers(1, 3)])
     row = np.zeros(D, np.uint64)
+    if fault == "no ballot":
+        row[[0, 4, 8]] = 1
+        row[rng.integers(D)] += np.uint64(2 ** int(rng.choice([0, 1, 2])))
+        return list(split_row(site, number, row, rng.bytes(32), own))
     if fault == "huge":
         row[rng.integers(D)] = rng.integers(2**28, 2**62)
         return list(split_row(site, number, row, rng.bytes(32), own))
@@ -82,7 +91,7 @@ def forged(message: Message, rng: np.random.Generator) -> Message:
         return replace(message, round=message.round + 1)
     if what == 2:
         return replace(
-            message, kind=str(rng.choice(["shares", "coin", "gate 3", "gate x", "sum", "refused"]))
+            message, kind=str(rng.choice(["shares", "coin", "gate 3", "gate x", "blocks", "sum", "refused"]))
         )
     name = str(rng.choice(list(message.payload)))
     value = message.payload[name]
@@ -125,10 +134,15 @@ class Network:
         return self.waiting.pop(0 if self.ordered else int(self.rng.integers(len(self.waiting))))
 
 
-def play(seed: int, old: list[Message]) -> tuple[str, list[Message]]:
+def drawn(rng: np.random.Generator) -> np.ndarray:
+    """A ballot: one mark in each block."""
+    return (rng.integers(4, size=(3, 1)) == np.arange(4)).astype(np.float64).ravel()
+
+
+def play(seed: int, old: list[Message], *, ballots: bool = False) -> tuple[str, list[Message]]:
     """One schedule; what came of it, and what was sent. Asserts that the sum is right."""
     rng, number = np.random.default_rng(seed), 1 + seed % 3
-    updates = {site: rng.standard_normal(D) for site in SITES}
+    updates = {site: drawn(rng) if ballots else rng.standard_normal(D) for site in SITES}
     agreed = Sharing(
         clip=4.0,
         most_on_one=1.0,
@@ -136,9 +150,11 @@ def play(seed: int, old: list[Message]) -> tuple[str, list[Message]]:
         sketch_columns=int(rng.choice([0, 5])),
         history=bool(rng.random() < 0.2),
     )
-    public = np.zeros((int(rng.integers(2)), D))
-    made = parties(agreed, number, updates, public, mean, secrets(number), None)
-    hostile = dict(zip(rng.permutation(SITES)[: rng.integers(4)], rng.choice(FAULTS, 4), strict=False))
+    public, decide, faults = np.zeros((int(rng.integers(2)), D)), mean, FAULTS
+    if ballots:
+        agreed, public, decide, faults = BALLOT, public[:0], eight, (*FAULTS, "no ballot")
+    made = parties(agreed, number, updates, public, decide, secrets(number), None)
+    hostile = dict(zip(rng.permutation(SITES)[: rng.integers(4)], rng.choice(faults, 4), strict=False))
     network = Network(rng, old)
     for site in rng.permutation(SITES):
         own = [message for message in made.messages if message.sender == site]
@@ -165,6 +181,11 @@ def play(seed: int, old: list[Message]) -> tuple[str, list[Message]]:
     if head.sum is None:
         assert head.refused
         return head.refused, network.sent
+    if ballots:
+        assert not {site for site, fault in hostile.items() if fault == "no ballot"} & set(head.sum.names)
+        right = np.sum([updates[name] for name in head.sum.names], axis=0)
+        np.testing.assert_array_equal(np.rint(head.sum.update / 8), right, str((seed, hostile)))
+        return "sum", network.sent
     rows = np.array([clipped(updates[name], 4.0) for name in head.sum.names])
     sums = [rows.mean(axis=0)]
     for i, name in enumerate(head.sum.names):
@@ -178,10 +199,11 @@ def play(seed: int, old: list[Message]) -> tuple[str, list[Message]]:
 
 
 @pytest.mark.timeout(7200)
-def test_the_right_sum_or_a_refusal_with_its_cause() -> None:
+@pytest.mark.parametrize("ballots", [False, True])
+def test_the_right_sum_or_a_refusal_with_its_cause(ballots: bool) -> None:
     outcomes, old = Counter[str](), list[Message]()
     for seed in range(SCHEDULES):
-        outcome, sent = play(seed, old)
+        outcome, sent = play(seed, old, ballots=ballots)
         outcomes[outcome.partition(":")[0][:60]] += 1
         old = sent  # the next schedule replays messages of this one
     print(dict(outcomes))  # noqa: T201
@@ -190,11 +212,12 @@ def test_the_right_sum_or_a_refusal_with_its_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["arrived", "key", "coin", "projected", "gate 7", "short", "gram", "sum", "close"]
+    "kind", ["arrived", "key", "coin", "projected", "gate 7", "short", "blocks", "gram", "sum", "close"]
 )
 def test_each_message_that_is_lost_is_waited_for_and_named(kind: str) -> None:
-    rows = {site: np.ones(D) for site in SITES}
-    made = parties(Sharing(clip=4.0), 0, rows, np.zeros((0, D)), mean, secrets(0), None)
+    rows = {site: np.resize([1.0, 0.0, 0.0, 0.0], D) for site in SITES}
+    agreed = BALLOT if kind == "blocks" else Sharing(clip=4.0)
+    made = parties(agreed, 0, rows, np.zeros((0, D)), mean, secrets(0), None)
     nodes: dict[str, Any] = dict(zip(AGGREGATORS, made.aggregators, strict=True))
     head, closing = coordinator.close(made.coordinator)
     waiting = [*made.messages, *closing]
