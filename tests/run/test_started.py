@@ -119,7 +119,7 @@ def test_the_same_data_goes_on_where_only_training_units_are_known(trained: Path
         ),
         (["run.seeds=[5]", "data.modality=record", "run.setting=record"], "data.modality there and here"),
         (["run.seeds=[5]", "evaluate.leave_one_family_out=true"], "may be known to the model"),
-        (["train.start=nowhere"], "no such file"),
+        (["train.start=nowhere"], "train.start: there is no model"),
     ],
 )
 def test_starts_that_would_not_do(

@@ -131,6 +131,12 @@ def seen_with_start(plan: Plan, seen: Any, seed: int) -> Seen | None:
 def _start(plan: Plan) -> tuple[Float, ModelMeta, str]:
     """The vector [d], what stands beside it, and the file's digest."""
     file = Path(str(plan.train.start)) / "model.safetensors"
+    if not file.exists():
+        raise InputError(
+            "train.start: there is no model",
+            found=file,
+            way_out="the folder of a finished run, or leave it out",
+        )
     arrays, meta = load_model(file)
     with file.open("rb") as content:
         return arrays["vector"], meta, hashlib.file_digest(content, "sha256").hexdigest()
