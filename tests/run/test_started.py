@@ -139,6 +139,11 @@ def test_without_digests_nobody_can_tell_and_no_promise_is_made(
     (bare / "seen.safetensors").unlink()
     assert run(tmp_path, bare, "run.seeds=[5]", *PRIVATE) == 2
     assert "does not say what the model has seen" in capsys.readouterr().err
+    digests = load_arrays(trained / "seen.safetensors")[0]
+    save_arrays(bare / "seen.safetensors", digests, {"digest": "of an earlier version"})
+    assert run(tmp_path, bare, "run.seeds=[5]", *PRIVATE) == 2
+    assert "does not say what the model has seen" in capsys.readouterr().err
+    (bare / "seen.safetensors").unlink()
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     assert run(tmp_path, bare, "train.rounds=1") == 0
     (note,) = [one for one in notes(tmp_path) if one.startswith("Training begins")]
@@ -201,6 +206,7 @@ def test_files_of_the_same_sizes_are_the_same_data(tmp_path: Path) -> None:
     for name, content in {"a/x": b"12", "a/y": b"3", "b/z": b"4", "b/w": b"56", "c/x": b"1"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
+    assert "0 files" in data_named(DataPlan(source="x_iomt", path=str(tmp_path / "nowhere")), 0)
     a, b, c = (
         data_named(DataPlan(source="x_iomt", path=str(tmp_path / name)), seed)
         for seed, name in enumerate("abc")

@@ -27,7 +27,10 @@ SEEN_FILE = "seen.safetensors"
 
 
 class Seen(NamedTuple):
-    """Digests [m, 16] uint8 of windows that a model has seen, and names of the data they are of."""
+    """Digests [m, 16] uint8 of windows that a model has seen, and names of the data they are of.
+
+    data: () where the folder does not say, as those of earlier versions do not.
+    """
 
     digests: NDArray[np.uint8]
     data: tuple[str, ...] = ()
@@ -36,12 +39,13 @@ class Seen(NamedTuple):
 def data_named(data: DataPlan, seed: int) -> str:
     """What tells data sets apart, however windows are cut: source and sizes of its files, or its seed.
 
-    The same number of files of the same sizes counts as the same data: nothing large is read for it.
+    The same number of files of the same sizes counts as the same data: nothing large is read for it. Whether
+    there are files is for the source to say.
     """
     if data.path is None:
         return f"{data.source}, seed {seed}"
     place = Path(data.path)
-    files = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    files = [file for file in (place, *place.rglob("*")) if file.is_file()]
     sizes = sorted(file.stat().st_size for file in files)
     return f"{data.source}, {len(files)} files, " + hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 

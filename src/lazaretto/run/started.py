@@ -122,7 +122,7 @@ def seen_with_start(plan: Plan, seen: Any, seed: int) -> Seen | None:
     if plan.train.start is None:
         return own
     before = load_seen(Path(plan.train.start))
-    if before is None:
+    if before is None or not before.data:
         return None
     digests = np.unique(np.concatenate([own.digests, before.digests]), axis=0)
     return Seen(digests, tuple(dict.fromkeys((*own.data, *before.data))))
@@ -145,10 +145,10 @@ def _start(plan: Plan) -> tuple[Float, ModelMeta, str]:
 def _check_promise(plan: Plan) -> None:
     """Refuse a start that does not say what it knows, or that knows this data."""
     seen = load_seen(Path(str(plan.train.start)))
-    if seen is None:
+    if seen is None or not seen.data:
         raise PlanError(
             "train.start: its folder does not say what the model has seen, and this plan promises privacy",
-            found=f"no seen.safetensors in {plan.train.start}",
+            found=f"no seen.safetensors of this version in {plan.train.start}",
             way_out="a start trained without a mechanism, on data that need no protection; its folder whole",
         )
     if known := {data_named(plan.data, seed) for seed in plan.run.seeds} & set(seen.data):
