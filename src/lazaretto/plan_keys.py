@@ -301,6 +301,11 @@ class EvaluatePlan(Section):
         description="An alarm is raised once so many of the last `alarm_m` steps are above the threshold.",
     )
     alarm_m: Count = Field(default=5, description="Steps that `alarm_k` looks back over.")
+    thresholds: Literal["sum", "median"] = Field(
+        default="sum",
+        description="How sites agree on alarm thresholds: from summed counts of scores, where one site that "
+        "lies can silence everyone's alarms, or by the `median` of the sites' own.",
+    )
     calibration: Literal["platt", "temperature", "none"] = Field(
         default="platt",
         description="How scores become probabilities, set on validation units: by slope and intercept "

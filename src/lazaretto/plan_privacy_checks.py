@@ -56,6 +56,12 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.data.scaling,
             way_out='data.scaling = "sum", of noisy ones',
         )
+    if plan.evaluate.thresholds == "median":
+        yield PlanError(
+            "evaluate.thresholds: the median is taken of each site's exact threshold",
+            found=plan.evaluate.thresholds,
+            way_out='evaluate.thresholds = "sum", of noisy counts',
+        )
     if asked.unit == "patient" and plan.split.by == "time":
         yield PlanError(
             "split.by: cut in time, one patient trains, sets thresholds and is judged, and no part covers it",

@@ -37,13 +37,20 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.evaluate.leave_one_site_out,
             way_out='0 (no --full), or secure.protocol = "none"',
         )
-    if plan.secure.protocol in _OF_SUMS and plan.data.scaling == "median":
-        yield PlanError(
-            "data.scaling: a vote of each site cannot be told from ten where only sums are seen",
-            found=f"{plan.data.scaling}, secure.protocol={plan.secure.protocol!r}",
-            way_out='secure.protocol = "sharing", which checks ballots; or data.scaling = "sum", which more '
-            "than a twentieth of the sites can stretch",
-        )
+    for key, value, harm in (
+        ("data.scaling", plan.data.scaling, "more than a twentieth of the sites can stretch"),
+        (
+            "evaluate.thresholds",
+            plan.evaluate.thresholds,
+            "one site that lies can raise until nothing alarms",
+        ),
+    ):
+        if plan.secure.protocol in _OF_SUMS and value == "median":
+            yield PlanError(
+                f"{key}: a vote of each site cannot be told from ten where only sums are seen",
+                found=f"{value}, secure.protocol={plan.secure.protocol!r}",
+                way_out=f'secure.protocol = "sharing", which checks ballots; or {key} = "sum", which {harm}',
+            )
 
 
 def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:

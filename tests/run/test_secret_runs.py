@@ -18,16 +18,19 @@ from lazaretto.chain import rule_of
 from lazaretto.cli import main
 from lazaretto.commands import write_page
 from lazaretto.errors import InputError, Interrupted, PlanError, RoundRefused
+from lazaretto.evaluate.operating import EVERYONE
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
 from lazaretto.gram import inner_products
 from lazaretto.keys import generator
 from lazaretto.plan import load_plan
 from lazaretto.round import Arrived, aggregate_round, weigh_seen
-from lazaretto.run import scaled, systems
+from lazaretto.run import agreed, scaled, systems
 from lazaretto.run.bench import Job, make_bench
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import KINDS, Post
 from lazaretto.run.prepare import prepare
+from lazaretto.run.protocol import protocol_of
 from lazaretto.run.saved import load_arrays
 from lazaretto.run.secret import Door, secret_sum, simulated_secrets
 from lazaretto.secagg import ckks_round
@@ -160,6 +163,42 @@ def test_who_had_no_vote_on_scaling_is_in_the_data_sheet(
     assert told == [f"{name} had no vote on scaling: it did not choose one entry in every block."]
 
 
+def test_votes_on_the_alarm_threshold_come_to_the_judge_s_open_and_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a site whose ballot is none has no vote, and the run log says so."""
+    (tmp_path / "plan.toml").write_text(PLAN)
+
+    def trained(name: str, *sets: str) -> tuple[set[float], float, set[str], list[Mapping[str, Any]]]:
+        plan = load_plan(tmp_path / "plan.toml", sets=['evaluate.thresholds="median"', *sets])
+        messages: list[Message] = []
+        post = Post(tap=messages.append)
+        prepared = prepare(plan, 2, post)
+        journal = open_journal(tmp_path / name, plan, False, quiet)
+        bench = make_bench(plan, [prepared], [post], journal)
+        scores = systems.federated(bench, systems.OURS, Job(place=0)).scores
+        main = operating_of(scores, protocol_of(plan, prepared), name).thresholds[MAIN_POINT][EVERYONE]
+        told = {float(np.asarray(m.payload["value"])[0]) for m in messages if m.kind == "threshold"}
+        refused = [record.body for record in runlog.read(journal.log, "vote refused")]
+        return told, main, {m.kind for m in messages if m.sender in prepared.site_names}, refused
+
+    for name, sets, kind in (("open", (), "threshold vote"), ("unseen", (SHARED,), "shares")):
+        told, main, leaving, refused = trained(name, *sets)
+        assert told == {float(np.float32(main))}
+        assert kind in leaving
+        assert "score counts" not in leaving
+        assert not refused
+    honest, made = agreed.threshold_ballot, list[Int]()
+
+    def false_at_first(threshold: float | None) -> Int:
+        made.append(honest(threshold))
+        return made[-1] * (0 if len(made) == 1 else 1)
+
+    monkeypatch.setattr(agreed, "threshold_ballot", false_at_first)
+    (said,) = trained("false", SHARED)[3]
+    assert said["reason"] == "it did not choose one entry in every block"
+
+
 def test_its_report_says_who_saw_what(tmp_path: Path) -> None:
     run(tmp_path / "out", SHARED)
     page = write_page(tmp_path / "out").read_text(encoding="utf-8")
@@ -201,6 +240,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="krum"'], "more than a third on one site"),
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         ([MASKED, 'aggregate.rule="mean"', 'data.scaling="median"'], "cannot be told from ten"),
+        ([MASKED, 'aggregate.rule="mean"', 'evaluate.thresholds="median"'], "until nothing alarms"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
         (['compress.scheme="top_k"', "compress.share=0.1"], "cannot be summed before it is decoded"),
         (['compress.scheme="random_k | quantise"'], "cannot be summed before it is decoded"),

@@ -25,6 +25,7 @@ from lazaretto.errors import DataError
 __all__ = [
     "AS_IT_IS",
     "BIN_RATIO",
+    "COUNTED",
     "EDGES",
     "EVERYONE",
     "SECONDS_PER_DAY",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 BIN_RATIO = 1.002
+COUNTED = 10_000  # steps of a site, at most
 _SMALLEST, _LARGEST = 1e-6, 1e12
 _MAGNITUDES = _SMALLEST * BIN_RATIO ** np.arange(int(np.log(_LARGEST / _SMALLEST) / np.log(BIN_RATIO)) + 2)
 EDGES: NDArray[np.float64] = np.concatenate([-_MAGNITUDES[::-1], [0.0], _MAGNITUDES])
@@ -63,7 +65,7 @@ def bin_of(score: NDArray[Any]) -> NDArray[np.int64]:
     return np.searchsorted(EDGES, np.asarray(score, dtype=np.float64), side="left").astype(np.int64)
 
 
-def score_counts(score: NDArray[Any], cap: int = 10_000) -> NDArray[np.int64]:
+def score_counts(score: NDArray[Any], cap: int = COUNTED) -> NDArray[np.int64]:
     """One site's contribution: how many of its scores [n] fall in each bin, [len(EDGES) + 1]; `cap` at most.
 
     Above the cap the counts are scaled so that every cumulative share moves by at most 0.5 / cap; a site

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,7 @@ class Protocol:
     timed: False where steps have no clock: latency and alarms per device-day are then left undefined.
     same_units: True where every seed judges the very same units; they are then drawn together.
     calibration: how validation scores become probabilities: "platt", "temperature" or "none".
+    thresholds: "sum", of all sites' counts, or "median", of the sites' own (`evaluate.threshold_votes`).
     intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.
@@ -108,6 +109,7 @@ class Protocol:
     alarm_m: int = 5
     same_units: bool = False
     calibration: Calibration = "platt"
+    thresholds: Literal["sum", "median"] = "sum"
     intensity_edges: tuple[float, ...] = ()
     timed: bool = True
     floors: Mapping[str, float] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from lazaretto.evaluate.operating import (
     threshold_from_edges,
 )
 from lazaretto.evaluate.scored import Protocol, Scored, SeedScores, check_apart, check_scored
+from lazaretto.evaluate.threshold_votes import median_threshold, own_threshold
 
 __all__ = [
     "ALARM_POINT",
@@ -57,8 +58,9 @@ def on_common_scale(scored: Scored, operating: Operating) -> Scored:
 def operating_points(validation: Scored, protocol: Protocol) -> Operating:
     """Thresholds (on the common scale) and calibration, for everyone and for each threshold group.
 
-    Sites contribute capped counts, of which only the sum is used. A group without a normal validation
-    step goes by everyone's values. Raises DataError where there is no normal step at all.
+    Sites contribute capped counts, of which only the sum is used, or a vote each, where
+    `protocol.thresholds` is "median". A group without a normal validation step goes by everyone's values.
+    Raises DataError where there is no normal step at all.
     """
     groups = (
         [] if validation.threshold_group is None else sorted({int(g) for g in validation.threshold_group})
@@ -80,12 +82,20 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
     thresholds: dict[str, dict[int, float]] = {MAIN_POINT: {}, STRICT_POINT: {}, ALARM_POINT: {}}
     for group, own in members.items():
         sites = [own & (common.site == site) for site in np.unique(common.site[own])]
-        counts = np.sum([score_counts(common.score[at][normal[at]]) for at in sites], axis=0)
-        alarms = np.sum([edge_counts(smoothed[at], normal[at]) for at in sites], axis=0)
-        seconds = float(np.count_nonzero(normal[own])) * protocol.step_seconds
+        scores = [common.score[at][normal[at]] for at in sites]
+        alarms = [edge_counts(smoothed[at], normal[at]) for at in sites]
+        seconds = [float(np.count_nonzero(normal[at])) * protocol.step_seconds for at in sites]
+        if protocol.thresholds == "median":
+            for point, rate in ((MAIN_POINT, protocol.false_positive_rate), (STRICT_POINT, STRICT_RATE)):
+                thresholds[point][group] = median_threshold([own_threshold(one, rate) for one in scores])
+            each = zip(alarms, seconds, strict=True)
+            votes = [threshold_from_edges(one, time) if time else None for one, time in each]
+            thresholds[ALARM_POINT][group] = median_threshold(votes)
+            continue
+        counts = np.sum([score_counts(one) for one in scores], axis=0)
         thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
         thresholds[STRICT_POINT][group] = threshold_from_counts(counts, STRICT_RATE)
-        thresholds[ALARM_POINT][group] = threshold_from_edges(alarms, seconds)
+        thresholds[ALARM_POINT][group] = threshold_from_edges(np.sum(alarms, axis=0), sum(seconds))
     return Operating(thresholds, platt, protocol.calibration)
 
 

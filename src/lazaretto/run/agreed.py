@@ -1,20 +1,34 @@
-"""What sites agree on by a sum of counts, none of them showing a step: the alarm threshold."""
+"""What sites agree on by a sum of counts, or of votes, none of them showing a step: the alarm threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from lazaretto.data.streams import Streams, select
+from lazaretto.errors import InputError
 from lazaretto.evaluate.noisy import Counted, noisy_operating, noisy_score_counts, operating_from_noisy
-from lazaretto.evaluate.operating import EVERYONE, Operating, score_counts, threshold_from_counts
+from lazaretto.evaluate.operating import (
+    COUNTED,
+    EVERYONE,
+    Operating,
+    score_counts,
+    threshold_from_counts,
+)
 from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.threshold_votes import (
+    CHOICES,
+    own_threshold,
+    threshold_ballot,
+    threshold_from_ballots,
+)
 from lazaretto.evaluate.thresholds import MAIN_POINT
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
-from lazaretto.run.secret import secret_sum
+from lazaretto.run.secret import secret_ballots, secret_sum
 from lazaretto.types import VALIDATION, Array, Float, Int
 
 __all__ = ["agree_operating", "agree_threshold", "normal_counts", "sum_normal_counts"]
@@ -33,9 +47,20 @@ def normal_counts(
         counts = np.stack([score_counts(score[normal]) for score in scores])
         if post is not None:
             sent = post.send(kind, name, "coordinator", 0, {"counts": counts.astype(np.uint32)})
-            counts = np.asarray(sent["counts"], np.int64)
+            counts = _within_cap(np.asarray(sent["counts"], np.int64), name, kind)
         rows.append(counts)
     return np.stack(rows)
+
+
+def _within_cap(counts: Int, name: str, kind: str) -> Int:
+    """The counts [n, bins]; a site that says it has more steps than any may weigh is refused."""
+    if int(counts.sum(axis=1).max()) > COUNTED:
+        raise InputError(
+            f"{kind} of {name} are above their cap",
+            found=int(counts.sum(axis=1).max()),
+            way_out=f"a site counts {COUNTED} steps at most",
+        )
+    return counts
 
 
 def sum_normal_counts(
@@ -49,16 +74,43 @@ def sum_normal_counts(
     return secret_sum(given, prepared.door, kind, post)
 
 
-def agree_threshold(prepared: Prepared, score: Float, rate: float, post: Post) -> None:
+def agree_threshold(
+    prepared: Prepared, score: Float, rate: float, post: Post, how: Literal["sum", "median"] = "sum"
+) -> dict[str, str]:
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
-    score: [u, L] of the validation units. rate: share of normal steps that it lets through.
+    score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" for
+    a vote of each site on it instead, in secret where updates are. Returns site -> why it had no vote.
     """
-    part = select(prepared.data, prepared.data.split == VALIDATION)
-    total = sum_normal_counts(part, [score], prepared, "score counts", post)
-    threshold = threshold_from_counts(total.sum(axis=0), rate)
+    part, named = select(prepared.data, prepared.data.split == VALIDATION), dict[str, str]()
+    if how == "median":
+        threshold, named = _voted(prepared, part, score, rate, post)
+    else:
+        total = sum_normal_counts(part, [score], prepared, "score counts", post)
+        threshold = threshold_from_counts(total.sum(axis=0), rate)
     for name in prepared.site_names:
         post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
+    return named
+
+
+def _voted(
+    prepared: Prepared, part: Streams, score: Float, rate: float, post: Post
+) -> tuple[float, dict[str, str]]:
+    normal = part.judged & (part.y == 0)
+    ballots = {
+        name: threshold_ballot(own_threshold(score[normal & (part.site == site)[:, None]], rate))
+        for site, name in enumerate(prepared.site_names)
+    }
+    if prepared.door is not None:
+        total, named = secret_ballots(ballots, prepared.door, "the alarm threshold", post)
+        return threshold_from_ballots(total), named
+    total = np.zeros((1, CHOICES), np.int64)
+    for name, own in ballots.items():
+        sent = post.send(
+            "threshold vote", name, "coordinator", 0, {"choice": own.argmax(axis=1).astype(np.uint32)}
+        )
+        total[0, min(int(np.asarray(sent["choice"])[0]), CHOICES - 1)] += 1
+    return threshold_from_ballots(total), {}
 
 
 def agree_operating(

@@ -31,6 +31,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),
     "messages": ("seed", "system"),
+    "vote refused": ("seed", "system", "site"),
     "timeline": ("case",),
     "curves": ("system",),
     "latency": ("system",),

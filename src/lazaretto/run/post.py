@@ -47,6 +47,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
         "up",
         "binned scores of validation steps: normal ones, or all with noise",
     ),
+    "threshold vote": ("site-coordinator", "up", "alarm threshold that a site's own normal steps ask for"),
     "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
     "score tails": ("site-coordinator", "down", "how rare each score is among normal steps of all sites"),
     "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),

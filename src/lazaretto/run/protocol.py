@@ -22,6 +22,7 @@ def protocol_of(plan: Plan, prepared: Prepared | Laid) -> Protocol:
         alarm_k=plan.evaluate.alarm_k,
         alarm_m=plan.evaluate.alarm_m,
         calibration=plan.evaluate.calibration,
+        thresholds=plan.evaluate.thresholds,
         intensity_edges=prepared.schema.intensity_edges,
         floors=CONSORTIUM_FLOORS if plan.data.source == "consortium" else {},
     )

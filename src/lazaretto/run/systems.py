@@ -193,7 +193,11 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             operating = agree_operating(asked, examples, score, protocol, post if common else None)
             agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
         elif common:
-            agree_threshold(prepared, arrays["validation"], plan.evaluate.false_positive_rate, post)
+            rate, how = plan.evaluate.false_positive_rate, plan.evaluate.thresholds
+            named = agree_threshold(prepared, arrays["validation"], rate, post, how)
+            refused = {"seed": prepared.seed, "system": label}
+            for site, why in named.items():
+                bench.journal.record("vote refused", refused | {"site": site, "reason": why})
         spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
         chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers

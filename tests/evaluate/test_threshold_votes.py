@@ -1,0 +1,126 @@
+"""Alarm thresholds by a vote of the sites: exact, and out of a minority's reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazaretto.errors import DataError
+from lazaretto.evaluate.metrics import smooth
+from lazaretto.evaluate.operating import (
+    EDGES,
+    EVERYONE,
+    edge_counts,
+    score_counts,
+    threshold_from_counts,
+    threshold_from_edges,
+)
+from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.threshold_votes import (
+    CHOICES,
+    median_threshold,
+    own_threshold,
+    threshold_ballot,
+    threshold_from_ballots,
+)
+from lazaretto.evaluate.thresholds import ALARM_POINT, MAIN_POINT, STRICT_POINT, operating_points
+from lazaretto.keys import generator
+
+edges = st.sampled_from([*EDGES[::97].tolist(), float("inf")])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(st.none(), edges), max_size=9))
+def test_it_is_the_upper_median_of_who_votes(own: list[float | None]) -> None:
+    voted = sorted(one for one in own if one is not None)
+    if not voted:
+        with pytest.raises(DataError, match="no normal validation step"):
+            median_threshold(own)
+    else:
+        assert median_threshold(own) == voted[len(voted) // 2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(edges, min_size=1, max_size=8), st.lists(edges, max_size=7))
+def test_a_minority_moves_it_no_further_than_honest_sites_differ(
+    honest: list[float], hostile: list[float]
+) -> None:
+    hostile = hostile[: len(honest) - 1]
+    assert min(honest) <= median_threshold([*honest, *hostile]) <= max(honest)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.one_of(st.none(), edges))
+def test_a_ballot_has_one_mark_and_says_what_was_meant(threshold: float | None) -> None:
+    ballot = threshold_ballot(threshold)
+    assert ballot.shape == (1, CHOICES)
+    assert ballot.sum() == 1
+    if threshold is not None:
+        assert threshold_from_ballots(ballot) == threshold
+
+
+def test_a_site_s_own_is_what_counts_alone_would_give() -> None:
+    score = generator(3, "own threshold").normal(size=700)
+    assert own_threshold(score, 0.01) == threshold_from_counts(score_counts(score), 0.01)
+    assert own_threshold(score[:0], 0.01) is None
+
+
+def scored(sites: int = 9) -> tuple[Scored, np.ndarray]:
+    """Normal scores of four units a site, sites a little apart; an attack in every second unit."""
+    rng = generator(5, "votes")
+    site = np.repeat(np.arange(sites), 4)
+    score = rng.normal(size=(len(site), 80)) + 0.1 * site[:, None]
+    y = np.zeros(score.shape, np.int64)
+    y[::2, 40:60] = 1
+    score += 4.0 * (y > 0)
+    return Scored(score=score.astype(np.float32), y=y, valid=np.ones(y.shape, bool), site=site), site
+
+
+VOTED = Protocol(classes=("normal", "flood"), step_seconds=60.0, thresholds="median", calibration="none")
+
+
+def test_all_three_points_are_medians_of_the_sites_own() -> None:
+    found, site = scored()
+    operating = operating_points(found, VOTED)
+    smoothed = smooth(found.score, found.valid, VOTED.alarm_k, VOTED.alarm_m)
+    own: dict[str, list[float]] = {MAIN_POINT: [], STRICT_POINT: [], ALARM_POINT: []}
+    for one in range(9):
+        at, normal = site == one, found.y[site == one] == 0
+        counts = score_counts(found.score[at][normal])
+        own[MAIN_POINT].append(threshold_from_counts(counts, 0.01))
+        own[STRICT_POINT].append(threshold_from_counts(counts, 0.001))
+        alarms = edge_counts(smoothed[at], normal)
+        own[ALARM_POINT].append(threshold_from_edges(alarms, 60.0 * normal.sum()))
+    for point, each in own.items():
+        assert operating.thresholds[point][EVERYONE] == sorted(each)[4]
+
+
+@pytest.mark.parametrize("liars", [1, 2, 4])
+def test_sites_that_say_all_is_normal_silence_a_sum_and_not_a_median(liars: int) -> None:
+    found, site = scored()
+    lying = (site < liars)[:, None] & (found.y == 0)
+    told = replace(found, score=np.where(lying, np.float32(1e9), found.score))
+    attacked = found.score[found.y > 0]
+
+    def recall(protocol: Protocol) -> float:
+        return float((attacked > operating_points(told, protocol).thresholds[MAIN_POINT][EVERYONE]).mean())
+
+    assert recall(replace(VOTED, thresholds="sum")) == 0.0
+    calm = [found.score[site == s][found.y[site == s] == 0] for s in range(liars, 9)]
+    highest = max(threshold_from_counts(score_counts(one), 0.01) for one in calm)
+    assert recall(VOTED) >= float((attacked > highest).mean()) > 0.5
+
+
+def test_a_site_without_normal_steps_has_no_vote() -> None:
+    found, site = scored(3)
+    y = np.where((site == 2)[:, None], 1, found.y)
+    some = replace(found, y=y)
+    kept = operating_points(some, VOTED).thresholds
+    two = [own_threshold(found.score[site == s][y[site == s] == 0], 0.01) for s in (0, 1)]
+    assert kept[MAIN_POINT][EVERYONE] == max(t for t in two if t is not None)
+    with pytest.raises(DataError, match="no normal validation step"):
+        operating_points(replace(found, y=np.ones_like(y)), VOTED)
