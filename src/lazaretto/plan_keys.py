@@ -253,6 +253,10 @@ class ReputationPlan(Section):
         default=0.5,
         description="Share of the sites that may be in quarantine at once; no more than are assumed hostile.",
     )
+    camps: bool = Field(
+        default=True,
+        description="Whether a minority that points another way than the others counts as hostile.",
+    )
     probation_rounds: Annotated[int, Ge(0)] = Field(
         default=0,
         description="Where a site is in quarantine after so many rounds, their model is thrown away and "

@@ -78,6 +78,7 @@ class ReputationSettings:
     relapse: >= 0, so many more for each quarantine before this one.
     weigh: whether trust below 1 lowers what a site weighs before it comes to quarantine.
     at_most: in (0, .5], share of the sites that ever took part that may be in quarantine at once.
+    camps: whether a minority that points another way than the others counts as evidence (`lazaretto.camps`).
     Raises PlanError for a number outside of its range.
     """
 
@@ -88,6 +89,7 @@ class ReputationSettings:
     relapse: int = 2
     weigh: bool = True
     at_most: float = 0.5
+    camps: bool = True
 
     def __post_init__(self) -> None:
         ranges = (

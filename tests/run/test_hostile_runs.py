@@ -12,6 +12,8 @@ from lazaretto import runlog
 from lazaretto.cli import main
 from lazaretto.data.streams import select
 from lazaretto.plan import Plan, load_plan
+from lazaretto.run import coordinator
+from lazaretto.run.experiment import run_plan
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
 from lazaretto.types import TEST, TRAIN, VALIDATION
@@ -108,6 +110,27 @@ def test_the_median_of_honest_hospitals_is_near_their_sum(tmp_path: Path) -> Non
     assert ((ratio > 0.4) & (ratio < 1.3)).all()
     assert (np.abs(middle.scaling.center - summed.scaling.center) / summed.scaling.scale).max() < 0.25
     assert [note for note in middle.sheet["notes"] if "counts lie far" in note] == []
+
+
+@pytest.mark.parametrize("camps", [True, False])
+def test_a_camp_counts_unless_the_plan_says_otherwise(
+    camps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is flagged all the same."""
+    monkeypatch.setattr(
+        coordinator,
+        "camp_flags",
+        lambda sums, sites, names: [{"site": names[0], "kind": "camp", "reason": "made up"}],
+    )
+    words = ["aggregate.rule=geometric_median", "reputation.suspected_at=1", "train.rounds=4"]
+    words += ["reputation.enabled=true", "reputation.decay=0.3"]
+    words.append(f"reputation.camps={str(camps).lower()}")
+    run_plan(load_plan(plan_file(tmp_path, ""), sets=words), tmp_path / "out")
+    rounds = [record.body for record in runlog.read(tmp_path / "out" / "run.sqlite", "round")]
+    out = {name for body in rounds for name in body["quarantined"]}
+    flagged = {flag["site"] for body in rounds for flag in body["flags"] if flag["kind"] == "camp"}
+    assert len(flagged) == 1
+    assert out == (flagged if camps else set())
 
 
 def test_a_run_under_attack_says_so_and_tries_the_trigger(tmp_path: Path) -> None:

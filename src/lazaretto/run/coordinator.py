@@ -258,8 +258,10 @@ def _concluded(
         against[here[~known]] = np.nan
         # copies pull what "the others agree on" their way: then nothing is held against who points elsewhere
         copied = any(flag["kind"] == "copy" for flag in odd)
+        kept = federation.reputation
+        evidence = _EVIDENCE if kept is None or kept.camps else _EVIDENCE - {"camp"}
         for flag in odd:
-            if flag["kind"] in _EVIDENCE and not (copied and flag["kind"] == "against"):
+            if flag["kind"] in evidence and not (copied and flag["kind"] == "against"):
                 against[names.index(flag["site"])] = 1.0
         group.reputation = reputation_step(group.reputation, against, federation.reputation, group.barred)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
