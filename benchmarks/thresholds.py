@@ -1,12 +1,12 @@
 """What alarm thresholds let through and find where some sites lie about their counts: summed, and voted on.
 
-    python benchmarks/thresholds.py examples/recommended_rule.toml --set attack.share=0
+    python benchmarks/thresholds.py examples/recommended_rule.toml
     python benchmarks/thresholds.py PLAN --data PLACE --set KEY=VALUE
 
-A plan's model is trained once for each seed. Of the validation units one half sets the threshold and the
-other is judged, then the other way round. Hostile sites, drawn by the seed, say of all their normal steps
-that they score highest ("loud"), or lowest ("quiet"). Printed: what share of normal steps alarms, and of
-attacked ones, mean over seeds with the smallest and the largest. Test units are not looked at.
+A plan's model is trained once for each seed, without its attack. Of the validation units one half sets the
+threshold and the other is judged, then the other way round. Hostile sites, drawn by the seed, say of all
+their normal steps that they score highest ("loud"), or lowest ("quiet"). Printed: what share of normal steps
+alarms, and of attacked ones, mean over seeds with the smallest and the largest. Test units are not looked at.
 """
 
 # ruff: noqa: T201
@@ -26,6 +26,7 @@ from lazaretto.evaluate.robust import halves
 from lazaretto.evaluate.scored import OURS, Protocol, Scored
 from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.plan import load_plan
+from lazaretto.plan_robustness_checks import NO_ATTACK, under
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
@@ -72,6 +73,7 @@ def main() -> None:
     use_all_cores()
     overrides = {} if given.data is None else {"data.path": given.data}
     plan = load_plan(given.plan, sets=given.sets, overrides=overrides)
+    plan = under(plan, plan.aggregate.rule, NO_ATTACK, 0.0)
     posts = [Post() for _ in plan.run.seeds]
     prepared = [prepare(plan, seed, post) for seed, post in zip(plan.run.seeds, posts, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
