@@ -93,6 +93,10 @@ def main() -> None:
                 found = []
                 for one, scores in zip(prepared, trained, strict=True):
                     assert scores.validation is not None  # noqa: S101  every trained system has them
+                    if scores.validation.threshold_group is not None:
+                        raise SystemExit(
+                            "error: each site has a model and a threshold of its own in this plan"
+                        )
                     hostile = draw_hostile(share, len(one.site_names), one.seed)
                     protocol = replace(protocol_of(plan, one), thresholds=how)
                     found.append(alarms(scores.validation, protocol, hostile, value, one.seed))

@@ -203,6 +203,14 @@ def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out="leave it out",
             )
         )
+    if model.novelty is not None and plan.evaluate.thresholds == "median":
+        problems.append(
+            PlanError(
+                "evaluate.thresholds: a self-supervised score is fused by summed counts, which one can bend",
+                found=f"{plan.evaluate.thresholds}, {shown(plan.model.options)}",
+                way_out='novelty_hidden = 0, or evaluate.thresholds = "sum" where all sites are trusted',
+            )
+        )
     if model.head is not None and (model.loss is not None or model.novelty is not None):
         problems.append(
             PlanError(

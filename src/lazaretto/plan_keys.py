@@ -298,7 +298,7 @@ class EvaluatePlan(Section):
     baselines: Baselines = Field(default=USUAL, description="Systems to compare with.")
     false_positive_rate: Share = Field(
         default=0.01,
-        description="Share of normal validation steps that the threshold lets through as alarms.",
+        description="Share of normal validation steps above the threshold: of all, or at the median site.",
     )
     alarm_k: Count = Field(
         default=3,

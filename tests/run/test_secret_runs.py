@@ -19,6 +19,7 @@ from lazaretto.cli import main
 from lazaretto.commands import write_page
 from lazaretto.errors import InputError, Interrupted, PlanError, RoundRefused
 from lazaretto.evaluate.operating import EVERYONE
+from lazaretto.evaluate.threshold_votes import choice_of
 from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
 from lazaretto.gram import inner_products
 from lazaretto.keys import generator
@@ -195,8 +196,35 @@ def test_votes_on_the_alarm_threshold_come_to_the_judge_s_open_and_unseen(
         return made[-1] * (0 if len(made) == 1 else 1)
 
     monkeypatch.setattr(agreed, "threshold_ballot", false_at_first)
-    (said,) = trained("false", SHARED)[3]
+    told, main, _, (said,) = trained("false", SHARED)
     assert said["reason"] == "it did not choose one entry in every block"
+    assert told == {float(np.float32(main))}  # of the others alone, for the judge too
+    made.clear()
+    monkeypatch.setattr(agreed, "threshold_ballot", honest)
+    monkeypatch.setattr(
+        agreed, "choice_of", lambda value: made.append(value) if not made else choice_of(value)
+    )
+    told, main, _, (said,) = trained("none")
+    assert said["reason"] == "it named no threshold"
+    assert told == {float(np.float32(main))}
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        np.array([[10_001, 0]], np.uint32),
+        np.array([[6_000, 6_000]], np.uint32),
+        np.array([[-1, 1]]),
+        np.array([[2**62, 2**62]]),
+        np.array([[1.0, 2.0]]),
+        np.array([1, 2], np.uint32),
+        np.array([[1, 2, 3]], np.uint32),
+    ],
+)
+def test_counts_that_no_honest_site_sends_end_the_run(counts: np.ndarray) -> None:
+    """Of a site that says it has more steps than any may weigh, for instance."""
+    with pytest.raises(InputError, match="score counts of site 3 are none"):
+        agreed.within_cap(counts, "site 3", "score counts", (1, 2))
 
 
 def test_its_report_says_who_saw_what(tmp_path: Path) -> None:
@@ -247,6 +275,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['compress.scheme="count_sketch | random_k"'], "cannot be summed before it is decoded"),
         (['compress.scheme="random_k"', "reputation.enabled=true"], "asks for sums over rounds"),
         (['compress.scheme="random_k"', 'aggregate.rule="nnm | foolsgold"'], "asks for sums over rounds"),
+        (["evaluate.thresholds=median", "model.options.novelty_hidden=8"], "which one can bend"),
         (["evaluate.leave_one_site_out=1"], "sums with and without a site"),
         ([MASKED], "a sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),

@@ -2,8 +2,9 @@
 
 A threshold is found the federated way. Each site counts its normal validation scores in fixed bins,
 caps the total, and sends the counts; only their *sum* over sites is needed, so they can go through the
-same door as updates. The bins are those of a log histogram with relative width 0.2 % on both sides of 0
-(as in DDSketch: Masson, Rim, Lee 2019, arXiv:1908.10693), so one grid serves every range of scores.
+same door as updates (`threshold_votes` has another way, without a sum). The bins are those of a log
+histogram with relative width 0.2 % on both sides of 0 (as in DDSketch: Masson, Rim, Lee 2019,
+arXiv:1908.10693), so one grid serves every range of scores.
 An alarm is `score > threshold`.
 """
 

@@ -1,13 +1,16 @@
-"""An alarm threshold that a minority of sites cannot move: the median of the sites' own.
+"""An alarm threshold that a minority of sites moves no further than honest sites differ.
 
 A threshold read from summed counts is at the mercy of each site: who says that all its normal steps score
 highest, and is more than `false_positive_rate` of what is counted, silences everyone's alarms. Of sites' own
 thresholds the median lies between the least and the largest of honest sites' as long as these are the
 majority of who votes. It can be had of a sum, too, if that is a sum of ballots with one mark each
-(`lazaretto.secagg.ballots` sees to that unseen). The price: a site has one vote, however many steps it
-counts, so what the threshold lets through is `false_positive_rate` at the site in the middle, not of all
-steps; and a site with fewer normal steps than 1 / `false_positive_rate` votes for its largest score, which
-is too low.
+(`lazaretto.secagg.ballots` sees to that unseen).
+
+The price: a site has one vote, however many steps it counts, so what the threshold lets through is the rate
+at the site in the middle, not of all steps: where large sites score higher than small ones, several times as
+much. And a site's own share is a whole number of its steps: with fewer than some 5 / rate of them what
+passes is up to 1.7 times what was asked, or down to .7 times. A site that saw less than a few device-days
+says little of one alarm a day. Votes stand on a grid of 3 %, rounded up.
 """
 
 from __future__ import annotations
@@ -17,15 +20,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, RoundRefused
 from lazaretto.evaluate.operating import EDGES, score_counts, threshold_from_counts
-from lazaretto.types import Int
+from lazaretto.types import Array, Int
 
-__all__ = ["CHOICES", "median_threshold", "own_threshold", "threshold_ballot", "threshold_from_ballots"]
+__all__ = [
+    "CHOICES",
+    "FEWEST_VOTERS",
+    "choice_of",
+    "median_threshold",
+    "own_threshold",
+    "threshold_ballot",
+    "threshold_from_ballots",
+]
 
-_INFINITE = len(EDGES)
+_GRID = EDGES[::16]  # fewer places: fewer lone marks, and fewer bytes
+_INFINITE = len(_GRID)
 _NO_VOTE = _INFINITE + 1
-CHOICES = _NO_VOTE + 1  # the edges, "none is high enough", and "no normal step here"
+CHOICES = _NO_VOTE + 1  # the grid, "none is high enough", and "no normal step here"
+FEWEST_VOTERS = 3  # below which a vote that nobody sees would show one
 
 
 def own_threshold(score: NDArray[np.floating], rate: float) -> float | None:
@@ -34,21 +47,32 @@ def own_threshold(score: NDArray[np.floating], rate: float) -> float | None:
 
 
 def threshold_ballot(threshold: float | None) -> Int:
-    """[1, CHOICES] one mark: at an edge (`own_threshold` gives edges), for infinity, or for no vote."""
-    if threshold is None:
-        place = _NO_VOTE
-    else:
-        place = _INFINITE if np.isinf(threshold) else int(np.searchsorted(EDGES, threshold))
+    """[1, CHOICES] one mark: the next place of the grid that is as high, infinity, or no vote (None).
+
+    Raises DataError for NaN.
+    """
+    if threshold is not None and np.isnan(threshold):
+        raise DataError("a threshold is a number", found=threshold)
+    place = _NO_VOTE if threshold is None else int(np.searchsorted(_GRID, threshold))
     marked: Int = (np.arange(CHOICES) == place).astype(np.int64)[None]
     return marked
 
 
-def threshold_from_ballots(total: Int) -> float:
+def choice_of(value: Array) -> int | None:
+    """The place that a message of a site names, or None where it names none: one whole number in range."""
+    given = np.asarray(value)
+    if given.shape != (1,) or given.dtype.kind not in "ui" or not 0 <= int(given[0]) < CHOICES:
+        return None
+    return int(given[0])
+
+
+def threshold_from_ballots(total: Int, fewest: int = 1) -> float:
     """The median of summed ballots [1, CHOICES], of an even number the larger of the two in the middle.
 
     So at least half of the voters let no more normal steps through than was asked. With fewer hostile voters
-    than honest ones it lies between the least and the largest of the honest ones' own. Raises DataError where
-    nobody voted.
+    than honest ones it lies between the least and the largest of the honest ones' own, rounded up to the
+    grid. fewest: voters, below which there is no threshold. Raises DataError where nobody voted, RoundRefused
+    where too few did.
     """
     votes = total[0, :_NO_VOTE]
     voters = int(votes.sum())
@@ -57,8 +81,14 @@ def threshold_from_ballots(total: Int) -> float:
             "no normal validation step to set a threshold from",
             way_out="raise split.validation, or add normal data",
         )
+    if voters < fewest:
+        raise RoundRefused(
+            "too few sites have normal validation steps for a vote that shows none of them",
+            found=f"{voters} voters, {fewest} are needed",
+            way_out="raise split.validation, or add normal data",
+        )
     place = int((np.cumsum(votes) <= voters // 2).sum())
-    return float(EDGES[place]) if place < _INFINITE else float("inf")
+    return float(_GRID[place]) if place < _INFINITE else float("inf")
 
 
 def median_threshold(own: Sequence[float | None]) -> float:

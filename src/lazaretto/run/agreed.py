@@ -17,21 +17,30 @@ from lazaretto.evaluate.operating import (
     score_counts,
     threshold_from_counts,
 )
-from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
 from lazaretto.evaluate.threshold_votes import (
     CHOICES,
+    FEWEST_VOTERS,
+    choice_of,
     own_threshold,
     threshold_ballot,
     threshold_from_ballots,
 )
-from lazaretto.evaluate.thresholds import MAIN_POINT
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
 from lazaretto.run.secret import secret_ballots, secret_sum
 from lazaretto.types import VALIDATION, Array, Float, Int
 
-__all__ = ["agree_operating", "agree_threshold", "normal_counts", "sum_normal_counts"]
+__all__ = [
+    "agree_common",
+    "agree_operating",
+    "agree_threshold",
+    "normal_counts",
+    "sum_normal_counts",
+    "within_cap",
+]
 
 
 def normal_counts(
@@ -47,20 +56,29 @@ def normal_counts(
         counts = np.stack([score_counts(score[normal]) for score in scores])
         if post is not None:
             sent = post.send(kind, name, "coordinator", 0, {"counts": counts.astype(np.uint32)})
-            counts = _within_cap(np.asarray(sent["counts"], np.int64), name, kind)
+            counts = within_cap(sent["counts"], name, kind, counts.shape)
         rows.append(counts)
     return np.stack(rows)
 
 
-def _within_cap(counts: Int, name: str, kind: str) -> Int:
-    """The counts [n, bins]; a site that says it has more steps than any may weigh is refused."""
-    if int(counts.sum(axis=1).max()) > COUNTED:
+def within_cap(counts: Array, name: str, kind: str, shape: tuple[int, ...]) -> Int:
+    """The counts [n, bins] that arrived; those that no honest site sends end the run."""
+    given = np.asarray(counts)
+    fine = given.shape == shape and given.dtype.kind in "ui"
+    if (
+        not fine
+        or given.min() < 0
+        or given.max() > COUNTED
+        or given.sum(axis=1, dtype=np.int64).max() > COUNTED
+    ):
         raise InputError(
-            f"{kind} of {name} are above their cap",
-            found=int(counts.sum(axis=1).max()),
-            way_out=f"a site counts {COUNTED} steps at most",
+            f"{kind} of {name} are none",
+            found=f"shape {given.shape}, {given.dtype}"
+            if not fine
+            else f"from {given.min()} to {given.max()}",
+            way_out=f"{shape} whole numbers from 0, which add up to {COUNTED} at most",
         )
-    return counts
+    return given.astype(np.int64)
 
 
 def sum_normal_counts(
@@ -80,11 +98,14 @@ def agree_threshold(
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
     score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" for
-    a vote of each site on it instead, in secret where updates are. Returns site -> why it had no vote.
+    a vote of each site on it instead, in secret where updates are. Returns site -> why its vote does not
+    count: the threshold that was told is that of the others. Raises RoundRefused where fewer than three have
+    a vote in secret.
     """
     part, named = select(prepared.data, prepared.data.split == VALIDATION), dict[str, str]()
     if how == "median":
-        threshold, named = _voted(prepared, part, score, rate, post)
+        total, named = _votes(prepared, part, score, rate, post)
+        threshold = threshold_from_ballots(total, 1 if prepared.door is None else FEWEST_VOTERS)
     else:
         total = sum_normal_counts(part, [score], prepared, "score counts", post)
         threshold = threshold_from_counts(total.sum(axis=0), rate)
@@ -93,24 +114,45 @@ def agree_threshold(
     return named
 
 
-def _voted(
+def _votes(
     prepared: Prepared, part: Streams, score: Float, rate: float, post: Post
-) -> tuple[float, dict[str, str]]:
+) -> tuple[Int, dict[str, str]]:
+    """Summed ballots on the threshold, and site -> why its own is not among them."""
     normal = part.judged & (part.y == 0)
     ballots = {
         name: threshold_ballot(own_threshold(score[normal & (part.site == site)[:, None]], rate))
         for site, name in enumerate(prepared.site_names)
     }
     if prepared.door is not None:
-        total, named = secret_ballots(ballots, prepared.door, "the alarm threshold", post)
-        return threshold_from_ballots(total), named
-    total = np.zeros((1, CHOICES), np.int64)
+        return secret_ballots(ballots, prepared.door, "the alarm threshold", post)
+    total, named = np.zeros((1, CHOICES), np.int64), dict[str, str]()
     for name, own in ballots.items():
-        sent = post.send(
-            "threshold vote", name, "coordinator", 0, {"choice": own.argmax(axis=1).astype(np.uint32)}
-        )
-        total[0, min(int(np.asarray(sent["choice"])[0]), CHOICES - 1)] += 1
-    return threshold_from_ballots(total), {}
+        given = {"choice": own.argmax(axis=1).astype(np.uint32)}
+        choice = choice_of(post.send("threshold vote", name, "coordinator", 0, given)["choice"])
+        if choice is None:
+            named[name] = "it named no threshold"
+        else:
+            total[0, choice] += 1
+    return total, named
+
+
+def agree_common(
+    prepared: Prepared, scores: SeedScores, protocol: Protocol, post: Post
+) -> tuple[Operating | None, list[dict[str, str]]]:
+    """`agree_threshold` on the scores of a common model, as the protocol asks.
+
+    Returns {"site", "reason"} of those whose vote does not count, and then also operating points from the
+    validation units of the others, so that what is judged and kept is what was told; else None.
+    """
+    whole = scores.validation
+    assert whole is not None  # noqa: S101  of scores that were just made
+    named = agree_threshold(prepared, whole.score, protocol.false_positive_rate, post, protocol.thresholds)
+    if not named:
+        return None, []
+    kept = ~np.isin(whole.site, [prepared.site_names.index(name) for name in named])
+    left = Scored(score=whole.score[kept], y=whole.y[kept], valid=whole.valid[kept], site=whole.site[kept])
+    rows = [{"site": name, "reason": why} for name, why in sorted(named.items())]
+    return operating_points(left, protocol), rows
 
 
 def agree_operating(

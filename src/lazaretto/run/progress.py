@@ -119,6 +119,8 @@ def _lines(screen: Console) -> Show:
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
+        elif event == "vote refused":
+            screen.print(f"{body['site']} has no vote on the threshold: {body['reason']}", markup=False)
         elif event == "drawn":
             screen.print(_draw_line(body), markup=False)
         elif event == "tried" and body["number"] % max(1, body["of"] // 40) == 0:

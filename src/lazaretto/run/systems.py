@@ -18,7 +18,7 @@ from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.plan import Plan
 from lazaretto.plan_keys import CompressPlan, PrivacyPlan, SecurePlan
-from lazaretto.run.agreed import agree_operating, agree_threshold
+from lazaretto.run.agreed import agree_common, agree_operating
 from lazaretto.run.bench import (
     Bench,
     Job,
@@ -193,11 +193,11 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
             operating = agree_operating(asked, examples, score, protocol, post if common else None)
             agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
         elif common:
-            rate, how = plan.evaluate.false_positive_rate, plan.evaluate.thresholds
-            named = agree_threshold(prepared, arrays["validation"], rate, post, how)
-            refused = {"seed": prepared.seed, "system": label}
-            for site, why in named.items():
-                bench.journal.record("vote refused", refused | {"site": site, "reason": why})
+            scores = seed_scores(prepared, arrays)
+            others, named = agree_common(prepared, scores, protocol_of(plan, prepared), post)
+            agreed = {} if others is None else {"operating": operating_to_json(others)}
+            for row in named:
+                bench.journal.record("vote refused", {"seed": prepared.seed, "system": label, **row})
         spent = cost_of_training(model, cut, training, prepared.kinds, data, rounds)
         cost: dict[str, float] = {"parameters": program.parameters}
         chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers
