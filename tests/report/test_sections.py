@@ -56,6 +56,13 @@ def test_every_system_stands_at_every_threshold(read: Read, metrics: dict[str, A
     assert "once 3 of the last 5 steps" in grid.note
 
 
+@pytest.mark.parametrize("how", ["sum", "median"])
+def test_thresholds_of_a_vote_are_called_so(how: str, read: Read, entries: Entries) -> None:
+    run = next(body for kind, body in entries if kind == "run")
+    run["plan"].setdefault("evaluate", {})["thresholds"] = how
+    assert ("median of the sites' own" in said(operating_points(read()))) == (how == "median")
+
+
 def test_strengths_come_in_their_order_and_in_words(read: Read, entries: Entries) -> None:
     section = by_intensity(read())
     shares = ["under 2", f"2{SPACE}% to 5", f"5{SPACE}% to 25", f"25{SPACE}% and more"]
