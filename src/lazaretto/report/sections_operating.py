@@ -91,9 +91,7 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], voted: bool) ->
         "bars are 95\u202f% intervals."
     )
     if voted:
-        caption += (
-            " Each threshold is the median of the sites' own: of all steps more or less may pass."
-        )
+        caption += " Each threshold is the median of the sites' own: of all steps more or less may pass."
     return picture(
         "points",
         ("Attacked steps found, at each threshold", caption, finding),
