@@ -29,6 +29,7 @@ PLAN = (
 CONTROL = {"control", "control change"}  # what only an algorithm that keeps something sends
 # what only a secret run sends: tests/run/test_secret_runs.py
 SECRET = {"shares", "masked", "masked answers", "encrypted", "encrypted answers"}
+VOTES = {"threshold vote"}  # in place of counts of scores
 FUSION = {"part counts", "score tails"}  # what only a model with a self-supervised score sends
 
 
@@ -43,7 +44,7 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     return messages, post, prepared, vector
 
 
-@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised", "u-shape"])
+@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised", "u-shape", "voted"])
 def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
     if request.param == "u-shape":
@@ -52,6 +53,8 @@ def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         path.write_text(text.replace("[model.options]", '[model]\nname = "fusion"\n[model.options]'))
     elif request.param == "self-supervised":
         path.write_text(PLAN.replace("[model.options]", "[model.options]\nnovelty_hidden = 8"))
+    elif request.param == "voted":
+        path.write_text(PLAN + '[evaluate]\nthresholds = "median"\n')
     else:
         path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
     return load_plan(path)
@@ -65,7 +68,8 @@ def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mes
 def idle_kinds(plan: Plan) -> set[str]:
     """Kinds that this plan has no use for."""
     control = set() if plan.federate.algorithm == "scaffold" else CONTROL
-    return control | SECRET | (set() if "novelty_hidden" in plan.model.options else FUSION)
+    counts = {"score counts"} if plan.evaluate.thresholds == "median" else VOTES
+    return control | counts | SECRET | (set() if "novelty_hidden" in plan.model.options else FUSION)
 
 
 def leaving_kinds(plan: Plan) -> set[str]:
