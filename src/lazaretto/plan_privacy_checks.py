@@ -54,13 +54,13 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
         yield PlanError(
             "data.scaling: the median is taken of each site's exact counts",
             found=plan.data.scaling,
-            way_out='data.scaling = "sum", of noisy ones',
+            way_out='data.scaling = "sum"',
         )
     if plan.evaluate.thresholds == "median":
         yield PlanError(
             "evaluate.thresholds: the median is taken of each site's exact threshold",
             found=plan.evaluate.thresholds,
-            way_out='evaluate.thresholds = "sum", of noisy counts',
+            way_out='evaluate.thresholds = "sum"',
         )
     if asked.unit == "patient" and plan.split.by == "time":
         yield PlanError(

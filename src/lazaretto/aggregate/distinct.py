@@ -35,7 +35,7 @@ def distinct(near: Annotated[float, Ge(0), Lt(1)] = 0.1) -> Rule:
 
     def gram(seen: Gram, state: Mapping[str, Array], rng: np.random.Generator) -> Weighed:
         n = len(seen.sizes)
-        apart = squared_distances(own(seen))
+        apart = squared_distances(own(seen))  # not cosines, as in `camps`: those change where all rows move
         # of all pairs more than a quarter are of honest sites, so no minority can make these seem near
         pairs = np.sort(apart[np.triu_indices(n, 1)])
         alike = apart <= near * (pairs[(len(pairs) - 1) // 4] if n > 1 else 0.0)

@@ -8,9 +8,9 @@ majority of who votes. It can be had of a sum, too, if that is a sum of ballots 
 
 The price: a site has one vote, however many steps it counts, so what the threshold lets through is the rate
 at the site in the middle, not of all steps: where large sites score higher than small ones, several times as
-much. And a site's own share is a whole number of its steps: with fewer than some 5 / rate of them what
-passes is up to 1.7 times what was asked, or down to .7 times. A site that saw less than a few device-days
-says little of one alarm a day. Votes stand on a grid of 3 %, rounded up.
+much. And of n normal steps a site's own threshold lets k = floor(rate * n) pass, of later ones
+(k + 1) / (n + 1) on average: twice what was asked where n is 100 and the rate .01. A site that saw less than
+a few device-days says little of one alarm a day. Votes stand on a grid of 3 %, rounded up.
 """
 
 from __future__ import annotations

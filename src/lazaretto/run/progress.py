@@ -95,6 +95,8 @@ def _bars(progress: Progress) -> Show:
                 tasks[body["stage"]] = progress.add_task(body["stage"], total=body["of"], figures="")
             figures = _tried_line(body)
             progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
+        elif event == "vote refused":
+            progress.console.print(_vote_line(body), markup=False)
         elif event == "begin":
             title = _title(body, "name")
             tasks[title] = progress.add_task(title, total=1, figures="")
@@ -115,12 +117,16 @@ def _bars(progress: Progress) -> Show:
     return show
 
 
+def _vote_line(body: Mapping[str, Any]) -> str:
+    return f"{body['site']} has no vote on the threshold: {body['reason']}"
+
+
 def _lines(screen: Console) -> Show:
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
         elif event == "vote refused":
-            screen.print(f"{body['site']} has no vote on the threshold: {body['reason']}", markup=False)
+            screen.print(_vote_line(body), markup=False)
         elif event == "drawn":
             screen.print(_draw_line(body), markup=False)
         elif event == "tried" and body["number"] % max(1, body["of"] // 40) == 0:
