@@ -76,6 +76,7 @@ def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "none", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
         (["data", "check", "x_iomt"], ["x_iomt", "reads files"]),
         (["data", "check", "x_iomt", "none"], ["none"]),
+        (["data", "check", "consortium", "none"], ["PATH: source 'consortium' reads no files", "none"]),
         (["data", "check", "consortia"], ["unknown source", "did you mean 'consortium'"]),
         (
             ["data", "check", "consortium", "--set", "sitess=3"],

@@ -139,6 +139,29 @@ def test_paths_are_relative_to_where_they_are_written(
     assert load(tmp_path / "plans", text, data__path="there").data.path == str((tmp_path / "there").resolve())
 
 
+def test_a_path_for_a_source_that_reads_none_must_be_there(tmp_path: Path) -> None:
+    """Else who forgot data.source trains on simulated sites, and believes it was their data."""
+    assert load(tmp_path, "", check_parts=True, data__path=str(tmp_path)).data.path == str(tmp_path)
+    nowhere = tmp_path / "nope"
+    with pytest.raises(PlanError) as caught:
+        load(tmp_path, "", check_parts=True, data__path=str(nowhere))
+    said = str(caught.value)
+    for word in ("--data", "data.path", "source 'consortium' reads no files", str(nowhere), "data.source"):
+        assert word in said
+    assert plans.load_plan(tmp_path / "plan.toml", check_parts=False)
+
+
+def test_a_start_that_is_not_there_comes_before_what_it_may_know(tmp_path: Path) -> None:
+    text = f'[train]\nstart = "{tmp_path / "foo"}"\n[sites]\nwithhold_families = 1\n'
+    said = refusal(tmp_path, text, check_parts=True)
+    lines = [line for line in said.splitlines() if line.startswith("- ")]
+    assert (
+        lines[0]
+        == f"- train.start: there is no model, as there is no such folder (found: {tmp_path / 'foo'})"
+    )
+    assert any(line.startswith("- sites.withhold_families") for line in lines[1:])
+
+
 # What is wrong -> (plan, what the message must name).
 WRONG = {
     "a key misspelt": (

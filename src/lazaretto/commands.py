@@ -14,6 +14,7 @@ from lazaretto.cli_check import show_check
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.errors import CheckFailed, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
+from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.audit_run import audit_run
@@ -145,7 +146,11 @@ def write_page(directory: Path) -> Path:
 def check_data(source: str, path: Path | None, options: dict[str, Any], *, strict: bool) -> None:
     """Print what the loader sees. With `strict`, raises CheckFailed if a suspicious feature is kept."""
     _need_path(source, path, options, f"lazaretto data check {source} PATH")
-    kept = show_check(catalog.build("sources", source, options), path)
+    made = catalog.build("sources", source, options)
+    idle = None if path is None or made.needs_path else idle_path(source, path, "PATH", "SOURCE")
+    if idle is not None:
+        raise idle
+    kept = show_check(made, path)
     if kept and strict:
         raise CheckFailed("features that may give the label away are kept", found=", ".join(kept))
 
