@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lazaretto import __version__, catalog, cli, commands, runlog
+from lazaretto import __version__, catalog, cli, cli_grid, commands, runlog
 from lazaretto.errors import Interrupted
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
@@ -60,7 +61,30 @@ def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
         for name in catalog.names(family):
             assert f"\n{name} " in out
         assert call(capsys, "list", family)[1] in out
-    assert max(map(len, out.splitlines())) <= 80
+        for name in catalog.names(family):  # in a pipe each part is one line, for grep
+            assert catalog.describe(family, name) in out
+
+
+def test_tables_read_well_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["list"], ["data", "check", "consortium", *TINY]):
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", call(capsys, *words)[1]).splitlines()
+        assert 60 < max(map(len, lines)) <= 80
+
+
+def test_a_path_in_a_title_is_not_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = f"x_iomt from /{'a long folder/' * 12}flows.csv"
+    cli_grid.show(title, ("what", "how many"), [("windows", "3")])
+    assert f"{title}\n" in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    cli_grid.show(title, ("what", "how many"), [("windows", "3")])
+    assert title in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -119,7 +143,6 @@ def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert word in out
     assert f"{table.valid.sum():,}" in out
     assert "sites" in out
-    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
