@@ -96,8 +96,9 @@ def test_a_path_in_a_title_is_not_broken(
         (["run"], ["PLAN"]),
         (["run", "none.toml", "--sets", "a=b"], ["--sets"]),
         (["report", "none"], ["no run log", "none"]),
-        (["evaluate", "none", "--source", "consortium", "--out", "other"], ["none"]),
-        (["evaluate", "none", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
+        (["evaluate", "none", "--source", "consortium", "--out", "other"], ["no such folder", "none"]),
+        (["audit", "none"], ["no such folder", "none", "a finished run"]),
+        (["evaluate", ".", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
         (["data", "check", "x_iomt"], ["x_iomt", "reads files"]),
         (["data", "check", "x_iomt", "none"], ["none"]),
         (["data", "check", "consortium", "none"], ["PATH: source 'consortium' reads no files", "none"]),
@@ -129,6 +130,30 @@ def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path:
     code, _, err = call(capsys, "data", "check", "consortium", "--plan", str(plan))
     assert code == 2
     assert "plan is of another source" in err
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "evaluate"])
+def test_a_file_is_no_place_to_write_into(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    plan = tmp_path / "my.toml"
+    plan.write_text("")
+    more = ["--source", "consortium"] if command == "evaluate" else []
+    first = tmp_path if command == "evaluate" else plan
+    code, _, err = call(capsys, command, str(first), *more, "--out", str(plan))
+    assert code == 2
+    assert "--out: this is a file" in err
+    assert str(plan) in err
+    assert plan.read_text() == ""
+
+
+def test_an_evaluation_is_not_audited(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("plan.toml", "metrics.json"):
+        (tmp_path / name).write_text("")
+    code, _, err = call(capsys, "audit", str(tmp_path))
+    assert code == 2
+    assert "this folder is an evaluation" in err
+    assert "audit the run" in err
 
 
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -431,14 +431,36 @@ def test_the_examples_load(root: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("channels='64'", "option 'channels': it should be a valid integer"),
-        ("channels=true", "option 'channels': it should be a valid integer"),
+        ("channels='64'", "option 'channels': it should be a whole number"),
+        ("channels=true", "option 'channels': it should be a whole number"),
         ("hidden=0", "option 'hidden': it should be greater than or equal to 1"),
         ("past_steps=0.5", "past_steps is shorter than a step"),
     ],
 )
 def test_options_of_a_model_are_checked_before_data_is_read(tmp_path: Path, option: str, says: str) -> None:
     assert says in refusal(tmp_path, "", f"model.options.{option}", check_parts=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("evaluate.baselines=local", """--set 'evaluate.baselines=["local"]'"""),
+        ("evaluate.baselines=lokal", """--set 'evaluate.baselines=["local"]'"""),
+        ("run.seeds=3", "--set 'run.seeds=[3]'"),
+        ("robustness.shares=0.1", "--set 'robustness.shares=[0.1]'"),
+    ],
+)
+def test_a_list_of_one_is_shown_as_it_is_written(tmp_path: Path, given: str, says: str) -> None:
+    said = refusal(tmp_path, "", given)
+    assert says in said
+    assert "should be a list" in said
+    assert "tuple" not in said
+
+
+@pytest.mark.parametrize("given", ["train.rounds=x", "data.options=3", "run.name=3", "run.seeds=[]"])
+def test_no_word_of_python_is_in_a_refusal(tmp_path: Path, given: str) -> None:
+    said = refusal(tmp_path, "", given)
+    assert not any(word in said for word in ("valid", "integer", "dictionary", "tuple", "boolean", "item"))
 
 
 def test_tuples_are_lists_in_a_plan(tmp_path: Path) -> None:

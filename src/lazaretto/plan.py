@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lazaretto import wire
-from lazaretto.errors import PlanError, did_you_mean
+from lazaretto.errors import PlanError, did_you_mean, should_be
 from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
 from lazaretto.plan_compress import compress_problems
 from lazaretto.plan_keys import (
@@ -273,9 +273,13 @@ def _explain(detail: ErrorDetails) -> PlanError:
             f"{key}: should be a section", found=shown(detail["input"]), way_out=f"write [{key}]"
         )
     takes = next(known.takes for known in known_keys() if known.name == key)
-    message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    message = should_be(detail["type"], detail["msg"])
     names = re.findall(r"'(\w+)'", takes)  # none where it takes other than names
     hint = did_you_mean(detail["input"], names)
+    if detail["type"] == "tuple_type" and isinstance(detail["input"], str | int | float):
+        near = re.findall(r"'(\w+)'", hint)
+        one = toml_value(near[0] if near else detail["input"])
+        hint = f"for one alone --set '{key}=[{one}]'; "
     return PlanError(f"{where}: {message}", found=shown(detail["input"]), way_out=f"{hint}takes {takes}")
 
 
@@ -292,7 +296,7 @@ def _explain_tuned(detail: ErrorDetails) -> PlanError:
             found=shown(detail["input"]),
             way_out=f"{hint}keys of [tuned.{system}]: {known}",
         )
-    message = detail["msg"].removeprefix("Input ")
+    message = should_be(detail["type"], detail["msg"])
     return PlanError(
         f"{key}: {message}", found=shown(detail["input"]), way_out=f"takes {takes_of(settings[leaf])}"
     )

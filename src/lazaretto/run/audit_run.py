@@ -36,7 +36,6 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
     the folder holds no finished run, or its model does not fit the plan.
     """
     use_all_cores()
-    plan = load_plan(directory / "plan.toml", check_paths=False)
     file = directory / "metrics.json"
     if not file.exists():
         raise InputError(
@@ -44,7 +43,15 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             found=directory,
             way_out="lazaretto run first, or with --resume if it was stopped",
         )
-    arrays, meta = load_model(directory / "model.safetensors")
+    model_file = directory / "model.safetensors"
+    if not model_file.exists():
+        raise InputError(
+            "this folder is an evaluation: nothing was trained in it, and it keeps no model",
+            found=directory,
+            way_out="audit the run whose model was judged",
+        )
+    plan = load_plan(directory / "plan.toml", check_paths=False)
+    arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))
     model = catalog.build("models", meta.model, meta.options)
