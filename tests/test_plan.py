@@ -320,6 +320,23 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 # With the parts that exist.
 
 
+@pytest.mark.parametrize(
+    ("rule", "sites", "says"),
+    [
+        ("fltrust", "data.options.sites=8", "stretched without limit, with 8 sites)"),
+        ("fltrust", "run.name=x", "stretched without limit, with 12 sites)"),
+        ("krum", "data.options.sites=9", "(found: all of it, with 9 sites)"),
+    ],
+)
+def test_a_rule_that_puts_too_much_on_one_says_so_of_this_plan(
+    tmp_path: Path, rule: str, sites: str, says: str
+) -> None:
+    sets = ("secure.protocol=sharing", f"aggregate.rule={rule}", "aggregate.root_units=10", sites)
+    said = refusal(tmp_path, "", *sets, check_parts=True)
+    assert says in said
+    assert " inf " not in said
+
+
 def test_root_data_is_what_fltrust_needs(tmp_path: Path) -> None:
     for rule in ("fltrust", "nnm | fltrust", "mean"):  # of no use to the last, so that a grid compares them
         plan = load(tmp_path, f'[aggregate]\nrule = "{rule}"\nroot_units = 10\n', check_parts=True)
