@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lazaretto import __version__, catalog, cli, cli_grid, commands, runlog
+from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, runlog
 from lazaretto.errors import Interrupted
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
@@ -154,6 +154,16 @@ def test_an_evaluation_is_not_audited(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 2
     assert "this folder is an evaluation" in err
     assert "audit the run" in err
+
+
+def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = {"name": "canaries", "idle": "no mechanism to test", "seconds": 0.0}
+    cli_audit.show_audits([idle])
+    first = capsys.readouterr().out
+    assert re.search("canaries +n/a: no mechanism to test", first)
+    assert "audited before" not in first
+    cli_audit.show_audits([idle], again=True)
+    assert "This run was audited before." in capsys.readouterr().out
 
 
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

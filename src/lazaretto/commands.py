@@ -17,7 +17,7 @@ from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import write_report
 from lazaretto.report.sweep_page import write_sweep_page
-from lazaretto.run.audit_run import audit_run
+from lazaretto.run.audit_run import audit_run, audited_before
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
@@ -132,9 +132,10 @@ def audit(directory: Path, *, quiet: bool) -> Path:
 
     Raises what `audit_run` and `write_report` raise.
     """
+    again = audited_before(directory)
     with display(silent=quiet) as show:
         found = audit_run(directory, show)
-    show_audits(found)
+    show_audits(found, again=again)
     return write_report(directory)
 
 

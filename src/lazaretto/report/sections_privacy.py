@@ -284,6 +284,8 @@ def _attacker_row(one: Attacker) -> Row:
     reached, tone = _REACHED[one.reached]
     if one.in_epsilon:
         reached, tone = "see the claim", "faint"
+    elif one.in_time and one.value is None and one.floor is None:  # nothing was tried: nobody could notice
+        reached, tone = "nobody could notice", "faint"
     elif one.in_time and one.reached in ("yes", "no"):
         reached = "✗ not noticed" if one.reached == "yes" else "noticed"
     floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
