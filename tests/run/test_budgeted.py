@@ -321,7 +321,7 @@ def test_a_misspelt_folder_of_the_file_is_named_and_not_made(
         enter_run(plan, _mechanism(plan))
 
 
-def test_the_display_says_what_was_spent_before(tmp_path: Path) -> None:
+def test_the_display_says_what_was_spent_and_what_this_run_takes(tmp_path: Path) -> None:
     shown = []
 
     def show(event: str, body: Any) -> None:
@@ -332,9 +332,11 @@ def test_the_display_says_what_was_spent_before(tmp_path: Path) -> None:
     for name in ("first", "second"):
         promise_run(plan, _mechanism(plan), 1, open_journal(tmp_path / name, plan, False, show))
     book = tmp_path / "budget.json"
-    (first,) = runlog.read(tmp_path / "first" / "run.sqlite", "budget")
+    logs = [runlog.read(tmp_path / name / "run.sqlite", "budget") for name in ("first", "second")]
+    first, second = (next(iter(log)).body["all_runs_epsilon"] for log in logs)
+    assert 0 < first < second
     assert shown == [
-        f"budget: new file {book}",
-        f"budget {book}: {first.body['all_runs_epsilon']:.2f} of 20 spent before this run",
+        f"budget: new file {book}, this run takes it to {first:.2f} of 20",
+        f"budget {book}: {first:.2f} spent, this run takes it to {second:.2f} of 20",
     ]
     assert str(tmp_path) not in str(list(runlog.read(tmp_path / "second" / "run.sqlite", "budget")))

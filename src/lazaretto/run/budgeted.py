@@ -49,13 +49,13 @@ Price = tuple[Mechanism, int]  # and in how many examples one unit stands
 class Entry(NamedTuple):
     """A run in the file: its id, the ticket it was given last, what all runs there cost one unit together.
 
-    before: what stood in the file before the run was entered, in words for the display.
+    said: what was spent in the file before the run was entered, and what it takes, for the display.
     """
 
     id: str
     ticket: str
     all_runs_epsilon: float | None
-    before: str = ""
+    said: str = ""
 
 
 def keep_apart(plan: Plan, folder: Path) -> None:
@@ -152,12 +152,12 @@ def conclude_run(plan: Plan, price: Price, journal: Journal, wait_seconds: float
 
 
 def _record(journal: Journal, entry: Entry, why: str) -> None:
-    """Log the entry; show what was spent before it. The file's place is for the screen alone."""
+    """Log the entry; show what was spent and what it takes. The file's place is for the screen alone."""
     body = {"id": entry.id, "ticket": entry.ticket, "all_runs_epsilon": entry.all_runs_epsilon, "why": why}
     runlog.append(journal.log, "budget", body)
-    if entry.before:
+    if entry.said:
         more = "" if why == _BEGINS else f"; {why}"
-        journal.show("budget", {"said": f"{entry.before}{more}"})
+        journal.show("budget", {"said": f"{entry.said}{more}"})
 
 
 def _entered(plan: Plan, price: Price, digest: str) -> Entry:
@@ -178,7 +178,7 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
         limit = asked.budget_epsilon
     budget = opened(budget, data, mechanism.unit, limit, asked.delta)
     budget = named(budget, data, digest, asked.budget_data)
-    spent = f"budget {place}: {_most(budget, data):.2f} of {limit:g} spent before this run"
+    spent = _most(budget, data)
     # what is limited is what one can keep to: exact figures of test units have no price
     charges = [one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"]
     run, ticket = secrets.token_hex(16), secrets.token_hex(16)
@@ -192,7 +192,10 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
         )
         budget = charged(budget, data, one, mechanism)
     write_whole(place, written(budget))
-    return Entry(run, ticket, _most(budget, data), f"budget: new file {place}" if new else spent)
+    after = _most(budget, data)
+    takes = f"this run takes it to {after:.2f} of {limit:g}"
+    said = f"budget: new file {place}, {takes}" if new else f"budget {place}: {spent:.2f} spent, {takes}"
+    return Entry(run, ticket, after, said)
 
 
 def _most(budget: Budget, data: str) -> float:
