@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazaretto.cli_grid import say, show
+from lazaretto.report.formats import counted
 
 __all__ = ["show_robustness", "show_sweep"]
 
@@ -19,7 +20,7 @@ def show_sweep(result: Mapping[str, Any]) -> None:
             _system(name, [draw for draw in draws if draw["system"] == name], result["best"].get(name))
             for name in result["systems"]
         ]
-        show(f"{result['draws']} draws for each system", heads, rows, whole=2)
+        show(f"{counted(result['draws'], 'draw')} for each system", heads, rows, whole=2)
         say("best: its draw, 1 is the plan as it was. tuned.toml holds what was found.")
     else:
         keys = result["keys"]
@@ -29,7 +30,7 @@ def show_sweep(result: Mapping[str, Any]) -> None:
     seeds = ", ".join(map(str, result["seeds"]))
     say(f"{result['criterion']} ({seeds}); test units were not looked at.")
     if result["quick"]:
-        say(f"A quick look: {result['rounds']} rounds and one seed.")
+        say(f"A quick look: {counted(result['rounds'], 'round')} and one seed.")
 
 
 def _system(name: str, draws: Sequence[Mapping[str, Any]], best: int | None) -> tuple[str, ...]:

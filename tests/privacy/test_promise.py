@@ -365,6 +365,14 @@ def test_charges_name_where_the_noise_came_from(tmp_path: Path) -> None:
         assert words in charges_of(asked, made)[0].words
 
 
+def test_one_round_is_no_plural(tmp_path: Path) -> None:
+    for rounds, words in ((1, "1 round of "), (2, "2 rounds of ")):
+        asked = plan(tmp_path, f"train.rounds={rounds}")
+        made = mechanism_of(asked)
+        assert made is not None
+        assert charges_of(asked, made)[0].words.startswith(words)
+
+
 def _spent(asked: Plan, appearances: int = 1) -> dict[str, Any]:
     made = mechanism_of(asked, appearances)
     assert made is not None

@@ -225,3 +225,12 @@ def test_missing_values_leave_a_page(invented: Entries, chain: Chain) -> None:
     tree["flame"]["foe"] = "nothing"
     tree["bulyan"]["none"] = {}
     assert "bulyan" in render_sweep(chain(broken))
+
+
+def test_one_training_without_a_model_is_no_plural(invented: Entries, chain: Chain) -> None:
+    for kind, body in invented:
+        if kind == "case":
+            body["failed"] = "it diverged"
+            break
+    _, said = section(read_log(chain(invented)), "summary")
+    assert "1 training ended in no finite model, and counts as" in said

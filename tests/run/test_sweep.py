@@ -14,6 +14,7 @@ import pytest
 
 from lazaretto import runlog
 from lazaretto.cli import main
+from lazaretto.cli_sweep import show_sweep
 from lazaretto.errors import Interrupted, PlanError, WireError
 from lazaretto.evaluate.scored import OURS
 from lazaretto.evaluate.selection import validation_auroc
@@ -249,6 +250,24 @@ def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "quick look" in printed
     assert "train.learning_rate" in printed
+
+
+def test_one_of_something_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {
+        "mode": "tuning",
+        "systems": [],
+        "results": [],
+        "best": {},
+        "seeds": [0],
+        "criterion": "AUROC of validation units",
+        "quick": True,
+        "draws": 1,
+        "rounds": 1,
+    }
+    show_sweep(result)
+    printed = capsys.readouterr().out
+    assert "1 draw for each system" in printed
+    assert "A quick look: 1 round and one seed." in printed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from lazaretto.report.figures_robustness import HeatRow, SharePanel, heat_map, s
 from lazaretto.report.formats import (
     NOT_AVAILABLE,
     Triple,
-    count,
     counted,
     fixed,
     items,
@@ -126,8 +125,9 @@ def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
     failed = sum(body.get("failed") is not None for body in log.all("case"))
     if failed:
         judged.append(
-            f"{count(failed)} trainings ended in no finite model; they count as a detector that can tell "
-            "nothing (AUROC 0.5, no alarm)."
+            f"{counted(failed, 'training')} ended in no finite model, and "
+            f"{'counts' if failed == 1 else 'count'} as a detector that can tell nothing "
+            "(AUROC 0.5, no alarm)."
         )
     for rule, why in mapping(about.get("left_out")).items():
         judged.append(f"Left out: {rule} ({why}).")

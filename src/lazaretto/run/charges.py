@@ -51,7 +51,8 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
         part="training units",
         unit=unit,
         event=mechanism.event(rounds * mechanism.steps),
-        words=f"{rounds} rounds of {mechanism.steps} steps by {mechanism.name}, with noise {noise}",
+        words=f"{_many(rounds, 'round')} of {_many(mechanism.steps, 'step')} by {mechanism.name}, "
+        f"with noise {noise}",
     )
     counts = count_noise_of(plan, plan.run.seeds[0])
     if counts is not None:
@@ -64,6 +65,10 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
         for what, part, words in _EXACT
     ]
     return [training, *exact, metrics_charge(unit)]
+
+
+def _many(count: int, one: str) -> str:
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
 def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> dict[str, Any]:
