@@ -11,10 +11,11 @@ from typing import Any
 from lazaretto import catalog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
+from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.errors import CheckFailed, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
-from lazaretto.report.page import write_report
+from lazaretto.report.page import headline, write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.audit_run import audit_run
 from lazaretto.run.experiment import run_plan
@@ -39,7 +40,7 @@ def train(
     folder = Path("runs") / checked.run.name if out is None else out
     with display(silent=quiet) as show:
         run_plan(checked, folder, resume=resume, show=show)
-    return write_report(folder)
+    return _reported(folder, quiet)
 
 
 def judge(
@@ -56,7 +57,16 @@ def judge(
     _need_path(source, data, options, "--data PATH")
     with display(silent=quiet) as show:
         evaluate_run(directory, source, data, out, options, show, maps)
-    return write_report(out)
+    return _reported(out, quiet)
+
+
+def _reported(folder: Path, quiet: bool) -> Path:
+    """Write the report and, unless quiet, print its headline numbers; returns the page's path."""
+    page = write_report(folder)
+    if not quiet and (cards := headline(folder)):
+        rows = [(card.name, f"{card.value} {card.interval}".strip(), card.about) for card in cards]
+        show_grid("on test units, 95 % intervals", ("", "ours", "what it is"), rows, whole=2)
+    return page
 
 
 def sweep(

@@ -100,11 +100,11 @@ class Table:
     time:    [n] float64 seconds, start of the window; increases within a unit.
     site:    [n] int64 index into site_names, the source's natural site (UNASSIGNED if it has none).
     split:   [n] int64 TRAIN, VALIDATION, TEST where the source must decide (blocks of time), else UNASSIGNED.
-    notes:   sentences that the report must show (shared devices, constructions, limits).
+    notes:   what the report must say (limits, constructions); `warnings` of them it begins with.
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
     intensity: [n, T] float32 height of the campaign that a step is of, 0 if normal, or None; never a feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
-             outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
+             outcome is asked for at the end of a stay); None: all valid steps are.
     """
 
     x: Mapping[str, Float]
@@ -120,6 +120,7 @@ class Table:
     split: Int
     schema: Schema
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     intensity: Float | None = None
     judged: NDArray[np.bool_] | None = None
@@ -203,8 +204,7 @@ class Pair(NamedTuple):
 class Middle(NamedTuple):
     """What the site's part of a U-shaped model makes.
 
-    sent: [B, T, M], goes back to where the labels are. pairs: views to be aligned at the site, without any
-    label: at the cut, then at the fusion of modalities.
+    sent: [B, T, M], back to the labels. pairs: views to align at the site, unlabelled: at cut, then fusion.
     """
 
     sent: Array

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.data._flow_columns import FORMATS, TARGETS, Labels, check_keys, class_of, mapping_of, normalise
-from lazaretto.data._flow_notes import Reading, counts_of, notes_of
+from lazaretto.data._flow_notes import Reading, counts_of, notes_of, warnings_of
 from lazaretto.data._flow_options import check_mapping, labels_of, one_of, patterns_of, step_plan, texts_of
 from lazaretto.data._flow_read import ENDINGS, LINE, TextTable, find_files, open_table, read_columns
 from lazaretto.data._flow_sample import sample_flows
@@ -289,6 +289,7 @@ def _table(parts: Sequence[pl.DataFrame], reading: Reading, plan: StepPlan, unit
             rate_feature=rate,
         ),
         notes=notes_of(flows, steps, reading, plan, lost, classes),
+        warnings=warnings_of(flows, steps, reading),
         counts=counts_of(flows, steps, windows, reading, short),
     )
 

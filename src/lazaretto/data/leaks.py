@@ -23,7 +23,7 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.types import Int, RawRows, Table
 
-__all__ = ["Finding", "leak_notes", "suspected_leaks", "table_findings"]
+__all__ = ["Finding", "leak_notes", "leak_warnings", "suspected_leaks", "table_findings"]
 
 MOST_ROWS = 60_000
 MOST_PAIR_COLUMNS = 80
@@ -32,6 +32,7 @@ PAIR_GAIN = 0.05  # by how much two columns must beat the better one alone
 FAMILY_THRESHOLD = 0.99  # for one family against normal: many honest features tell one family well
 _SENTINELS = (-1.0, 0.0, 999.0, 9999.0, 65535.0, -999.0, -9999.0)
 
+_SUSPECTED = "Suspected leak"
 _ADVICE = {
     "value": "drop it, unless a detector outside would see it and an attacker could not choose it",
     "family": "look whether this is the attack or the way it was staged; drop it in the second case",
@@ -345,6 +346,16 @@ def leak_notes(table: Table, refuse: bool = False) -> list[str]:
             'data.leaks = "report"',
         )
     return [
-        f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
+        f"{_SUSPECTED}, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
         for finding in findings
     ]
+
+
+def leak_warnings(notes: Sequence[str]) -> list[str]:
+    """One sentence for the head of a report, where there are notes of suspected leaks; else none."""
+    count = sum(note.startswith(_SUSPECTED) for note in notes)
+    if not count:
+        return []
+    who = "One feature tells" if count == 1 else f"{count} features tell"
+    said = "attack from normal suspiciously well. If that comes of how the data was gathered, all figures"
+    return [f"{who} {said} here are too good to be true: see the notes of the data sheet."]

@@ -20,6 +20,7 @@ from lazaretto.report.figures import forest
 from lazaretto.report.formats import (
     Triple,
     duration,
+    fixed,
     interval_text,
     mapping,
     percent,
@@ -43,7 +44,7 @@ from lazaretto.report.reading import (
     system_name,
     systems,
 )
-from lazaretto.report.wording import Comparison, State, against, comparisons, verdict
+from lazaretto.report.wording import Comparison, State, against, comparisons, verdict, watched_days
 
 __all__ = ["baselines", "summary"]
 
@@ -91,6 +92,9 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         decimals = places([value], ratio=metric.ratio)
         text, _, interval = interval_text(value, decimals).partition(" ")
         note = about[metric.title]
+        days = watched_days(log)
+        if metric.title == "False alarms" and days is not None:
+            note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched"
         if metric.title == "Latency" and seconds and value:
             note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
         cards.append(

@@ -14,7 +14,7 @@ from lazaretto import catalog
 from lazaretto.data.appearances import check_appearances
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
-from lazaretto.data.leaks import leak_notes
+from lazaretto.data.leaks import leak_notes, leak_warnings
 from lazaretto.data.named import marks_of, places_of
 from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
@@ -358,11 +358,10 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
     splits = {}
     for name, split in _SPLITS.items():
         part = select(data, data.split == split)
-        attacked = int((part.y[part.judged] > 0).sum())
         splits[name] = {
             "units": len(np.unique(part.unit)),
             "steps": int(part.judged.sum()),
-            "attacked_steps": attacked,
+            "attacked_steps": int((part.y[part.judged] > 0).sum()),
         }
     rows = []
     for site, name in enumerate(parts.site_names):
@@ -397,4 +396,5 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
         "splits": splits,
         "sites": rows,
         "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
+        "warnings": [*table.warnings, *leak_warnings(laid.leaks)],
     }
