@@ -64,7 +64,8 @@ def _reported(folder: Path, quiet: bool) -> Path:
     """Write the report and, unless quiet, print its headline numbers; returns the page's path."""
     page = write_report(folder)
     if not quiet and (cards := headline(folder)):
-        rows = [(card.name, f"{card.value} {card.interval}".strip(), card.about) for card in cards]
+        told = [(card.name, f"{card.value} {card.interval}".strip(), card.about) for card in cards]
+        rows = [tuple(cell.replace("\u202f", " ") for cell in row) for row in told]
         show_grid("on test units, 95 % intervals", ("", "ours", "what it is"), rows, whole=2)
     return page
 

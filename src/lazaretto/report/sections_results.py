@@ -18,6 +18,7 @@ from lazaretto.report.blocks import (
 )
 from lazaretto.report.figures import forest
 from lazaretto.report.formats import (
+    NOT_AVAILABLE,
     Triple,
     duration,
     fixed,
@@ -44,7 +45,15 @@ from lazaretto.report.reading import (
     system_name,
     systems,
 )
-from lazaretto.report.wording import Comparison, State, against, comparisons, verdict, watched_days
+from lazaretto.report.wording import (
+    FEWEST_DAYS,
+    Comparison,
+    State,
+    against,
+    comparisons,
+    verdict,
+    watched_days,
+)
 
 __all__ = ["baselines", "summary"]
 
@@ -95,6 +104,8 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         days = watched_days(log)
         if metric.title == "False alarms" and days is not None:
             note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched"
+            if days < FEWEST_DAYS:
+                text, interval, note = NOT_AVAILABLE, "", f"{note}, too few to tell"
         if metric.title == "Latency" and seconds and value:
             note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
         cards.append(

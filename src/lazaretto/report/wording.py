@@ -37,6 +37,7 @@ from lazaretto.report.reading import (
 )
 
 __all__ = [
+    "FEWEST_DAYS",
     "Comparison",
     "State",
     "against",
@@ -56,7 +57,7 @@ _TARGET = re.compile(
 )
 _CHANCE = 0.5  # AUROC of guessing
 _DAY_SECONDS = 86_400.0
-_FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made up
+FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made up
 _UPWARD = (">=", "≥", ">", "at least", "no less than", "above")
 
 
@@ -203,9 +204,9 @@ def _protected(log: Log) -> str:
     plan, attack = mapping(log.last("run").get("plan")), mapping(log.first("data").get("attack"))
     hostile, parts = items(attack.get("sites")), []
     if hostile:
-        rule = mapping(plan.get("aggregate")).get("rule")
+        rule, verb = mapping(plan.get("aggregate")).get("rule"), "was" if len(hostile) == 1 else "were"
         parts.append(
-            f"{_spelled(len(hostile)).capitalize()} of these sites {_are(len(hostile))} hostile on purpose "
+            f"{_spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
             f"({words(attack.get('name'))}), against the rule {rule}."
         )
     promise = promise_of(log)
@@ -214,10 +215,6 @@ def _protected(log: Log) -> str:
         price = "without a bound" if promise.epsilon is None else f"at ε = {promise.epsilon:.3g}{unit}"
         parts.append(f"A privacy mechanism was on, priced {price}; what that promises is told under Privacy.")
     return " ".join(parts)
-
-
-def _are(number_of: int) -> str:
-    return "was" if number_of == 1 else "were"
 
 
 def _quality(log: Log, ours: dict[str, Any]) -> str:
@@ -274,7 +271,7 @@ def _false_alarms(log: Log, false: Triple | None) -> str:
     if not false:
         return ""
     days = watched_days(log)
-    if days is None or days >= _FEWEST_DAYS:
+    if days is None or days >= FEWEST_DAYS:
         return f"{_plain(false, ratio=False)} false alarms per device and day"
     return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
 

@@ -60,7 +60,7 @@ def _figures(body: Mapping[str, Any], left_seconds: float | None) -> str:
     sent = sum(body["bytes"].values())
     if sent:
         parts.append(human_bytes(sent))
-    if left_seconds is not None:
+    if left_seconds is not None and left_seconds >= 1:
         parts.append(f"{_time(left_seconds)} left")
     return " · ".join(parts)
 
