@@ -51,6 +51,7 @@ from lazaretto.report.wording import (
     State,
     against,
     comparisons,
+    raised,
     verdict,
     watched_days,
 )
@@ -106,8 +107,14 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
             note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched"
             if days < FEWEST_DAYS:
                 text, interval, note = NOT_AVAILABLE, "", f"{note}, too few to tell"
-        if metric.title == "Latency" and seconds and value:
-            note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+        if metric.title == "Latency":
+            found, of = raised(log)
+            if seconds and value:
+                note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+            if of and not found:
+                text, interval, note = NOT_AVAILABLE, "", f"none of {of} attacks raised an alarm"
+            elif found < of:
+                note += f"; {of - found} of {of} attacks missed, counted to their end"
         cards.append(
             Card(name=_SHORT.get(metric.title, metric.title), value=text, interval=interval, about=note)
         )

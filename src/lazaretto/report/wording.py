@@ -43,6 +43,7 @@ __all__ = [
     "against",
     "comparisons",
     "headline_seeds",
+    "raised",
     "sites_of",
     "state_of",
     "verdict",
@@ -244,7 +245,7 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
 def _alarms(log: Log, ours: dict[str, Any]) -> str:
     delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
     alarms, length = _false_alarms(log, false), step_seconds(log)
-    found, of = _raised(log)
+    found, of = raised(log)
     if of and not found:
         return f"None of the {count(of)} attacks in them raised an alarm{f', at {alarms}' if alarms else ''}."
     if not delay:
@@ -258,7 +259,7 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     return f"{late}, at {alarms}." if alarms else f"{late}."
 
 
-def _raised(log: Log) -> tuple[int, int]:
+def raised(log: Log) -> tuple[int, int]:
     """How many attacks raised an alarm of ours, of how many, in all seeds; (0, 0) where nobody counted."""
     for body in log.all("latency"):
         if system_key(body.get("system", OURS)) == OURS:
