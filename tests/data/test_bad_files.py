@@ -122,7 +122,16 @@ def test_missing_needed_target(put: Put) -> None:
 
 
 def test_unknown_format_without_mapping(put: Put) -> None:
-    refuse(put(text(rows())), "no known format", "argus", "data.options.columns", columns={})
+    refuse(
+        put(text(rows())),
+        "no known format",
+        "argus",
+        "data.options.columns",
+        "in a plan",
+        "--plan PLAN",
+        "docs/your_data.md",
+        columns={},
+    )
 
 
 @pytest.mark.parametrize(("cell", "value"), [("octets", "many"), ("seconds", "0x1"), ("start", "yesterday")])

@@ -159,7 +159,8 @@ def mapping_of(table: TextTable, format: str, given: Mapping[str, str]) -> dict[
             raise DataError(
                 f"{table.name} is in no known format ({', '.join(FORMATS)})",
                 found=f"columns {', '.join(table.columns)[:200]}",
-                way_out='map its columns: [data.options.columns] start_time = "...", bytes_out = "..."',
+                way_out='name its columns in a plan, [data.options.columns] start_time = "...", bytes_out = '
+                '"..." and so on, and give it by --plan PLAN (docs/your_data.md)',
             )
         format = fits[0] if fits else "none"
     for target, names in FORMATS.get(format, {}).items():
