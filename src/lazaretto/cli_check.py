@@ -17,12 +17,8 @@ __all__ = ["show_check"]
 _MOST_FINDINGS = 24
 
 
-def show_check(source: Source, path: Path | None) -> list[str]:
-    """Load a source with seed 0 and print what came of it; returns the suspicious features that it keeps.
-
-    Raises DataError if the source cannot be loaded.
-    """
-    table = source.load(path, 0)
+def show_check(source: Source, path: Path | None, table: Table) -> list[str]:
+    """Print what a source has loaded from a path; returns the suspicious features that it keeps."""
     facts = {
         "windows": len(table.y),
         "steps": int(table.valid.sum()),

@@ -88,7 +88,7 @@ def notes_of(
         notes.append(
             f"In fewer than three units, so in too few for training, validation and test: {', '.join(few)}."
         )
-    if len(classes) < 3:
+    if len(classes) == 2:
         notes.append("Only one kind of attack: leave-one-family-out says nothing here.")
     if reading.rows_taken_normal:
         notes.append(f"{reading.rows_taken_normal} rows without a label were taken as normal.")

@@ -1,0 +1,24 @@
+"""The table that a plan's source gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lazaretto import catalog
+from lazaretto.errors import DataError
+from lazaretto.plan import Plan
+from lazaretto.types import Source, Table
+
+__all__ = ["load_table"]
+
+
+def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
+    """The source's table. Raises DataError where a path is needed and none was given."""
+    source: Source = catalog.build("sources", plan.data.source, plan.data.options)
+    if source.needs_path and plan.data.path is None:
+        raise DataError(
+            f"source '{source.name}' reads files, and no path was given",
+            found="data.path is not set",
+            way_out="give --data PATH, or set data.path in the plan",
+        )
+    return source, source.load(None if plan.data.path is None else Path(plan.data.path), seed)
