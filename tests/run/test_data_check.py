@@ -67,8 +67,20 @@ def check(plan: Path, data: Path, *more: str) -> int:
     return main(["data", "check", "flows_csv", str(data), "--plan", str(plan), *more])
 
 
-def test_what_a_run_has_passes(plan: Path, tmp_path: Path) -> None:
-    assert check(plan, table(tmp_path / "flows", range(1, 25))) == 0
+def test_what_a_run_has_passes_and_labels_are_told(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = table(tmp_path / "flows", range(1, 25), bad="SYN Flood")
+    assert check(plan, data) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["720", "normal", "ok"] in lines
+    assert ["240", "syn_flood", "SYN", "Flood"] in lines
+    assert ["rows", "unlabelled", "taken", "as", "normal", "0"] in lines
+    many = (data / "week.csv").read_text().splitlines()
+    named = [f"{line}-{at % 30}" if line.endswith("Flood") else line for at, line in enumerate(many)]
+    (data / "week.csv").write_text("\n".join(named) + "\n")
+    assert check(plan, data) == 0
+    assert "more labels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

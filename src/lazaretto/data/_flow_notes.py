@@ -30,6 +30,7 @@ class Reading:
     rows_management: int = 0
     columns_ignored: int = 0
     file_names: list[str] = field(default_factory=list)
+    labels: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def counts_of(
@@ -41,7 +42,7 @@ def counts_of(
         "rows_read": reading.rows_read,
         "rows_used": len(flows),
         "rows_unlabelled": reading.rows_unlabelled,
-        "rows_taken_as_normal": reading.rows_taken_normal,
+        "rows_unlabelled_taken_as_normal": reading.rows_taken_normal,
         "rows_unusable": reading.rows_unusable,
         "rows_management": reading.rows_management,
         "columns_ignored": reading.columns_ignored,

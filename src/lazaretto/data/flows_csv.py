@@ -185,6 +185,9 @@ def _classes(table: TextTable, texts: Sequence[str], labels: Labels) -> list[str
 def _labelled(table: TextTable, flows: pl.DataFrame, labels: Labels, reading: Reading) -> pl.DataFrame:
     texts = flows["label"].to_list() if "label" in flows.columns else [""] * len(flows)
     classes = pl.Series("class_name", _classes(table, texts, labels), pl.String)
+    pairs = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String), "class": classes.fill_null("")})
+    for text, name, rows in pairs.group_by("text", "class").len().iter_rows():
+        reading.labels[text, name] = reading.labels.get((text, name), 0) + rows
     none = int(classes.null_count())
     if none and labels.unlabelled == "refuse":
         line = flows["line"][int(classes.is_null().arg_true()[0])]
@@ -290,6 +293,7 @@ def _table(parts: Sequence[pl.DataFrame], reading: Reading, plan: StepPlan, unit
         ),
         notes=notes_of(flows, steps, reading, plan, lost, classes),
         counts=counts_of(flows, steps, windows, reading, short),
+        labels=reading.labels,
     )
 
 
