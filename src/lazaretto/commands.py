@@ -12,6 +12,7 @@ from lazaretto import catalog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
 from lazaretto.cli_sweep import show_robustness, show_sweep
+from lazaretto.data.dropped import load_without
 from lazaretto.errors import CheckFailed, DataError, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.report.page import write_report
@@ -152,8 +153,8 @@ def check_data(
     """
     _need_path(source, path, options, f"lazaretto data check {source} PATH")
     asked = Plan() if plan is None else load_plan(plan, check_parts=False)
-    made, seeds = catalog.build("sources", source, options), asked.run.seeds if plan else (0,)
-    table = made.load(path, seeds[0])
+    seeds = asked.run.seeds if plan else (0,)
+    made, table = load_without(catalog.build("sources", source, options), path, seeds[0], asked.data.drop)
     kept = show_check(made, path, table)
     try:
         check_admitted(asked, table, seeds[:1] if made.deals else seeds, at_sites=plan is not None)
@@ -163,7 +164,11 @@ def check_data(
             f"a run refuses this data: {error.problem}", found=error.found, way_out=f"{error.way_out}{own}"
         ) from error
     if kept and strict:
-        raise CheckFailed("features that may give the label away are kept", found=", ".join(kept))
+        raise CheckFailed(
+            "features that may give the label away are kept",
+            found=", ".join(kept),
+            way_out="name them in data.drop of a plan, and give it by --plan PLAN; or do without --strict",
+        )
 
 
 def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[str, Any]:

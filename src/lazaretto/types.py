@@ -106,6 +106,7 @@ class Table:
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
              outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
     labels:  (text of a label in the files, its class or "" if left out) -> rows, where the source knows.
+    leaks:   those of `Source.leaks` that the files have, under the names there; None: all of them.
     """
 
     x: Mapping[str, Float]
@@ -125,6 +126,7 @@ class Table:
     intensity: Float | None = None
     judged: NDArray[np.bool_] | None = None
     labels: Mapping[tuple[str, str], int] | None = None
+    leaks: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +379,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What it is, who sent it to whom, its arrays. "device-site" stays in the hospital, others leave it."""
+    """One message: who sent what to whom. A link "device-site" stays in the hospital, all others leave it."""
 
     kind: str
     link: str

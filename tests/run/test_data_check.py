@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lazaretto import runlog
 from lazaretto.cli import main
 
 PLAN = """
@@ -118,3 +121,54 @@ def test_too_few_units_and_sites_are_refused(
     plan.write_text(PLAN.replace("[data]", '[data]\nleaks = "refuse"'))
     assert check(plan, tmp_path / "flows") == 1
     assert "failed_share" in capsys.readouterr().err
+
+
+def sheet_of(folder: Path) -> Any:
+    return next(runlog.read(folder / "run.sqlite", "data")).body
+
+
+def test_a_feature_that_gives_the_label_away_can_be_dropped(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = table(tmp_path / "flows", range(1, 41))
+    assert check(plan, data, "--strict") == 1
+    out, err = capsys.readouterr()
+    assert 'data.drop = ["failed_share"]' in " ".join(out.split())
+    assert "data.drop" in err
+    assert "remove_duplicates" not in out
+    words = ["run", str(plan), "--data", str(data), "--out", str(tmp_path / "trained"), "--quiet"]
+    assert main([*words, "--set", "data.leaks=refuse"]) == 2
+    assert "data.drop" in capsys.readouterr().err
+    plan.write_text(PLAN.replace("[data]", '[data]\nleaks = "refuse"\ndrop = ["failed_share"]'))
+    assert check(plan, data, "--strict") == 0
+    assert "failed_share" not in capsys.readouterr().out
+    assert main(words) == 0
+    sheet = sheet_of(tmp_path / "trained")
+    assert "failed_share" not in sheet["features"]
+    assert sheet["leaks_dropped"]["failed_share"] == "dropped by the plan"
+    assert "dropped by the plan" in (tmp_path / "trained" / "report.html").read_text()
+    # the same data, a copy of it elsewhere, and new hosts: all judged without the feature
+    shutil.copytree(data, tmp_path / "copied")
+    new = table(tmp_path / "new", range(41, 61))
+    judged = {}
+    for place in (data, tmp_path / "copied", new):
+        out_folder = tmp_path / f"judged-{place.name}"
+        more = ["--plan", str(plan), "--data", str(place), "--out", str(out_folder), "--quiet"]
+        assert main(["evaluate", str(tmp_path / "trained"), "--source", "flows_csv", *more]) == 0
+        judged[place.name] = sheet_of(out_folder)
+        assert judged[place.name]["features"] == sheet["features"]
+        assert judged[place.name]["leaks_dropped"]["failed_share"] == "dropped by the plan"
+    assert judged["flows"]["splits"]["test"] == sheet["splits"]["test"]
+    assert judged["copied"]["splits"]["test"] == sheet["splits"]["test"], "what was seen is known again"
+    assert judged["new"]["splits"]["test"]["units"] == 20
+
+
+def test_a_feature_that_is_not_there_cannot_be_dropped(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = table(tmp_path / "flows", range(1, 25))
+    plan.write_text(PLAN.replace("[data]", '[data]\ndrop = ["fail_share"]'))
+    for words in (["data", "check", "flows_csv", str(data), "--plan", str(plan)], ["run", str(plan)]):
+        more = ["--data", str(data), "--out", str(tmp_path / "out")] if words[0] == "run" else []
+        assert main([*words, *more]) == 2
+        assert "did you mean 'failed_share'" in capsys.readouterr().err
