@@ -176,6 +176,8 @@ def test_any_table_by_a_mapping(tmp_path: Path) -> None:
     assert table.time[0] == 1_700_000_000.0
     assert source.leaks["who"]
     assert source.leaks["when"]
+    assert table.leaks is not None
+    assert set(table.leaks) == {"who", "when", "ward"}, "not the columns of formats that it is not in"
 
 
 def test_labels_by_file_and_rows_without_label(tmp_path: Path) -> None:

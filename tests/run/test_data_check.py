@@ -145,6 +145,7 @@ def test_a_feature_that_gives_the_label_away_can_be_dropped(
     assert main(words) == 0
     sheet = sheet_of(tmp_path / "trained")
     assert "failed_share" not in sheet["features"]
+    assert set(sheet["leaks_dropped"]) == {"start", "src", "dst", "failed_share"}
     assert sheet["leaks_dropped"]["failed_share"] == "dropped by the plan"
     assert "dropped by the plan" in (tmp_path / "trained" / "report.html").read_text()
     # the same data, a copy of it elsewhere, and new hosts: all judged without the feature

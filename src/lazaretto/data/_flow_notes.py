@@ -31,6 +31,7 @@ class Reading:
     columns_ignored: int = 0
     file_names: list[str] = field(default_factory=list)
     labels: dict[tuple[str, str], int] = field(default_factory=dict)
+    leaks: dict[str, str] = field(default_factory=dict)
 
 
 def counts_of(
