@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import polars as pl
 
-from lazaretto.data._flow_read import LINE, TextTable
+from lazaretto.data._flow_read import LINE, TextTable, and_more
 from lazaretto.errors import DataError, did_you_mean
 from lazaretto.types import NORMAL
 
@@ -184,7 +184,7 @@ def _refuse(table: TextTable, column: str, frame: pl.DataFrame, bad: pl.Series, 
     row = int(np.flatnonzero(bad.to_numpy())[0])
     return DataError(
         f"{table.name}, line {frame[LINE][row]}, column '{column}': not {expected}",
-        found=f"{frame[column][row]!r} (and {int(bad.sum()) - 1} more such rows)",
+        found=f"{frame[column][row]!r}{and_more(int(bad.sum()))}",
         way_out="mend the rows, or map another column to this",
     )
 
