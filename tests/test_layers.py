@@ -45,6 +45,7 @@ LAYERS = {
     "plan_train": 3,
     "plan_checks": 3,
     "plan_split": 3,
+    "plan_data": 3,
     "plan_sweep": 3,
     "plan_robustness": 3,
     "plan_secure_checks": 3,

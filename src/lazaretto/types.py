@@ -105,6 +105,8 @@ class Table:
     intensity: [n, T] float32 height of the campaign that a step is of, 0 if normal, or None; never a feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
              outcome is asked for at the end of a stay); None: all valid steps are.
+    labels:  (text of a label in the files, its class or "" if left out) -> rows, where the source knows.
+    leaks:   those of `Source.leaks` that the files have, under the names there; None: all of them.
     """
 
     x: Mapping[str, Float]
@@ -124,6 +126,8 @@ class Table:
     counts: Mapping[str, int] = field(default_factory=dict)
     intensity: Float | None = None
     judged: NDArray[np.bool_] | None = None
+    labels: Mapping[tuple[str, str], int] | None = None
+    leaks: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,9 +367,8 @@ class ServerOptimiser:
 class Selection:
     """Who takes part in a round.
 
-    choose: (generator, sizes [S] >= 0, last losses [S], how many m) -> (sites [m] in order, sizes [m]).
-        A loss that is not known is NaN. The sizes returned are what the rule weighs the sites' updates by:
-        those given, or others where sites were chosen by their size already.
+    choose: (generator, sizes [S] >= 0, last losses [S], NaN if not known, how many m) -> (sites [m] in order,
+        sizes [m]). By these the rule weighs updates: those given, or others where size chose the sites.
     partial: False where it takes every site, and m has to be S.
     """
 
@@ -376,10 +379,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message between two parties: what it is, who sent it to whom, its arrays.
-
-    Links: "device-site" stays inside the hospital; the others (`lazaretto.wire.LINKS`) leave it.
-    """
+    """One message: who sent what to whom. A link "device-site" stays in the hospital, all others leave it."""
 
     kind: str
     link: str

@@ -30,6 +30,8 @@ class Reading:
     rows_management: int = 0
     columns_ignored: int = 0
     file_names: list[str] = field(default_factory=list)
+    labels: dict[tuple[str, str], int] = field(default_factory=dict)
+    leaks: dict[str, str] = field(default_factory=dict)
 
 
 def counts_of(
@@ -41,7 +43,7 @@ def counts_of(
         "rows_read": reading.rows_read,
         "rows_used": len(flows),
         "rows_unlabelled": reading.rows_unlabelled,
-        "rows_taken_as_normal": reading.rows_taken_normal,
+        "rows_unlabelled_taken_as_normal": reading.rows_taken_normal,
         "rows_unusable": reading.rows_unusable,
         "rows_management": reading.rows_management,
         "columns_ignored": reading.columns_ignored,
@@ -95,7 +97,7 @@ def notes_of(
         notes.append(
             f"In fewer than three units, so in too few for training, validation and test: {', '.join(few)}."
         )
-    if len(classes) < 3:
+    if len(classes) == 2:
         notes.append("Only one kind of attack: leave-one-family-out says nothing here.")
     if reading.rows_taken_normal:
         notes.append(f"{reading.rows_taken_normal} rows without a label were taken as normal.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
+from lazaretto.data.dropped import load_without
 from lazaretto.data.duplicates import take
 from lazaretto.data.scaling import Scaling
 from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
@@ -88,7 +89,7 @@ def evaluate_run(
             way_out="leave it out",
         )
     made = catalog.build("sources", source, options)
-    table = made.load(path, meta.seed)
+    made, table = load_without(made, path, meta.seed, trained.data.drop, strict=relation == "same")
     if relation == "same":
         table = split_table(trained, table, meta.seed)
     met = None if relation == "same" else seen_windows(directory, table)
