@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lazaretto import __version__, catalog, cli, commands, runlog
+from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, runlog
 from lazaretto.errors import Interrupted
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
@@ -60,7 +61,30 @@ def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
         for name in catalog.names(family):
             assert f"\n{name} " in out
         assert call(capsys, "list", family)[1] in out
-    assert max(map(len, out.splitlines())) <= 80
+        for name in catalog.names(family):  # in a pipe each part is one line, for grep
+            assert catalog.describe(family, name) in out
+
+
+def test_tables_read_well_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["list"], ["data", "check", "consortium", *TINY]):
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", call(capsys, *words)[1]).splitlines()
+        assert 60 < max(map(len, lines)) <= 80
+
+
+def test_a_path_in_a_title_is_not_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    title = f"x_iomt from /{'a long folder/' * 12}flows.csv"
+    cli_grid.show(title, ("what", "how many"), [("windows", "3")])
+    assert f"{title}\n" in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    cli_grid.show(title, ("what", "how many"), [("windows", "3")])
+    assert title in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -72,10 +96,12 @@ def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
         (["run"], ["PLAN"]),
         (["run", "none.toml", "--sets", "a=b"], ["--sets"]),
         (["report", "none"], ["no run log", "none"]),
-        (["evaluate", "none", "--source", "consortium", "--out", "other"], ["none"]),
-        (["evaluate", "none", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
+        (["evaluate", "none", "--source", "consortium", "--out", "other"], ["no such folder", "none"]),
+        (["audit", "none"], ["no such folder", "none", "a finished run"]),
+        (["evaluate", ".", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
         (["data", "check", "x_iomt"], ["x_iomt", "reads files"]),
         (["data", "check", "x_iomt", "none"], ["none"]),
+        (["data", "check", "consortium", "none"], ["PATH: source 'consortium' reads no files", "none"]),
         (["data", "check", "consortia"], ["unknown source", "did you mean 'consortium'"]),
         (
             ["data", "check", "consortium", "--set", "sitess=3"],
@@ -106,6 +132,40 @@ def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "plan is of another source" in err
 
 
+@pytest.mark.parametrize("command", ["run", "sweep", "evaluate"])
+def test_a_file_is_no_place_to_write_into(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    plan = tmp_path / "my.toml"
+    plan.write_text("")
+    more = ["--source", "consortium"] if command == "evaluate" else []
+    first = tmp_path if command == "evaluate" else plan
+    code, _, err = call(capsys, command, str(first), *more, "--out", str(plan))
+    assert code == 2
+    assert "--out: this is a file" in err
+    assert str(plan) in err
+    assert plan.read_text() == ""
+
+
+def test_an_evaluation_is_not_audited(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("plan.toml", "metrics.json"):
+        (tmp_path / name).write_text("")
+    code, _, err = call(capsys, "audit", str(tmp_path))
+    assert code == 2
+    assert "this folder is an evaluation" in err
+    assert "audit the run" in err
+
+
+def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    idle = {"name": "canaries", "idle": "no mechanism to test", "seconds": 0.0}
+    cli_audit.show_audits([idle])
+    first = capsys.readouterr().out
+    assert re.search("canaries +n/a: no mechanism to test", first)
+    assert "audited before" not in first
+    cli_audit.show_audits([idle], again=True)
+    assert "This run was audited before." in capsys.readouterr().out
+
+
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text("[data]\noptions = { sites = 3, units_per_site = 12 }\n")
@@ -118,7 +178,6 @@ def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert word in out
     assert f"{table.valid.sum():,}" in out
     assert "sites" in out
-    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -139,6 +139,29 @@ def test_paths_are_relative_to_where_they_are_written(
     assert load(tmp_path / "plans", text, data__path="there").data.path == str((tmp_path / "there").resolve())
 
 
+def test_a_path_for_a_source_that_reads_none_must_be_there(tmp_path: Path) -> None:
+    """Else who forgot data.source trains on simulated sites, and believes it was their data."""
+    assert load(tmp_path, "", check_parts=True, data__path=str(tmp_path)).data.path == str(tmp_path)
+    nowhere = tmp_path / "nope"
+    with pytest.raises(PlanError) as caught:
+        load(tmp_path, "", check_parts=True, data__path=str(nowhere))
+    said = str(caught.value)
+    for word in ("--data", "data.path", "source 'consortium' reads no files", str(nowhere), "data.source"):
+        assert word in said
+    assert plans.load_plan(tmp_path / "plan.toml", check_parts=False)
+
+
+def test_a_start_that_is_not_there_comes_before_what_it_may_know(tmp_path: Path) -> None:
+    text = f'[train]\nstart = "{tmp_path / "foo"}"\n[sites]\nwithhold_families = 1\n'
+    said = refusal(tmp_path, text, check_parts=True)
+    lines = [line for line in said.splitlines() if line.startswith("- ")]
+    assert (
+        lines[0]
+        == f"- train.start: there is no model, as there is no such folder (found: {tmp_path / 'foo'})"
+    )
+    assert any(line.startswith("- sites.withhold_families") for line in lines[1:])
+
+
 # What is wrong -> (plan, what the message must name).
 WRONG = {
     "a key misspelt": (
@@ -297,6 +320,23 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 # With the parts that exist.
 
 
+@pytest.mark.parametrize(
+    ("rule", "sites", "says"),
+    [
+        ("fltrust", "data.options.sites=8", "stretched without limit, with 8 sites)"),
+        ("fltrust", "run.name=x", "stretched without limit, with 12 sites)"),
+        ("krum", "data.options.sites=9", "(found: all of it, with 9 sites)"),
+    ],
+)
+def test_a_rule_that_puts_too_much_on_one_says_so_of_this_plan(
+    tmp_path: Path, rule: str, sites: str, says: str
+) -> None:
+    sets = ("secure.protocol=sharing", f"aggregate.rule={rule}", "aggregate.root_units=10", sites)
+    said = refusal(tmp_path, "", *sets, check_parts=True)
+    assert says in said
+    assert " inf " not in said
+
+
 def test_root_data_is_what_fltrust_needs(tmp_path: Path) -> None:
     for rule in ("fltrust", "nnm | fltrust", "mean"):  # of no use to the last, so that a grid compares them
         plan = load(tmp_path, f'[aggregate]\nrule = "{rule}"\nroot_units = 10\n', check_parts=True)
@@ -408,14 +448,36 @@ def test_the_examples_load(root: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("channels='64'", "option 'channels': it should be a valid integer"),
-        ("channels=true", "option 'channels': it should be a valid integer"),
+        ("channels='64'", "option 'channels': it should be a whole number"),
+        ("channels=true", "option 'channels': it should be a whole number"),
         ("hidden=0", "option 'hidden': it should be greater than or equal to 1"),
         ("past_steps=0.5", "past_steps is shorter than a step"),
     ],
 )
 def test_options_of_a_model_are_checked_before_data_is_read(tmp_path: Path, option: str, says: str) -> None:
     assert says in refusal(tmp_path, "", f"model.options.{option}", check_parts=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("evaluate.baselines=local", """--set 'evaluate.baselines=["local"]'"""),
+        ("evaluate.baselines=lokal", """--set 'evaluate.baselines=["local"]'"""),
+        ("run.seeds=3", "--set 'run.seeds=[3]'"),
+        ("robustness.shares=0.1", "--set 'robustness.shares=[0.1]'"),
+    ],
+)
+def test_a_list_of_one_is_shown_as_it_is_written(tmp_path: Path, given: str, says: str) -> None:
+    said = refusal(tmp_path, "", given)
+    assert says in said
+    assert "should be a list" in said
+    assert "tuple" not in said
+
+
+@pytest.mark.parametrize("given", ["train.rounds=x", "data.options=3", "run.name=3", "run.seeds=[]"])
+def test_no_word_of_python_is_in_a_refusal(tmp_path: Path, given: str) -> None:
+    said = refusal(tmp_path, "", given)
+    assert not any(word in said for word in ("valid", "integer", "dictionary", "tuple", "boolean", "item"))
 
 
 def test_tuples_are_lists_in_a_plan(tmp_path: Path) -> None:

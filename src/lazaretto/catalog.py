@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from lazaretto.errors import PlanError, did_you_mean
+from lazaretto.errors import PlanError, did_you_mean, should_be
 
 __all__ = ["FAMILIES", "build", "describe", "factory", "names", "options"]
 
@@ -120,7 +120,8 @@ def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> d
         except (PydanticUserError, TypeError):  # a type of the part's own, or a date: it checks for itself
             checked[key] = value
         except ValidationError as error:
-            says = error.errors()[0]["msg"].removeprefix("Input ")
+            first = error.errors()[0]
+            says = should_be(first["type"], first["msg"])
             default = inspect.signature(make).parameters[key].default
             hint = f"its default is {default!r}" if default is not inspect.Parameter.empty else "change it"
             raise PlanError(f"{part}, option '{key}': it {says}", found=value, way_out=hint) from error

@@ -21,7 +21,7 @@ import typer
 
 from lazaretto import __version__, catalog
 from lazaretto.cli_grid import printable, show_parts
-from lazaretto.errors import Interrupted, LazarettoError
+from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError
 
 __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 
@@ -112,6 +112,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Train, evaluate, write the report."""
+    _check_out(out)
     laid = [*(sets or ()), *(['evaluate.leave_one_site_out="all"'] if full else ())]
     _report(_commands().train(plan, data, out, laid, resume=resume, quiet=quiet))
 
@@ -140,6 +141,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Tune every system alike, walk a grid, or try rules against attacks; judged on validation units."""
+    _check_out(out)
     words = (plan, data, out, sets or (), over or ())
     _report(_commands().sweep(*words, quick=quick, resume=resume, quiet=quiet))
 
@@ -157,6 +159,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Judge a trained model on data that it never saw."""
+    _check_run(directory)
+    _check_out(out)
     options = _commands().source_options(source, plan, sets or ())
     _report(_commands().judge(directory, source, data, out, options, maps or (), quiet=quiet))
 
@@ -165,6 +169,7 @@ def evaluate(
 @_stoppable
 def audit(directory: RunFolder, quiet: Quiet = False) -> None:
     """Attack a finished run's privacy, and write what was reached into its report."""
+    _check_run(directory)
     _report(_commands().audit(directory, quiet=quiet))
 
 
@@ -227,6 +232,23 @@ def main(arguments: list[str] | None = None) -> int:
 def _commands() -> Any:
     """The commands. They bring the numerical libraries, several seconds of them, which help does not need."""
     return importlib.import_module("lazaretto.commands")
+
+
+def _check_run(directory: Path) -> None:
+    """Raise InputError where a run's folder is not there, before anything in it is missed."""
+    if not directory.is_dir():
+        what = "this is a file, and a run is a folder" if directory.exists() else "there is no such folder"
+        raise InputError(what, found=directory, way_out="the folder of a finished run, such as runs/NAME")
+
+
+def _check_out(out: Path | None) -> None:
+    """Raise PlanError where what is to be written into is a file."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise PlanError(
+            "--out: this is a file, and what is written needs a folder",
+            found=out,
+            way_out="another --out: a folder that is empty or not there yet",
+        )
 
 
 def _report(path: Path) -> None:

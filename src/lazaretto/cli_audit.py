@@ -10,15 +10,23 @@ from lazaretto.cli_grid import say, show
 __all__ = ["show_audits"]
 
 
-def show_audits(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print what `audit_run` returned."""
+def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> None:
+    """Print what `audit_run` returned. again: whether the run had been audited before."""
     heads = ("attack", "reached", "95 %", "floor", "claimed epsilon", "seconds")
     show("audits", heads, [_row(body) for body in found], whole=len(heads))
     for body in found:
-        say(f"{body['name']}: {body['measured']}. {body['words']}.")
+        if "idle" not in body:
+            say(f"{body['name']}: {body['measured']}. {body['words']}.")
+    if again:
+        say(
+            "This run was audited before. metrics.json now has the newer figure of the canaries; the report "
+            "shows the earlier audits, too, as none is left out for a later one that found less."
+        )
 
 
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
+    if "idle" in body:
+        return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 3, f"{body['seconds']:.0f}")
     between = "n/a" if body["low"] is None else f"{body['low']:.3f} to {body['high']:.3f}"
     return (
         body["name"],

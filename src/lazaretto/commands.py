@@ -16,10 +16,11 @@ from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
 from lazaretto.errors import CheckFailed, DataError, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
+from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import headline, write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.admitted import check_admitted
-from lazaretto.run.audit_run import audit_run
+from lazaretto.run.audit_run import audit_run, audited_before
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
@@ -144,9 +145,10 @@ def audit(directory: Path, *, quiet: bool) -> Path:
 
     Raises what `audit_run` and `write_report` raise.
     """
+    again = audited_before(directory)
     with display(silent=quiet) as show:
         found = audit_run(directory, show)
-    show_audits(found)
+    show_audits(found, again=again)
     return write_report(directory)
 
 
@@ -163,9 +165,13 @@ def check_data(
     Raises CheckFailed where it would not, with `strict` also if a suspicious feature is kept.
     """
     _need_path(source, path, options, f"lazaretto data check {source} PATH")
+    built = catalog.build("sources", source, options)
+    idle = None if path is None or built.needs_path else idle_path(source, path, "PATH", "SOURCE")
+    if idle is not None:
+        raise idle
     asked = Plan() if plan is None else load_plan(plan, check_parts=False)
     seeds = asked.run.seeds if plan else (0,)
-    made, table = load_without(catalog.build("sources", source, options), path, seeds[0], asked.data.drop)
+    made, table = load_without(built, path, seeds[0], asked.data.drop)
     kept = show_check(made, path, table)
     try:
         check_admitted(asked, table, seeds[:1] if made.deals else seeds, at_sites=plan is not None)

@@ -13,6 +13,7 @@ LazarettoError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -25,7 +26,25 @@ __all__ = [
     "RoundRefused",
     "WireError",
     "did_you_mean",
+    "should_be",
 ]
+
+# kinds of Pydantic's errors -> what a value should be, in words of TOML
+_WORDS = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
 
 
 class LazarettoError(Exception):
@@ -83,3 +102,13 @@ def did_you_mean(given: object, known: Iterable[str], before: str = "") -> str:
     near = [name for name in names if name.lower() == said.lower()]
     near = near or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
     return f"did you mean '{before}{near[0]}'? " if near else ""
+
+
+def should_be(kind: str, message: str) -> str:
+    """An error of Pydantic, its kind and its message, in words for who writes a plan."""
+    if kind in _WORDS:
+        return f"should be {_WORDS[kind]}"
+    limit = re.search(r"at (?:least|most) \d+", message)
+    if kind in ("too_short", "too_long") and limit is not None:
+        return f"should have {limit.group()} " + ("entry" if limit.group().endswith(" 1") else "entries")
+    return message.removeprefix("Input ").removeprefix("Value error, ")

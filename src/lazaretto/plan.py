@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lazaretto import wire
-from lazaretto.errors import PlanError, did_you_mean
+from lazaretto.errors import PlanError, did_you_mean, should_be
 from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
 from lazaretto.plan_compress import compress_problems
 from lazaretto.plan_keys import (
@@ -38,6 +38,7 @@ from lazaretto.plan_keys import (
     TrainPlan,
     known_keys,
 )
+from lazaretto.plan_paths import path_problems
 from lazaretto.plan_robustness_checks import robustness_problems
 from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
 from lazaretto.plan_values import shown
@@ -77,6 +78,7 @@ def load_plan(
     sets: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
     check_parts: bool = True,
+    check_paths: bool = True,
 ) -> Plan:
     """The validated plan at `path`.
 
@@ -86,6 +88,7 @@ def load_plan(
                  bare word is a string, `null` is "absent".
     overrides:   dotted key -> value, laid over both.
     check_parts: whether source, model and rule are looked up and built with their options.
+    check_paths: whether the start and an idle path must be there, too; only with check_parts.
     Raises PlanError that names every wrong key, its value and the way out.
     """
     tree = _read_toml(Path(path))
@@ -99,7 +102,8 @@ def load_plan(
         plan = Plan.model_validate(tree)
     except ValidationError as error:
         raise _together([_explain(detail) for detail in error.errors()], path) from error
-    problems = list(conflicts(plan))
+    problems = list(path_problems(plan)) if check_parts and check_paths else []
+    problems += conflicts(plan)
     if check_parts:
         problems += [*part_problems(plan), *tuned_problems(plan), *robustness_problems(plan)]
         problems += compress_problems(
@@ -269,9 +273,13 @@ def _explain(detail: ErrorDetails) -> PlanError:
             f"{key}: should be a section", found=shown(detail["input"]), way_out=f"write [{key}]"
         )
     takes = next(known.takes for known in known_keys() if known.name == key)
-    message = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    message = should_be(detail["type"], detail["msg"])
     names = re.findall(r"'(\w+)'", takes)  # none where it takes other than names
     hint = did_you_mean(detail["input"], names)
+    if detail["type"] == "tuple_type" and isinstance(detail["input"], str | int | float):
+        near = re.findall(r"'(\w+)'", hint)
+        one = toml_value(near[0] if near else detail["input"])
+        hint = f"for one alone --set '{key}=[{one}]'; "
     return PlanError(f"{where}: {message}", found=shown(detail["input"]), way_out=f"{hint}takes {takes}")
 
 
@@ -288,7 +296,7 @@ def _explain_tuned(detail: ErrorDetails) -> PlanError:
             found=shown(detail["input"]),
             way_out=f"{hint}keys of [tuned.{system}]: {known}",
         )
-    message = detail["msg"].removeprefix("Input ")
+    message = should_be(detail["type"], detail["msg"])
     return PlanError(
         f"{key}: {message}", found=shown(detail["input"]), way_out=f"takes {takes_of(settings[leaf])}"
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lazaretto import catalog
 from lazaretto.compression import composes_with_sharing, compressor_of
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, SecurePlan
 from lazaretto.plan_values import shown
 from lazaretto.secagg.ckks import Ckks, check_ckks, check_installed
 from lazaretto.secagg.settings import LONGEST_COUNTS, Sharing, check_fits
+from lazaretto.types import Rule
 
 __all__ = ["secure_conflicts", "secure_problems"]
 
@@ -81,7 +84,7 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
             PlanError(
                 f"aggregate.rule: '{rule.name}' may put more than a third on one site, whose update the sum "
                 "would then tell",
-                found=f"up to {rule.most_on_one(n):.2g} of {n} sites",
+                found=_most_said(plan, rule),
                 way_out='a rule that spreads weight, such as "nnm | multi_krum"',
             )
         )
@@ -131,6 +134,21 @@ def secure_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     except PlanError as error:
         problems.append(error)
     return problems
+
+
+def _most_said(plan: Plan, rule: Rule) -> str:
+    """How much of all weight one site may get, with the plan's number of sites where it says one."""
+    known = plan.sites.count or plan.data.options.get("sites")
+    if known is None and plan.data.source in catalog.names("sources"):
+        usual = catalog.options("sources", plan.data.source).get("sites")
+        known = None if usual is None else usual.default
+    n = max(3, round(plan.federate.participation * known)) if type(known) is int else None
+    most = rule.most_on_one(n or 20)
+    if math.isinf(most):
+        share = "as much as it likes: a short update is stretched without limit"
+    else:
+        share = "all of it" if most >= 1 else f"up to {most:.0%}"
+    return f"{share}, with {n} sites" if n else share
 
 
 def _compression_problems(plan: Plan) -> Iterator[PlanError]:

@@ -154,12 +154,13 @@ def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None
     spent = epsilon_of(ComposedDpEvent([whole, *others]), asked.delta)
     if spent > asked.epsilon:
         fit = rounds_that_fit(made, others, asked.epsilon, asked.delta, times)
+        would = "1 round" if fit == 1 else f"{fit or 'not one of the'} rounds"
+        rounds = "1 round" if rounds_of(plan) == 1 else f"{rounds_of(plan)} rounds"
         enough = calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta, times).noise_multiplier
         raise PlanError(
-            f"train.rounds: {rounds_of(plan)} rounds{_times(times)} would cost one {asked.unit} more than "
-            "privacy.epsilon",
+            f"train.rounds: {rounds}{_times(times)} would cost one {asked.unit} more than privacy.epsilon",
             found=f"epsilon {spent:.4g} at delta {asked.delta:g}, and {asked.epsilon:g} is the most",
-            way_out=f"{fit or 'not one of the'} rounds would fit; or privacy.noise_multiplier = "
+            way_out=f"{would} would fit; or privacy.noise_multiplier = "
             f"{ceil(1000 * enough) / 1000:g}, or a lower privacy.sample_rate",
         )
     return made

@@ -12,6 +12,7 @@ from lazaretto.report.formats import (
     bytes_human,
     clean,
     count,
+    counted,
     duration,
     fixed,
     interval_text,
@@ -91,6 +92,15 @@ def test_bytes_and_counts() -> None:
     assert percent(0.001) == f"0.1{SPACE}%"
     assert percent(0.0834) == f"8.3{SPACE}%"
     assert fixed(-0.0001, 2) == "0.00"
+
+
+def test_one_of_something_is_not_many() -> None:
+    assert [counted(value, "site") for value in (0, 1, 2, None)] == [
+        "0 sites",
+        "1 site",
+        "2 sites",
+        "n/a sites",
+    ]
 
 
 def test_clean_takes_out_what_no_page_can_hold() -> None:

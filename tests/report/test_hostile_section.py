@@ -10,7 +10,7 @@ import pytest
 from lazaretto.report.blocks import Grid, Picture, Section, Text
 from lazaretto.report.page import render
 from lazaretto.report.reading import read_log
-from lazaretto.report.sections_hostile import hostile_sites
+from lazaretto.report.sections_hostile import _flagged, _Site, hostile_sites
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -49,13 +49,22 @@ def test_an_ordinary_run_has_none(entries: Entries, chain: Chain) -> None:
     assert section(entries, chain) is None
 
 
+def test_a_site_counts_with_every_seed_and_that_is_said() -> None:
+    flagged, calm = _Site(False, flagged=[4.0]), _Site(False)
+    assert _flagged("", [flagged, calm], 1) == "1 of 2 sites was flagged, first in round 4."
+    assert (
+        _flagged("", [flagged, *[calm] * 23], 2) == "1 of 12 sites × 2 seeds was flagged, first in round 4."
+    )
+    assert _flagged("honest ", [calm] * 3, 2) == "0 of 3 honest sites of 2 seeds together were flagged."
+
+
 def test_who_was_hostile_flagged_and_out(entries: Entries, chain: Chain) -> None:
     found = section(attacked(entries), chain)
     assert found is not None
     (text,) = (block for block in found.blocks if isinstance(block, Text))
-    assert "1 of 8 sites were hostile on purpose (sign flip)" in text.text
-    assert "1 of 1 hostile sites were flagged, first in round 3." in text.text
-    assert "1 of 1 hostile sites were quarantined, the last first in round 12." in text.text
+    assert "1 of 8 sites was hostile on purpose (sign flip)" in text.text
+    assert "1 of 1 hostile site was flagged, first in round 3." in text.text
+    assert "1 of 1 hostile site was quarantined, the last first in round 12." in text.text
     assert "No honest site spent more than 2 rounds in quarantine." in text.text
     (grid,) = (block for block in found.blocks if isinstance(block, Grid))
     assert [row.head for row in grid.rows] == ["Harbour", "Hill clinic"]

@@ -367,3 +367,12 @@ def test_a_page_that_cannot_be_written_leaves_nothing(entries: Entries, tmp_path
     with pytest.raises(LazarettoError, match="cannot be written"):
         write_report(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "run.sqlite"]
+
+
+def test_tables_show_that_they_go_on(whole: str) -> None:
+    """A shadow that stays at the edge, under paper that moves with the table; none of it on paper."""
+    rule = re.search(r"\n\.scroll \{(.*?)\}", whole, re.DOTALL)
+    assert rule is not None
+    assert rule.group(1).count("no-repeat local") == rule.group(1).count("no-repeat scroll") == 2
+    assert len(re.findall("--shade: ", whole)) == 2, "by day and by night"
+    assert "vertical-align: bottom" not in whole

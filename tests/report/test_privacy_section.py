@@ -407,3 +407,18 @@ def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
     assert "GRU have tuned ones" in found["How settings were found"]
     assert "Other runs on this data" not in found
     assert "depend on others" in found["Who has what"]
+
+
+@pytest.mark.parametrize(
+    ("floor", "says", "tone"), [(None, "nobody could notice", "faint"), (50.0, "✗ not noticed", "no")]
+)
+def test_what_was_not_tried_is_no_attack_that_succeeded(floor: float | None, says: str, tone: str) -> None:
+    hijack = {"measured": "exchanges until a hostile site is refused", "value": None, "low": None}
+    log = log_of(HONEST, AUDIT | hijack | {"name": "hijacking", "floor": floor})
+    (row,) = (
+        row
+        for block in privacy(log).blocks
+        if isinstance(block, Grid) and block.first == "Attack"
+        for row in block.rows
+    )
+    assert (row.cells[2].text, row.cells[2].tone) == (says, tone)

@@ -302,3 +302,39 @@ def test_a_sweep_of_a_plan_that_means_its_privacy_is_refused(
     assert main(["sweep", str(tmp_path / "plan.toml"), *laid, "--out", str(out), "--quiet"]) == 2
     assert says in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_misspelt_folder_of_the_file_is_named_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away, out = tmp_path / "nodir", tmp_path / "out"
+    _plan(tmp_path)
+    words = ["--set", f'privacy.budget="{away / "b.json"}"', "--out", str(out), "--quiet"]
+    assert main(["run", str(tmp_path / "plan.toml"), *words]) == 2
+    said = capsys.readouterr().err
+    assert "privacy.budget: the folder" in said
+    assert f"(found: {away})" in said
+    assert not away.exists()
+    assert not out.exists()
+    plan = _plan(tmp_path, book=away / "b.json")
+    with pytest.raises(InputError, match="the folder of the budget file is not there"):
+        enter_run(plan, _mechanism(plan))
+
+
+def test_the_display_says_what_was_spent_before(tmp_path: Path) -> None:
+    shown = []
+
+    def show(event: str, body: Any) -> None:
+        if event == "budget":
+            shown.append(body["said"])
+
+    plan = _plan(tmp_path)
+    for name in ("first", "second"):
+        promise_run(plan, _mechanism(plan), 1, open_journal(tmp_path / name, plan, False, show))
+    book = tmp_path / "budget.json"
+    (first,) = runlog.read(tmp_path / "first" / "run.sqlite", "budget")
+    assert shown == [
+        f"budget: new file {book}",
+        f"budget {book}: {first.body['all_runs_epsilon']:.2f} of 20 spent before this run",
+    ]
+    assert str(tmp_path) not in str(list(runlog.read(tmp_path / "second" / "run.sqlite", "budget")))

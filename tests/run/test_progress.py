@@ -54,3 +54,10 @@ def test_nothing_is_said_of_what_is_left_after_one_round() -> None:
     with display(console=screen) as show:
         show("round", {**_round(1, 20.0), "rounds": 4})
     assert "left" not in out.getvalue()
+
+
+def test_lines_are_not_broken_where_they_go_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "it named " + "none of the scores " * 12
+    with display() as show:
+        show("vote refused", {"seed": 0, "system": "ours", "site": "ward 3", "reason": reason})
+    assert f"ward 3 has no vote on the threshold: {reason}\n" in capsys.readouterr().err

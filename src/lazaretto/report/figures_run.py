@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from lazaretto.report.drawing import Line, bare, key, looks, put, span, text_width, ticks
-from lazaretto.report.formats import fixed, short
+from lazaretto.report.formats import counted, fixed, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
 __all__ = ["Bar", "Story", "bars", "learning", "learning_by_site", "timeline"]
@@ -250,7 +250,7 @@ def _many(
     ticks(plot, "y")
     plot.set_xlabel("round")
     look = looks(["mean"], "mean")["mean"]
-    key(plot, [(f"mean of {len(sites)} sites", look)], [*(line for _, line in sites[:24]), mean])
+    key(plot, [(f"mean of {counted(len(sites), 'site')}", look)], [*(line for _, line in sites[:24]), mean])
     put(figure, left, 10, f"Validation {what} by site", fontweight="bold")
     return figure
 

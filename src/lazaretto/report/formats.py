@@ -14,6 +14,7 @@ __all__ = [
     "bytes_human",
     "clean",
     "count",
+    "counted",
     "duration",
     "fixed",
     "interval_text",
@@ -155,6 +156,11 @@ def count(value: Any) -> str:
     """A whole number with thousands apart, or n/a."""
     found = number(value)
     return NOT_AVAILABLE if found is None else fixed(found, 0)
+
+
+def counted(value: Any, one: str) -> str:
+    """So many of something, such as "1 site" and "2 sites"; n/a sites."""
+    return f"{count(value)} {one}" if number(value) == 1 else f"{count(value)} {one}s"
 
 
 def bytes_exact(value: Any) -> str:

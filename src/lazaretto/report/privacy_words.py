@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lazaretto.report.formats import count, fixed, percent
+from lazaretto.report.formats import count, counted, fixed, percent
 from lazaretto.report.privacy_reading import Attacker, Promise, delta_is_large, level_of
 
 __all__ = [
@@ -58,7 +58,7 @@ def epsilon_text(epsilon: float | None) -> str:
 
 def unit_text(promise: Promise) -> str:
     """Who is protected, or would be, as a phrase."""
-    steps = f" of {count(promise.window)} steps" if promise.window else ""
+    steps = f" of {counted(promise.window, 'step')}" if promise.window else ""
     return {
         "record": f"one window{steps} of one stream (a device, or a patient's record)",
         "patient": "one whole stream (a patient, or a device), with all that is in it",

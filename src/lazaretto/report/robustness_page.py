@@ -12,6 +12,7 @@ from lazaretto.report.formats import (
     NOT_AVAILABLE,
     Triple,
     count,
+    counted,
     fixed,
     items,
     mapping,
@@ -85,11 +86,11 @@ def robustness_facts(log: Log) -> list[str]:
     """What was done, in a line."""
     about = log.last("sweep")
     return [
-        f"{count(len(items(about.get('rules'))))} rules",
-        f"{count(len(items(about.get('attacks'))))} attacks",
-        f"{len(log.all('case'))} trainings",
+        counted(len(items(about.get("rules"))), "rule"),
+        counted(len(items(about.get("attacks"))), "attack"),
+        counted(len(log.all("case")), "training"),
         f"seeds {', '.join(str(seed) for seed in items(about.get('seeds')))}",
-        f"{count(about.get('rounds'))} rounds",
+        counted(about.get("rounds"), "round"),
     ]
 
 

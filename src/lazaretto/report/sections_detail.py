@@ -11,6 +11,7 @@ from lazaretto.report.formats import (
     NOT_AVAILABLE,
     Triple,
     count,
+    counted,
     duration,
     fixed,
     interval_text,
@@ -236,7 +237,7 @@ def _delay_row(
 def _half(steps: tuple[float, ...], campaigns: int) -> str:
     place = -(-campaigns // 2) - 1
     return (
-        f"half of all within {fixed(steps[place], 0)} steps"
+        f"half of all within {counted(steps[place], 'step')}"
         if place < len(steps)
         else "which is less than half"
     )

@@ -11,6 +11,7 @@ from lazaretto.report.figures_trust import TrustLine, trust_over_rounds
 from lazaretto.report.formats import (
     NOT_AVAILABLE,
     count,
+    counted,
     fixed,
     interval_text,
     items,
@@ -85,17 +86,17 @@ def _story(
     if attacks:
         few, of = len(items(attacks[0].get("sites"))), len(next(iter(read.values())))
         said.append(
-            f"In this simulation {count(few)} of {count(of)} sites were hostile on purpose "
+            f"In this simulation {count(few)} of {counted(of, 'site')} {_was(few)} hostile on purpose "
             f"({words(attacks[0].get('name'))}), drawn anew with each seed."
         )
-        said.append(_flagged("hostile", bad))
-    said.append(_flagged("honest" if attacks else "", good))
+        said.append(_flagged("hostile ", bad, len(read)))
+    said.append(_flagged("honest " if attacks else "", good, len(read)))
     if trusted:
         for side, sites in (("hostile", bad), ("honest", good)):
             out = [site for site in sites if site.out]
             if sites:
                 said.append(
-                    f"{count(len(out))} of {count(len(sites))} {side} sites were quarantined"
+                    f"{_of(out, sites, f'{side} ', len(read))} quarantined"
                     + (f", the last first in round {fixed(max(s.out[0] for s in out), 0)}." if out else ".")
                 )
         if anew := [
@@ -107,13 +108,13 @@ def _story(
             said.append(
                 f"Those in quarantine after round {fixed(first - 1, 0)} stayed out: training began anew "
                 + (
-                    f"without them, with {count(len(anew))} of {count(len(read))} seeds."
+                    f"without them, with {count(len(anew))} of {counted(len(read), 'seed')}."
                     if len(read) > 1
                     else "without them."
                 )
             )
         longest = max((len(site.out) for site in good), default=0)
-        said.append(f"No honest site spent more than {count(longest)} rounds in quarantine.")
+        said.append(f"No honest site spent more than {counted(longest, 'round')} in quarantine.")
     else:
         said.append("No reputation was kept, so nobody was quarantined.")
     for row in map(mapping, items(log.last("metrics").get("comparison"))):
@@ -123,11 +124,26 @@ def _story(
     return " ".join(said)
 
 
-def _flagged(side: str, sites: Sequence[_Site]) -> str:
+def _flagged(side: str, sites: Sequence[_Site], seeds: int) -> str:
     found = [site for site in sites if site.flagged]
     first = f", first in round {fixed(min(s.flagged[0] for s in found), 0)}" if found else ""
-    kind = f"{side} sites" if side else "sites"
-    return f"{count(len(found))} of {count(len(sites))} {kind} were flagged{first}."
+    return f"{_of(found, sites, side, seeds)} flagged{first}."
+
+
+def _of(found: Sequence[_Site], sites: Sequence[_Site], side: str, seeds: int) -> str:
+    """How many of the sites; each counts once with every seed, and that is said."""
+    each, rest = divmod(len(sites), seeds)
+    if seeds == 1:
+        of = counted(len(sites), f"{side}site")
+    elif rest == 0:
+        of = f"{counted(each, f'{side}site')} × {counted(seeds, 'seed')}"
+    else:
+        of = f"{counted(len(sites), f'{side}site')} of {counted(seeds, 'seed')} together"
+    return f"{count(len(found))} of {of} {_was(len(found))}"
+
+
+def _was(many: int) -> str:
+    return "was" if many == 1 else "were"
 
 
 def _figure(seed: str, sites: dict[str, _Site]) -> Picture | None:
@@ -190,5 +206,4 @@ def _table(read: dict[str, dict[str, _Site]]) -> Grid | None:
 def _rounds(places: Sequence[float], *, false: bool = False) -> Cell:
     if not places:
         return Cell(text="never", tone="faint")
-    share = f"{count(len(places))} rounds" if len(places) > 1 else "1 round"
-    return Cell(text=fixed(places[0], 0), under=share, tone="no" if false else "")
+    return Cell(text=fixed(places[0], 0), under=counted(len(places), "round"), tone="no" if false else "")

@@ -11,6 +11,7 @@ from lazaretto.report.formats import (
     NOT_AVAILABLE,
     Triple,
     count,
+    counted,
     interval_text,
     items,
     mapping,
@@ -124,7 +125,7 @@ def _facts(promise: Promise) -> Facts:
         ("Cost of one such unit", epsilon_text(promise.epsilon)),
         ("δ: may fail with probability", NOT_AVAILABLE if promise.delta is None else decimal(promise.delta)),
         ("Mechanism", _MECHANISMS.get(name, words(name) or NOT_AVAILABLE)),
-        ("Steps", f"{count(rounds)} rounds of {count(steps)}" if rounds and steps else NOT_AVAILABLE),
+        ("Steps", f"{counted(rounds, 'round')} of {count(steps)}" if rounds and steps else NOT_AVAILABLE),
         ("Who is in a step", sampling),
         ("A record is in", f"{count(times)} window{'s' if times > 1 else ''} at most"),
         ("Longest that counts", f"{decimal(clip)}, of {each}{adaptive}" if clip else NOT_AVAILABLE),
@@ -283,6 +284,8 @@ def _attacker_row(one: Attacker) -> Row:
     reached, tone = _REACHED[one.reached]
     if one.in_epsilon:
         reached, tone = "see the claim", "faint"
+    elif one.in_time and one.value is None and one.floor is None:  # nothing was tried: nobody could notice
+        reached, tone = "nobody could notice", "faint"
     elif one.in_time and one.reached in ("yes", "no"):
         reached = "✗ not noticed" if one.reached == "yes" else "noticed"
     floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)

@@ -14,6 +14,7 @@ from lazaretto.report.formats import (
     bytes_exact,
     bytes_human,
     count,
+    counted,
     duration,
     fixed,
     items,
@@ -126,7 +127,8 @@ def _site_figure(sites: list[tuple[str, Line]], without: int, what: str) -> Pict
     )
     caption = "Mean over seeds. A site's curve rests on few units: it is not to be published."
     if without:
-        caption += f" {without} sites have no {what}: their validation units hold one class only."
+        have = "1 site has" if without == 1 else f"{without} sites have"
+        caption += f" {have} no {what}: of validation units of one class only there is none."
     texts = ("Federated split, site by site", caption, finding)
     return picture("sites", texts, lambda wide: learning_by_site(sites, mean, what, wide), STAYS)
 
@@ -308,7 +310,7 @@ def provenance(log: Log) -> Section:
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),
         ("Software", ", ".join(software) or NOT_AVAILABLE),
-        ("Run log", f"{count(log.records)} records, the last with digest {log.digest or NOT_AVAILABLE}"),
+        ("Run log", f"{counted(log.records, 'record')}, the last with digest {log.digest or NOT_AVAILABLE}"),
     )
     planned = mapping(mapping(run.get("plan")).get("data"))
     maps = "".join(f" --map {shlex.quote(str(text))}" for text in items(run.get("maps")))

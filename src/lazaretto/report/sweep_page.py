@@ -13,6 +13,7 @@ from lazaretto.report.formats import (
     NOT_AVAILABLE,
     bytes_human,
     count,
+    counted,
     duration,
     fixed,
     items,
@@ -76,11 +77,11 @@ def render_sweep(records: Sequence[Record]) -> str:
         Section(name="plan", title="Plan", nav="Plan", blocks=_plan(log)),
     ]
     facts = [
-        f"{count(about.get('draws'))} draws for each system"
+        f"{counted(about.get('draws'), 'draw')} for each system"
         if tuned
-        else f"{len(log.all('draw'))} trainings",
+        else counted(len(log.all("draw")), "training"),
         f"seeds {seeds}",
-        f"{count(about.get('rounds'))} rounds",
+        counted(about.get("rounds"), "round"),
     ]
     return _page(log, sections, facts, "fewer rounds, draws and seeds than the plan asks for")
 
@@ -278,7 +279,10 @@ def _plan(log: Log) -> tuple[Block, ...]:
         ("Commit", str(about.get("commit") or NOT_AVAILABLE)),
         ("Machine", f"{count(machine.get('cores'))} cores, {machine.get('processor') or NOT_AVAILABLE}"),
         ("Time", duration(log.last("finished").get("seconds"))),
-        ("Sweep log", f"{count(log.records)} records, the last with digest {log.digest or NOT_AVAILABLE}"),
+        (
+            "Sweep log",
+            f"{counted(log.records, 'record')}, the last with digest {log.digest or NOT_AVAILABLE}",
+        ),
     )
     text = str(about.get("plan_toml") or "").strip()
     return (Facts(pairs=pairs), Code(text=text, summary="The plan as resolved, every default written out"))

@@ -25,18 +25,24 @@ from lazaretto.run.prepare import lay, read
 from lazaretto.run.saved import load_model, write_whole
 from lazaretto.run.started import first_vectors
 
-__all__ = ["audit_run"]
+__all__ = ["audit_run", "audited_before"]
+
+
+def audited_before(directory: Path) -> bool:
+    """Whether the run's log holds audits already."""
+    log = directory / "run.sqlite"
+    return log.exists() and any(True for _ in runlog.read(log, "audit"))
 
 
 def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
     """Attack the model of a finished run in `directory`; what each audit reached, also in its run log.
 
-    The data must lie where the plan says. Audits that were made before stay in the log, and what is newer
-    counts. `metrics.json` gets `privacy.audit_epsilon`, what canaries have shown. Raises InputError where
-    the folder holds no finished run, or its model does not fit the plan.
+    Audits that had nothing to attack are rows with a reason, `idle`, and stay out of the log. The data must
+    lie where the plan says. Audits that were made before stay in the log. `metrics.json` gets
+    `privacy.audit_epsilon`, what canaries have shown. Raises InputError where the folder holds no finished
+    run, or its model does not fit the plan.
     """
     use_all_cores()
-    plan = load_plan(directory / "plan.toml")
     file = directory / "metrics.json"
     if not file.exists():
         raise InputError(
@@ -44,7 +50,15 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             found=directory,
             way_out="lazaretto run first, or with --resume if it was stopped",
         )
-    arrays, meta = load_model(directory / "model.safetensors")
+    model_file = directory / "model.safetensors"
+    if not model_file.exists():
+        raise InputError(
+            "this folder is an evaluation: nothing was trained in it, and it keeps no model",
+            found=directory,
+            way_out="audit the run whose model was judged",
+        )
+    plan = load_plan(directory / "plan.toml", check_paths=False)
+    arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))
     model = catalog.build("models", meta.model, meta.options)
@@ -77,8 +91,8 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
         else first_vectors(plan, model, (data.x.shape[2], kinds), [meta.seed], ours=True)[0],
     )
     found = run_audits(audited, show)
-    runlog.append_all(directory / "run.sqlite", [("audit", body) for body in found])
-    shown = [body["value"] for body in found if body["name"] == "canaries"]
+    runlog.append_all(directory / "run.sqlite", [("audit", body) for body in found if "idle" not in body])
+    shown = [body["value"] for body in found if body["name"] == "canaries" and "idle" not in body]
     if shown:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         metrics["privacy"]["audit_epsilon"] = shown[0]

@@ -240,7 +240,10 @@ AUDITS: Mapping[str, Callable[[Audited], Found | None]] = MappingProxyType(
 
 
 def run_audits(audited: Audited, show: Callable[[str, Mapping[str, Any]], None]) -> list[Found]:
-    """Every audit that has something to attack, in order; NaN of a value comes out as None."""
+    """Every audit, in order; NaN of a value comes out as None.
+
+    One that has nothing to attack is a row with a reason, `idle`, and without a value.
+    """
     found = []
     for name, one in AUDITS.items():
         show("begin", {"name": f"audit: {name}", "seed": None})
@@ -248,7 +251,18 @@ def run_audits(audited: Audited, show: Callable[[str, Mapping[str, Any]], None])
         body = one(audited)
         seconds = time.perf_counter() - began
         show("stage", {"name": f"audit: {name}", "seed": None, "seconds": seconds, "compile_seconds": None})
-        if body is not None:
+        if body is None:
+            found.append({"name": name, "idle": _idle(name, audited), "seconds": seconds})
+        else:
             value = body["value"] if math.isfinite(body["value"]) else None
             found.append(body | {"value": value, "seed": audited.seed, "seconds": seconds})
     return found
+
+
+def _idle(name: str, audited: Audited) -> str:
+    """Why an audit had nothing to attack."""
+    if name != "canaries":
+        return "nothing in this run to attack so"
+    return (
+        "no mechanism to test" if audited.mechanism is None else "no promise to records or patients to test"
+    )

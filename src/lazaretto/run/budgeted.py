@@ -41,22 +41,33 @@ __all__ = ["Entry", "conclude_run", "enter_run", "go_on", "keep_apart", "promise
 
 _WAIT_SECONDS = 300.0  # pricing hundreds of runs takes a minute
 _LOOK_SECONDS = 0.05
+_BEGINS = "begins"
 
 Price = tuple[Mechanism, int]  # and in how many examples one unit stands
 
 
 class Entry(NamedTuple):
-    """A run in the file: its id, the ticket it was given last, what all runs there cost one unit together."""
+    """A run in the file: its id, the ticket it was given last, what all runs there cost one unit together.
+
+    before: what stood in the file before the run was entered, in words for the display.
+    """
 
     id: str
     ticket: str
     all_runs_epsilon: float | None
+    before: str = ""
 
 
 def keep_apart(plan: Plan, folder: Path) -> None:
-    """Raise InputError where budget file or run folder would change the digest by which data are known."""
+    """Raise InputError where budget file or run folder would change the digest by which data are known.
+
+    And where the budget file's folder is not there: a misspelt path is no new file, in which all is free.
+    """
     asked = plan.privacy
-    if asked.budget is None or plan.data.path is None or asked.budget_data is not None:
+    if asked.budget is None:
+        return
+    _folder_of(_place(plan))
+    if plan.data.path is None or asked.budget_data is not None:
         return
     for what, place in (("the budget file", Path(asked.budget)), ("the run's folder", folder)):
         if lies_in(place, Path(plan.data.path)):
@@ -79,7 +90,7 @@ def promise_run(plan: Plan, mechanism: Mechanism, appearances: int, journal: Jou
     entry = enter_run(plan, mechanism, appearances)
     journal.record("privacy", body | {"all_runs_epsilon": None if entry is None else entry.all_runs_epsilon})
     if entry is not None:
-        _record(journal, entry, "begins")
+        _record(journal, entry, _BEGINS)
 
 
 def enter_run(
@@ -141,13 +152,19 @@ def conclude_run(plan: Plan, price: Price, journal: Journal, wait_seconds: float
 
 
 def _record(journal: Journal, entry: Entry, why: str) -> None:
-    journal.record("budget", {**entry._asdict(), "why": why})
+    """Log the entry; show what was spent before it. The file's place is for the screen alone."""
+    body = {"id": entry.id, "ticket": entry.ticket, "all_runs_epsilon": entry.all_runs_epsilon, "why": why}
+    runlog.append(journal.log, "budget", body)
+    if entry.before:
+        more = "" if why == _BEGINS else f"; {why}"
+        journal.show("budget", {"said": f"{entry.before}{more}"})
 
 
 def _entered(plan: Plan, price: Price, digest: str) -> Entry:
     """The run charged to the file, which must be locked."""
     asked, (mechanism, appearances) = plan.privacy, price
     place = _place(plan)
+    new = not place.exists()
     budget, data = known_as(_read(place), digest, asked.budget_data)
     if data in budget and asked.budget_epsilon is None:
         limit = budget[data].epsilon
@@ -161,6 +178,7 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
         limit = asked.budget_epsilon
     budget = opened(budget, data, mechanism.unit, limit, asked.delta)
     budget = named(budget, data, digest, asked.budget_data)
+    spent = f"budget {place}: {_most(budget, data):.2f} of {limit:g} spent before this run"
     # what is limited is what one can keep to: exact figures of test units have no price
     charges = [one for one in charges_of(plan, mechanism, appearances) if one.part != "test units"]
     run, ticket = secrets.token_hex(16), secrets.token_hex(16)
@@ -174,8 +192,13 @@ def _entered(plan: Plan, price: Price, digest: str) -> Entry:
         )
         budget = charged(budget, data, one, mechanism)
     write_whole(place, written(budget))
+    return Entry(run, ticket, _most(budget, data), f"budget: new file {place}" if new else spent)
+
+
+def _most(budget: Budget, data: str) -> float:
+    """What all runs of the account cost a training or a validation unit."""
     total = compose(budget, data, [])
-    return Entry(run, ticket, max(total["training units"], total["validation units"]))
+    return max(total["training units"], total["validation units"])
 
 
 def _dealt(plan: Plan, seed: int, digest: str) -> str:
@@ -200,6 +223,17 @@ def _place(plan: Plan) -> Path:
     return Path(str(plan.privacy.budget)).resolve()
 
 
+def _folder_of(place: Path) -> Path:
+    """The folder of the budget file. Raises InputError where there is none: none is made for it."""
+    if not place.parent.is_dir():
+        raise InputError(
+            "privacy.budget: the folder of the budget file is not there, and none is made for it",
+            found=place.parent,
+            way_out="check the path; for a new budget make the folder first",
+        )
+    return place.parent
+
+
 def _read(place: Path) -> Budget:
     try:
         return read_budget(place.read_bytes()) if place.exists() else {}
@@ -217,9 +251,8 @@ def _locked(plan: Plan, wait_seconds: float) -> Iterator[None]:
     it stays, and goes with the process that holds it, however that ends.
     """
     place = _place(plan)
-    path, until = place.with_name(f"{place.name}.lock"), time.monotonic() + wait_seconds
+    path, until = _folder_of(place) / f"{place.name}.lock", time.monotonic() + wait_seconds
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as lock:
             while not _taken(lock.fileno()):
                 if time.monotonic() > until:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,7 @@ def display(silent: bool = False, console: Console | None = None) -> Iterator[Sh
     if silent:
         yield quiet
         return
-    screen = console or Console(stderr=True, highlight=False)
+    screen = console or Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     if not screen.is_terminal:
         yield _lines(screen)
         return

@@ -24,7 +24,32 @@ from lazaretto.run.prepare import Prepared
 from lazaretto.run.simulate import Program, score_by_site
 from lazaretto.types import VALIDATION, Array, Float, Int, Model
 
-__all__ = ["Timed", "Watch", "exchange_counter", "show_rounds"]
+__all__ = ["Timed", "Watch", "exchange_counter", "says_divergence", "show_rounds"]
+
+_ABSURD = 1e4  # a loss on scaled data; an untrained model's is about one
+_TIMES_THE_FIRST = 100.0
+
+
+def says_divergence(journal: Journal, system: str, seed: int | None) -> Callable[[int, float | None], None]:
+    """Given each round's loss, shows once where training diverges, and the way out.
+
+    That is where a loss is not finite, or absurdly large by itself or beside the first round's.
+    """
+    first: list[float] = []
+    said: list[int] = []
+
+    def look(round_number: int, loss: float | None) -> None:
+        if loss is None or said:
+            return
+        first[:] = first or [loss]
+        if math.isfinite(loss) and loss <= min(_ABSURD, _TIMES_THE_FIRST * max(1.0, first[0])):
+            return
+        said.append(round_number)
+        name = system if seed is None else f"{system} (seed {seed})"
+        text = f"{name} diverges: loss {loss:.3g} in round {round_number}; way out: lower train.learning_rate"
+        journal.show("diverges", {"system": system, "seed": seed, "round": round_number, "said": text})
+
+    return look
 
 
 def exchange_counter(
@@ -117,6 +142,7 @@ class Watch:
         self._label, self._rounds, self._detailed, self._every = label, rounds, detailed, every
         self._silent = prepared.count_noise is not None
         self._part = select(prepared.data, prepared.data.split == VALIDATION)
+        self._look = says_divergence(journal, label, prepared.seed)
 
     def __call__(self, round_number: int, losses: Float, vector: Float, seconds: float, seen: Seen) -> None:
         """Log the round: losses [S] of its training, and what each site makes of the new vector.
@@ -156,12 +182,13 @@ class Watch:
             more["began_anew"] = True
         arrived = ~np.isnan(seen.suspicion if self._silent else losses)
         areas = [row["auroc"] for row in sites if row["auroc"] is not None]
+        loss = float(np.mean(losses[arrived])) if arrived.any() and not self._silent else None
         body = {
             "seed": self._prepared.seed,
             "system": self._label,
             "round": round_number,
             "rounds": rounds,
-            "loss": float(np.mean(losses[arrived])) if arrived.any() and not self._silent else None,
+            "loss": loss,
             "arrived": int(arrived.sum()),
             "validation_auroc": float(np.mean(areas)) if areas else None,
             "sites": sites,
@@ -181,6 +208,7 @@ class Watch:
             self._journal.record("round", body)
         else:
             self._journal.show("round", body)
+        self._look(round_number, loss)
 
 
 def _site_report(y: Int, valid: Array, score: Float, own: Array) -> tuple[float | None, float | None]:
@@ -197,8 +225,10 @@ def show_rounds(
     journal: Journal, system: str, seed: int | None, rounds: int
 ) -> Callable[[int, Float, Float, float], None]:
     """Only shows how a training goes that exchanges nothing."""
+    look = says_divergence(journal, system, seed)
 
     def done(round_number: int, losses: Float, vectors: Float, seconds: float) -> None:
+        loss = float(np.mean(losses))
         journal.show(
             "round",
             {
@@ -206,12 +236,13 @@ def show_rounds(
                 "system": system,
                 "round": round_number,
                 "rounds": rounds,
-                "loss": float(np.mean(losses)),
+                "loss": loss,
                 "validation_auroc": None,
                 "sites": [],
                 "bytes": {"device_site": 0, "site_coordinator": 0},
                 "seconds": seconds,
             },
         )
+        look(round_number, loss)
 
     return done

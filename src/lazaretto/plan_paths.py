@@ -1,0 +1,53 @@
+"""Paths of a plan that lead nowhere; looked at where a plan is about to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lazaretto import catalog
+from lazaretto.errors import PlanError
+from lazaretto.plan_keys import Plan
+
+__all__ = ["idle_path", "path_problems"]
+
+
+def path_problems(plan: Plan) -> Iterator[PlanError]:
+    """A start without a model; a path that leads nowhere, for a source that reads no files.
+
+    Sources that read files say themselves what they miss.
+    """
+    if plan.train.start is not None:
+        folder = Path(plan.train.start)
+        file = folder / "model.safetensors"
+        if not file.exists():
+            yield PlanError(
+                "train.start: there is no model"
+                + ("" if folder.is_dir() else ", as there is no such folder"),
+                found=file if folder.is_dir() else folder,
+                way_out="the folder of a finished run, or leave it out",
+            )
+    if plan.data.path is not None:
+        try:
+            source = catalog.build("sources", plan.data.source, plan.data.options)
+        except (PlanError, TypeError, ValueError):  # said elsewhere
+            return
+        if not source.needs_path:
+            problem = idle_path(plan.data.source, Path(plan.data.path), "--data (data.path)", "data.source")
+            if problem is not None:
+                yield problem
+
+
+def idle_path(source: str, path: Path, given: str, named: str) -> PlanError | None:
+    """What is wrong with a path for a source that reads no files: that it leads nowhere.
+
+    Whoever gives one that is there is told in the data sheet that nothing of it was read. given, named: how
+    the path and the source were said.
+    """
+    if path.exists():
+        return None
+    return PlanError(
+        f"{given}: source '{source}' reads no files, and nothing is there",
+        found=path,
+        way_out=f"name the source that reads your data ({named}; lazaretto list sources), or give no path",
+    )
