@@ -96,6 +96,12 @@ def test_commands_exist(page: Path) -> None:
                 )
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "examples" / "own_flows.toml"], ids=name_of)
+def test_own_tables_are_checked_with_the_plan_that_names_their_columns(page: Path) -> None:
+    for line in re.findall(r"data check flows_csv[^`\n]*", text_of(page)):
+        assert "--plan own_flows.toml" in line, f"{name_of(page)}: {line}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_keys_exist(page: Path) -> None:
     sections = {name.partition(".")[0] for name in KEYS}

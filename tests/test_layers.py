@@ -46,6 +46,7 @@ LAYERS = {
     "plan_checks": 3,
     "plan_paths": 3,
     "plan_split": 3,
+    "plan_data": 3,
     "plan_sweep": 3,
     "plan_robustness": 3,
     "plan_secure_checks": 3,

@@ -205,9 +205,9 @@ def data_check(
         bool, typer.Option("--strict", help="Leave with 1 if a suspicious feature is kept.")
     ] = False,
 ) -> None:
-    """What the loader sees: rows, units, classes, features, and columns that may give the label away."""
+    """What the loader sees, which columns may give the label away, and whether a run would have it."""
     options = _commands().source_options(source, plan, sets or ())
-    _commands().check_data(source, path, options, strict=strict)
+    _commands().check_data(source, path, options, plan, strict=strict)
 
 
 def main(arguments: list[str] | None = None) -> int:

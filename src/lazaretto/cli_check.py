@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,12 @@ from lazaretto.types import Source, Table
 __all__ = ["show_check"]
 
 _MOST_FINDINGS = 24
+_MOST_LABELS = 16
+_LONGEST_LABEL = 60
 
 
-def show_check(source: Source, path: Path | None) -> list[str]:
-    """Load a source with seed 0 and print what came of it; returns the suspicious features that it keeps.
-
-    Raises DataError if the source cannot be loaded.
-    """
-    table = source.load(path, 0)
+def show_check(source: Source, path: Path | None, table: Table) -> list[str]:
+    """Print what a source has loaded from a path; returns the suspicious features that it keeps."""
     facts = {
         "windows": len(table.y),
         "steps": int(table.valid.sum()),
@@ -33,6 +31,8 @@ def show_check(source: Source, path: Path | None) -> list[str]:
     title = source.name if path is None else f"{source.name} from {path}"
     show(title, ("what", "how many"), [(name, f"{count:,}") for name, count in facts.items()], whole=1)
     show(f"classes (a step is {table.schema.step})", ("class", "steps", "units"), _classes(table), whole=3)
+    if table.labels:
+        _show_labels(table.labels)
     for modality, names in table.schema.features.items():
         heads = ("feature", "middle", "lowest", "highest", "measured")
         shown = heads if modality in table.schema.irregular else heads[:4]
@@ -53,6 +53,18 @@ def show_check(source: Source, path: Path | None) -> list[str]:
         return []
     _show_findings("Features that the source keeps", kept)
     return sorted({" + ".join(finding.columns) for finding in kept})
+
+
+def _show_labels(labels: Mapping[tuple[str, str], int]) -> None:
+    """What each text of the label column was taken for, the commonest first."""
+    ranked = sorted(labels.items(), key=lambda entry: (-entry[1], entry[0]))
+    rows = [
+        (f"{count:,}", name or "left out", text[:_LONGEST_LABEL] or "(none)")
+        for (text, name), count in ranked[:_MOST_LABELS]
+    ]
+    show("labels in the files", ("rows", "taken for", "label"), rows, whole=2)
+    if len(ranked) > len(rows):
+        say(f"and {len(ranked) - len(rows)} more labels")
 
 
 def _classes(table: Table) -> list[tuple[str, ...]]:

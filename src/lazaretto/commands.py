@@ -11,12 +11,15 @@ from typing import Any
 from lazaretto import catalog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
+from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
-from lazaretto.errors import CheckFailed, PlanError
+from lazaretto.data.dropped import load_without
+from lazaretto.errors import CheckFailed, DataError, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
-from lazaretto.report.page import write_report
+from lazaretto.report.page import headline, write_report
 from lazaretto.report.sweep_page import write_sweep_page
+from lazaretto.run.admitted import check_admitted
 from lazaretto.run.audit_run import audit_run, audited_before
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
@@ -40,7 +43,7 @@ def train(
     folder = Path("runs") / checked.run.name if out is None else out
     with display(silent=quiet) as show:
         run_plan(checked, folder, resume=resume, show=show)
-    return write_report(folder)
+    return _reported(folder, quiet)
 
 
 def judge(
@@ -57,7 +60,17 @@ def judge(
     _need_path(source, data, options, "--data PATH")
     with display(silent=quiet) as show:
         evaluate_run(directory, source, data, out, options, show, maps)
-    return write_report(out)
+    return _reported(out, quiet)
+
+
+def _reported(folder: Path, quiet: bool) -> Path:
+    """Write the report and, unless quiet, print its headline numbers; returns the page's path."""
+    page = write_report(folder)
+    if not quiet and (cards := headline(folder)):
+        told = [(card.name, f"{card.value} {card.interval}".strip(), card.about) for card in cards]
+        rows = [tuple(cell.replace("\u202f", " ") for cell in row) for row in told]
+        show_grid("on test units, 95 % intervals", ("", "ours", "what it is"), rows, whole=2)
+    return page
 
 
 def sweep(
@@ -144,16 +157,35 @@ def write_page(directory: Path) -> Path:
     return write_report(directory)
 
 
-def check_data(source: str, path: Path | None, options: dict[str, Any], *, strict: bool) -> None:
-    """Print what the loader sees. With `strict`, raises CheckFailed if a suspicious feature is kept."""
+def check_data(
+    source: str, path: Path | None, options: dict[str, Any], plan: Path | None = None, *, strict: bool
+) -> None:
+    """Print what the loader sees, and try whether a run of the plan (else a usual one) would have it.
+
+    Raises CheckFailed where it would not, with `strict` also if a suspicious feature is kept.
+    """
     _need_path(source, path, options, f"lazaretto data check {source} PATH")
-    made = catalog.build("sources", source, options)
-    idle = None if path is None or made.needs_path else idle_path(source, path, "PATH", "SOURCE")
+    built = catalog.build("sources", source, options)
+    idle = None if path is None or built.needs_path else idle_path(source, path, "PATH", "SOURCE")
     if idle is not None:
         raise idle
-    kept = show_check(made, path)
+    asked = Plan() if plan is None else load_plan(plan, check_parts=False)
+    seeds = asked.run.seeds if plan else (0,)
+    made, table = load_without(built, path, seeds[0], asked.data.drop)
+    kept = show_check(made, path, table)
+    try:
+        check_admitted(asked, table, seeds[:1] if made.deals else seeds, at_sites=plan is not None)
+    except DataError as error:
+        own = "" if plan else "; with --plan PLAN its own [split] and [sites] are tried"
+        raise CheckFailed(
+            f"a run refuses this data: {error.problem}", found=error.found, way_out=f"{error.way_out}{own}"
+        ) from error
     if kept and strict:
-        raise CheckFailed("features that may give the label away are kept", found=", ".join(kept))
+        raise CheckFailed(
+            "features that may give the label away are kept",
+            found=", ".join(kept),
+            way_out="name them in data.drop of a plan, and give it by --plan PLAN; or do without --strict",
+        )
 
 
 def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from lazaretto.plan_compress import CompressPlan
+from lazaretto.plan_data import DataPlan
 from lazaretto.plan_privacy import PrivacyPlan
 from lazaretto.plan_robustness import RobustnessPlan
 from lazaretto.plan_split import SplitPlan
@@ -72,34 +73,6 @@ class RunPlan(Section):
     )
     headline_seeds: Count = Field(
         default=5, description='A run with fewer seeds than this is marked "quick look" in its report.'
-    )
-
-
-class DataPlan(Section):
-    """Where the data comes from."""
-
-    source: str = Field(default="consortium", description="Name of a source (`lazaretto list sources`).")
-    path: str | None = Field(
-        default=None,
-        min_length=1,
-        description="File or folder of the source, relative to the plan's folder; `--data` overrides it.",
-    )
-    modality: Literal["traffic", "record", "combined"] = Field(
-        default="traffic",
-        description="Which part of the table is used: what a network shows, what patients' records hold, "
-        "or both.",
-    )
-    options: Options = Field(default_factory=dict, description="Options of the source.")
-    leaks: Literal["report", "refuse"] = Field(
-        default="report",
-        description="What follows where a feature may give the label away, as `data check` finds it: "
-        "`report`: a note in the report; `refuse`: no run.",
-    )
-    scaling: Literal["sum", "median"] = Field(
-        default="sum",
-        description="How sites agree on scaling from their counts: more than a twentieth of them can stretch "
-        "the `sum`; the `median` holds against any minority, and needs each site's counts, or with "
-        "secure.protocol = 'sharing' votes that nobody sees.",
     )
 
 

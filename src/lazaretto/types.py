@@ -100,11 +100,13 @@ class Table:
     time:    [n] float64 seconds, start of the window; increases within a unit.
     site:    [n] int64 index into site_names, the source's natural site (UNASSIGNED if it has none).
     split:   [n] int64 TRAIN, VALIDATION, TEST where the source must decide (blocks of time), else UNASSIGNED.
-    notes:   sentences that the report must show (shared devices, constructions, limits).
+    notes:   what the report must say (limits, constructions); `warnings` of them it begins with.
     counts:  figures of loading for the data sheet: rows_read, duplicates_removed, rows_unlabelled ...
     intensity: [n, T] float32 height of the campaign that a step is of, 0 if normal, or None; never a feature.
     judged:  [n, T] bool, valid steps that are trained and judged on, others being read only (as where one
-             outcome, the class of all steps, is asked for at the end of a stay); None: all valid steps are.
+             outcome is asked for at the end of a stay); None: all valid steps are.
+    labels:  (text of a label in the files, its class or "" if left out) -> rows, where the source knows.
+    leaks:   those of `Source.leaks` that the files have, under the names there; None: all of them.
     """
 
     x: Mapping[str, Float]
@@ -120,9 +122,12 @@ class Table:
     split: Int
     schema: Schema
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     intensity: Float | None = None
     judged: NDArray[np.bool_] | None = None
+    labels: Mapping[tuple[str, str], int] | None = None
+    leaks: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +208,7 @@ class Pair(NamedTuple):
 class Middle(NamedTuple):
     """What the site's part of a U-shaped model makes.
 
-    sent: [B, T, M], goes back to where the labels are. pairs: views to be aligned at the site, without any
-    label: at the cut, then at the fusion of modalities.
+    sent: [B, T, M], back to the labels. pairs: views to align at the site, unlabelled: at cut, then fusion.
     """
 
     sent: Array
@@ -363,9 +367,8 @@ class ServerOptimiser:
 class Selection:
     """Who takes part in a round.
 
-    choose: (generator, sizes [S] >= 0, last losses [S], how many m) -> (sites [m] in order, sizes [m]).
-        A loss that is not known is NaN. The sizes returned are what the rule weighs the sites' updates by:
-        those given, or others where sites were chosen by their size already.
+    choose: (generator, sizes [S] >= 0, last losses [S], NaN if not known, how many m) -> (sites [m] in order,
+        sizes [m]). By these the rule weighs updates: those given, or others where size chose the sites.
     partial: False where it takes every site, and m has to be S.
     """
 
@@ -376,10 +379,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message between two parties: what it is, who sent it to whom, its arrays.
-
-    Links: "device-site" stays inside the hospital; the others (`lazaretto.wire.LINKS`) leave it.
-    """
+    """One message: who sent what to whom. A link "device-site" stays in the hospital, all others leave it."""
 
     kind: str
     link: str

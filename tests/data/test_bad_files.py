@@ -122,14 +122,25 @@ def test_missing_needed_target(put: Put) -> None:
 
 
 def test_unknown_format_without_mapping(put: Put) -> None:
-    refuse(put(text(rows())), "no known format", "argus", "data.options.columns", columns={})
+    refuse(
+        put(text(rows())),
+        "no known format",
+        "argus",
+        "data.options.columns",
+        "in a plan",
+        "--plan PLAN",
+        "docs/your_data.md",
+        columns={},
+    )
 
 
 @pytest.mark.parametrize(("cell", "value"), [("octets", "many"), ("seconds", "0x1"), ("start", "yesterday")])
 def test_wrong_type_names_line_column_and_value(put: Put, cell: str, value: str) -> None:
     lines = rows()
     lines[41] = row(41, **{cell: value})
-    refuse(put(text(lines)), "flows.csv, line 43", f"column '{cell}'", repr(value))
+    refuse(put(text(lines)), "flows.csv, line 43", f"column '{cell}'", f"(found: {value!r})\n")
+    lines[44] = lines[45] = lines[41]
+    refuse(put(text(lines)), "flows.csv, line 43", f"(found: {value!r}, and 2 more such rows)")
 
 
 @pytest.mark.parametrize("cell", ["octets", "start"])
@@ -156,6 +167,19 @@ def test_negative_sizes_are_unusable_too(put: Put) -> None:
 def test_unusable_cells_in_ignored_columns_do_not_matter(put: Put) -> None:
     lines = [row(i, extra="inf", label="scan" if i % 2 else "normal") for i in range(20)]
     assert flows_csv(columns=COLUMNS).load(put(text(lines)), 0).counts["rows_unusable"] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (row(4) + "\r" + row(5), "a carriage return in the midst of the line"),
+        (row(4, host='"h'), "a quotation mark that is opened there, and not closed"),
+        (row(4, host='"h"x'), "a quotation mark that ends a cell, and more text"),
+    ],
+)
+def test_an_odd_line_is_named_in_our_words(put: Put, line: str, says: str) -> None:
+    lines = [*rows()[:4], line, *rows()[5:]]
+    refuse(put("\r\n".join([HEADER, *lines, ""]).encode()), "flows.csv, line 6", says)
 
 
 def test_too_many_cells_names_the_line(put: Put) -> None:

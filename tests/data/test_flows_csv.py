@@ -176,6 +176,8 @@ def test_any_table_by_a_mapping(tmp_path: Path) -> None:
     assert table.time[0] == 1_700_000_000.0
     assert source.leaks["who"]
     assert source.leaks["when"]
+    assert table.leaks is not None
+    assert set(table.leaks) == {"who", "when", "ward"}, "not the columns of formats that it is not in"
 
 
 def test_labels_by_file_and_rows_without_label(tmp_path: Path) -> None:
@@ -187,7 +189,8 @@ def test_labels_by_file_and_rows_without_label(tmp_path: Path) -> None:
     assert sorted(named.y.tolist()) == [0, 0, 0, 1, 2, 2]  # a row's own label comes first
     assert named.site_names == ("a.csv", "b.csv")
     taken = flows_csv(label={"unlabelled": "normal"}, **options).load(tmp_path, 0)
-    assert taken.counts["rows_taken_as_normal"] == 5
+    assert taken.counts["rows_unlabelled_taken_as_normal"] == 5
+    assert taken.labels == {("", "normal"): 5, ("flow=Own", "own"): 1}
     assert any("5 rows" in note for note in taken.notes)
     dropped = flows_csv(label={"files": {"a.csv": "normal"}}, **options).load(tmp_path, 0)
     assert dropped.counts["rows_unlabelled"] == 2

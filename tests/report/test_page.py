@@ -322,6 +322,15 @@ def test_unknown_kinds_and_fields_are_ignored(entries: Entries, chain: Chain) ->
     assert "0.957" in render(chain([*entries, ("ledger", {"root": "x"})]))
 
 
+def test_warnings_stand_above_the_summary_once(entries: Entries, chain: Chain) -> None:
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet["warnings"] = ["Too little data <here>."]
+    text = render(chain([*entries, ("data", {**sheet, "seed": 1})]))
+    said = "<strong>Before you read on:</strong> Too little data &lt;here&gt;."
+    assert text.count(said) == 1
+    assert text.index(said) < text.index('id="summary"')
+
+
 def test_enough_seeds_are_no_quick_look(entries: Entries, chain: Chain) -> None:
     run = entries[0][1]
     run |= {"seeds": [0, 1, 2, 3, 4], "quick": False}

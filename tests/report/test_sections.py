@@ -14,6 +14,7 @@ from lazaretto.report.sections_cost import cost
 from lazaretto.report.sections_left_out import by_intensity, sites_left_out
 from lazaretto.report.sections_modalities import modalities
 from lazaretto.report.sections_operating import calibration, operating_points
+from lazaretto.report.sections_results import summary
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -196,3 +197,27 @@ def test_a_log_that_lacks_what_was_judged_says_so(read: Read, entries: Entries) 
     section = modalities(read())
     assert section is not None
     assert "alone or withheld" in said(section)
+
+
+def _card(log: Log, name: str) -> Any:
+    return next(card for card in summary(log).cards if card.name == name)
+
+
+def test_cards_give_no_delay_where_nothing_was_found_and_no_rate_from_hours(
+    entries: Entries, chain: Callable[[Entries], list[Record]]
+) -> None:
+    def card(name: str) -> Any:
+        return _card(read_log(chain(entries)), name)
+
+    late = next(body for kind, body in entries if kind == "latency" and body["system"] == "federated split")
+    late["steps"], late["campaigns"] = [1, 2, 3], 7
+    assert "4 of 7 attacks missed" in card("Latency").about
+    late["steps"] = []
+    found = card("Latency")
+    assert (found.value, found.interval, found.about) == ("n/a", "", "none of 7 attacks raised an alarm")
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet["step_seconds"] = 60.0
+    sheet["splits"]["test"] = {"units": 5, "steps": 1440, "attacked_steps": 1220}
+    found = card("False alarms")
+    assert (found.value, found.interval) == ("n/a", "")
+    assert found.about == "per device and day; 0.15 device-days watched, too few to tell"

@@ -100,6 +100,61 @@ def test_a_model_judged_elsewhere_is_not_said_to_be_trained_here(entries: Entrie
     assert "sites trained" not in text
 
 
+def _part(entries: Entries, kind: str) -> dict[str, Any]:
+    return next(body for name, body in entries if name == kind)
+
+
+def test_a_model_judged_on_its_own_data_is_said_to_be_so(entries: Entries, chain: Chain) -> None:
+    rest = [entry for entry in entries if entry[0] not in ("round", "messages")]
+    _part(rest, "data")["splits"]["train"] = {"units": 0, "steps": 0, "attacked_steps": 0}
+    _part(rest, "run")["relation"] = "same"
+    text = verdict(read_log(chain(rest)))
+    assert "on units that its training kept for testing" in text
+    assert "never saw" not in text
+
+
+def test_the_verdict_names_hostile_sites_and_their_rule(entries: Entries, chain: Chain) -> None:
+    assert "hostile" not in verdict(read_log(chain(entries)))
+    _part(entries, "data")["attack"] = {"name": "sign_flip", "sites": ["a", "b"]}
+    _part(entries, "run")["plan"]["aggregate"] = {"rule": "nnm | multi_krum"}
+    text = verdict(read_log(chain(entries)))
+    assert (
+        "Two of these sites were hostile on purpose (sign flip), against the rule nnm | multi_krum." in text
+    )
+
+
+def test_guessing_is_called_guessing(entries: Entries, chain: Chain) -> None:
+    ours = _metrics(entries)["test"]["traffic"]
+    assert "guessing" not in verdict(read_log(chain(entries)))
+    ours["auroc"] = {"value": 0.51, "low": 0.48, "high": 0.54}
+    assert "AUROC 0.510 [0.480, 0.540], no better than guessing" in verdict(read_log(chain(entries)))
+
+
+def _ours_late(entries: Entries) -> dict[str, Any]:
+    return next(body for kind, body in entries if kind == "latency" and system_key(body["system"]) == "ours")
+
+
+def test_missed_attacks_are_counted_beside_the_delay(entries: Entries, chain: Chain) -> None:
+    late = _ours_late(entries)
+    late["steps"], late["campaigns"] = [1, 2, 3], 7
+    assert "3 of 7 attacks raise an alarm. The first alarm comes" in verdict(read_log(chain(entries)))
+    late["steps"] = []
+    text = verdict(read_log(chain(entries)))
+    assert "None of the 7 attacks in them raised an alarm" in text
+    assert "first alarm comes" not in text
+
+
+def test_a_rate_by_the_day_needs_a_day(entries: Entries, chain: Chain) -> None:
+    sheet = _part(entries, "data")
+    sheet["step_seconds"] = 60.0
+    sheet["splits"]["test"] = {"units": 5, "steps": 1440, "attacked_steps": 0}
+    assert "false alarms per device and day" in verdict(read_log(chain(entries)))
+    sheet["splits"]["test"]["attacked_steps"] = 1220
+    text = verdict(read_log(chain(entries)))
+    assert "a rate of false alarms that 3\u202fh 40\u202fmin of normal steps are too few to tell" in text
+    assert "per device and day" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [

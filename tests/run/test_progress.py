@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,6 +18,42 @@ def test_a_vote_that_does_not_count_is_said_on_any_screen(terminal: bool) -> Non
     with display(console=screen) as show:
         show("vote refused", {"seed": 0, "system": "ours", "site": "[b]ward 3", "reason": "it named none"})
     assert "[b]ward 3 has no vote on the threshold: it named none" in out.getvalue()
+
+
+def _screen(terminal: bool) -> tuple[io.StringIO, Console]:
+    out = io.StringIO()
+    return out, Console(file=out, force_terminal=terminal, color_system=None, highlight=False, width=200)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_warnings_of_the_data_are_said_once(terminal: bool) -> None:
+    out, screen = _screen(terminal)
+    with display(console=screen) as show:
+        for seed in (0, 1):
+            show("data", {"seed": seed, "warnings": ["Too little data."]})
+        show("data", {"seed": 2})
+    assert out.getvalue().count("warning: Too little data.") == 1
+
+
+def _round(number: int, seconds: float) -> dict[str, Any]:
+    figures = {"loss": 0.5, "validation_auroc": None, "bytes": {}}
+    return {"system": "ours", "seed": 0, "round": number, "rounds": 400, "seconds": seconds, **figures}
+
+
+def test_the_round_that_compiles_tells_nothing_of_what_is_left() -> None:
+    out, screen = _screen(terminal=False)
+    with display(console=screen) as show:
+        for number in range(1, 101):
+            show("round", _round(number, 20.0 if number == 1 else 0.5))
+    (line,) = out.getvalue().splitlines()
+    assert line.endswith("2 min left")
+
+
+def test_nothing_is_said_of_what_is_left_after_one_round() -> None:
+    out, screen = _screen(terminal=False)
+    with display(console=screen) as show:
+        show("round", {**_round(1, 20.0), "rounds": 4})
+    assert "left" not in out.getvalue()
 
 
 def test_lines_are_not_broken_where_they_go_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:

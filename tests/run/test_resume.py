@@ -130,7 +130,7 @@ def test_a_run_stopped_again_and_again_goes_on_to_the_same_bits(
         assert not (out / "metrics.json").exists()
         with _on_one_core() if (number, rounds) == STOPS[0] else contextlib.nullcontext():
             process = _run(plan, out, "--resume")
-    _finish(process, 0)
+    assert "the last recorded round is" in _finish(process, 0)
     assert (out / "model.safetensors").read_bytes() == (expected / "model.safetensors").read_bytes()
     assert _figures(out) == _figures(expected)
     logged = [(r.body["seed"], r.body["round"]) for r in runlog.read(out / "run.sqlite", "round")]
@@ -142,9 +142,9 @@ def test_a_run_stopped_again_and_again_goes_on_to_the_same_bits(
 
 def test_resume_refuses_what_is_done_and_an_empty_folder(whole: tuple[Path, Path], tmp_path: Path) -> None:
     plan, out = whole
-    assert "no interrupted run" in _finish(_run(plan, out, "--resume"), 2)
+    assert "holds a finished run" in _finish(_run(plan, out, "--resume"), 2)
+    assert "holds a finished run" in _finish(_run(plan, out), 2)
     assert "no interrupted run" in _finish(_run(plan, tmp_path / "nothing", "--resume"), 2)
-    assert "not empty" in _finish(_run(plan, out), 2)
 
 
 def test_resume_refuses_another_plan_and_says_what_differs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import polars as pl
 
-from lazaretto.data._flow_read import LINE, TextTable
+from lazaretto.data._flow_read import LINE, TextTable, and_more
 from lazaretto.errors import DataError, did_you_mean
 from lazaretto.types import NORMAL
 
@@ -159,7 +159,8 @@ def mapping_of(table: TextTable, format: str, given: Mapping[str, str]) -> dict[
             raise DataError(
                 f"{table.name} is in no known format ({', '.join(FORMATS)})",
                 found=f"columns {', '.join(table.columns)[:200]}",
-                way_out='map its columns: [data.options.columns] start_time = "...", bytes_out = "..."',
+                way_out='name its columns in a plan, [data.options.columns] start_time = "...", bytes_out = '
+                '"..." and so on, and give it by --plan PLAN (docs/your_data.md)',
             )
         format = fits[0] if fits else "none"
     for target, names in FORMATS.get(format, {}).items():
@@ -183,7 +184,7 @@ def _refuse(table: TextTable, column: str, frame: pl.DataFrame, bad: pl.Series, 
     row = int(np.flatnonzero(bad.to_numpy())[0])
     return DataError(
         f"{table.name}, line {frame[LINE][row]}, column '{column}': not {expected}",
-        found=f"{frame[column][row]!r} (and {int(bad.sum()) - 1} more such rows)",
+        found=f"{frame[column][row]!r}{and_more(int(bad.sum()))}",
         way_out="mend the rows, or map another column to this",
     )
 

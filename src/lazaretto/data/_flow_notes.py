@@ -10,7 +10,7 @@ import polars as pl
 
 from lazaretto.data._flow_steps import StepPlan, Windows
 
-__all__ = ["Reading", "counts_of", "notes_of"]
+__all__ = ["Reading", "counts_of", "notes_of", "warnings_of"]
 
 FEW_UNITS = 30
 FEW_HOSTS = 10
@@ -30,6 +30,8 @@ class Reading:
     rows_management: int = 0
     columns_ignored: int = 0
     file_names: list[str] = field(default_factory=list)
+    labels: dict[tuple[str, str], int] = field(default_factory=dict)
+    leaks: dict[str, str] = field(default_factory=dict)
 
 
 def counts_of(
@@ -41,7 +43,7 @@ def counts_of(
         "rows_read": reading.rows_read,
         "rows_used": len(flows),
         "rows_unlabelled": reading.rows_unlabelled,
-        "rows_taken_as_normal": reading.rows_taken_normal,
+        "rows_unlabelled_taken_as_normal": reading.rows_taken_normal,
         "rows_unusable": reading.rows_unusable,
         "rows_management": reading.rows_management,
         "columns_ignored": reading.columns_ignored,
@@ -54,6 +56,25 @@ def counts_of(
     }
 
 
+def warnings_of(flows: pl.DataFrame, steps: pl.DataFrame, reading: Reading) -> tuple[str, ...]:
+    """What makes every figure doubtful: the user's own note, too little data, one class to a file."""
+    units, hosts = flows["unit"].n_unique(), flows["host"].n_unique()
+    warnings = [reading.note] if reading.note else []
+    if units < FEW_UNITS or hosts < FEW_HOSTS or len(steps) < FEW_STEPS:
+        warnings.append(
+            "Too little data for figures that mean anything beyond 'the pipeline runs': "
+            f"{len(steps)} steps of {units} units from {hosts} hosts "
+            f"(wanted: at least {FEW_STEPS}, {FEW_UNITS} and {FEW_HOSTS})."
+        )
+    pure = flows.group_by("file").agg(pl.col("class").n_unique().alias("kinds"))
+    if len(pure) > 1 and bool((pure["kinds"] == 1).all()):
+        warnings.append(
+            "Every file is of one class, so that what sets the captures apart (network, sensor, year) may be "
+            "what is learned instead of the attack."
+        )
+    return tuple(warnings)
+
+
 def notes_of(
     flows: pl.DataFrame,
     steps: pl.DataFrame,
@@ -64,23 +85,11 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Sentences about limits, the gravest first."""
     units, hosts = flows["unit"].n_unique(), flows["host"].n_unique()
-    notes = [reading.note] if reading.note else []
-    if units < FEW_UNITS or hosts < FEW_HOSTS or len(steps) < FEW_STEPS:
-        notes.append(
-            "Too little data for figures that mean anything beyond 'the pipeline runs': "
-            f"{len(steps)} steps of {units} units from {hosts} hosts "
-            f"(wanted: at least {FEW_STEPS}, {FEW_UNITS} and {FEW_HOSTS})."
-        )
+    notes = list(warnings_of(flows, steps, reading))
     if plan.per_unit and units > hosts:
         notes.append(
             f"Units are blocks of {plan.per_unit} steps of one host: blocks of the same host stand in "
             "training and in test, so the figures say nothing about a host that was never seen."
-        )
-    pure = flows.group_by("file").agg(pl.col("class").n_unique().alias("kinds"))
-    if len(pure) > 1 and bool((pure["kinds"] == 1).all()):
-        notes.append(
-            "Every file is of one class, so that what sets the captures apart (network, sensor, year) may be "
-            "what is learned instead of the attack."
         )
     counts = steps.group_by("class").agg(pl.col("unit").n_unique().alias("units"))
     few = [classes[c] for c, n in sorted(counts.iter_rows()) if n < 3]
@@ -88,7 +97,7 @@ def notes_of(
         notes.append(
             f"In fewer than three units, so in too few for training, validation and test: {', '.join(few)}."
         )
-    if len(classes) < 3:
+    if len(classes) == 2:
         notes.append("Only one kind of attack: leave-one-family-out says nothing here.")
     if reading.rows_taken_normal:
         notes.append(f"{reading.rows_taken_normal} rows without a label were taken as normal.")

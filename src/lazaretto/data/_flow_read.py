@@ -20,6 +20,7 @@ __all__ = [
     "LINE",
     "LONGEST_LINE",
     "TextTable",
+    "and_more",
     "find_files",
     "open_bare_table",
     "open_table",
@@ -243,8 +244,10 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
 def _bad_line(table: TextTable, error: Exception) -> DataError:
     width = len(table.columns)
     rows = csv.reader(io.StringIO(table.body.decode()), delimiter=table.delimiter, strict=True)
+    begin = table.first_line  # line in which the row begins that is read
     try:
         for row in rows:
+            begin = rows.line_num + table.first_line
             if len(row) > width:
                 return DataError(
                     f"{table.name}, line {rows.line_num + table.first_line - 1} has more cells than the "
@@ -253,12 +256,33 @@ def _bad_line(table: TextTable, error: Exception) -> DataError:
                     way_out="quote cells that hold the delimiter, or mend the line",
                 )
     except csv.Error as problem:
-        return DataError(
-            f"{table.name}, line {rows.line_num + table.first_line - 1} cannot be read",
-            found=str(problem),
-            way_out="look for a quotation mark that is opened and not closed",
-        )
+        return _odd_line(f"{table.name}, line {begin} cannot be read", str(problem))
     first = str(error).partition("\n")[0]
     return DataError(
         f"{table.name} cannot be read as a table", found=first, way_out="look for stray quotation marks"
     )
+
+
+def _odd_line(place: str, problem: str) -> DataError:
+    """What Python's reader of tables says of a line, in our words."""
+    if problem.startswith("new-line character"):
+        return DataError(
+            place,
+            found="a carriage return in the midst of the line",
+            way_out="remove it, or save the file with line ends of Unix or Windows throughout",
+        )
+    said = {
+        "unexpected end of data": "a quotation mark that is opened there, and not closed in all the file",
+        "field larger": "a cell that is too long; is a quotation mark opened and not closed?",
+    }
+    found = next((words for sign, words in said.items() if problem.startswith(sign)), None)
+    return DataError(
+        place,
+        found=found or "a quotation mark that ends a cell, and more text in the cell after it",
+        way_out="close the quotation mark; one within a cell is written twice",
+    )
+
+
+def and_more(rows: int) -> str:
+    """What follows the first bad row of several: ", and 3 more such rows" of four in all, "" of one."""
+    return f", and {rows - 1} more such row{'s' * (rows > 2)}" if rows > 1 else ""

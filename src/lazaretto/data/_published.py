@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lazaretto.data._flow_read import LINE, TextTable
+from lazaretto.data._flow_read import LINE, TextTable, and_more
 from lazaretto.errors import DataError
 
 __all__ = ["as_published", "checked_numbers", "checked_words", "published_files"]
@@ -99,7 +99,7 @@ def _bad_cell(table: TextTable, frame: pl.DataFrame, name: str, fine: pl.Series,
     row = int((~fine).arg_max() or 0)
     return DataError(
         f"{table.name}, line {frame[LINE][row]}, column '{name}' must hold {takes}",
-        found=f"{frame[name][row]!r}, and {int((~fine).sum()) - 1} more such rows",
+        found=f"{frame[name][row]!r}{and_more(int((~fine).sum()))}",
         way_out="give the file as published, or mend those rows",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lazaretto.data._flow_read import LINE, TextTable, open_table, read_columns
+from lazaretto.data._flow_read import LINE, TextTable, and_more, open_table, read_columns
 from lazaretto.data._published import as_published, checked_numbers, checked_words, published_files
 from lazaretto.errors import DataError
 from lazaretto.types import NORMAL, Int
@@ -139,7 +139,7 @@ def _moments(table: TextTable, frame: pl.DataFrame) -> pl.Series:
         row = int(moment.is_null().arg_max() or 0)
         raise DataError(
             f"{table.name}, line {frame[LINE][row]}: date and time cannot be read",
-            found=f"{text[row]!r}, and {moment.null_count() - 1} more such rows",
+            found=f"{text[row]!r}{and_more(moment.null_count())}",
             way_out="they are written as in 25-Apr-19 and 19:19:40",
         )
     return (moment.dt.epoch("us").cast(pl.Float64) / 1e6).alias("time")

@@ -205,6 +205,7 @@ def _load(world: World, path: Any, seed: int) -> Table:
         split=np.full(units * windows, UNASSIGNED, dtype=np.int64),
         schema=_schema(),
         notes=_NOTES if path is None else (_UNREAD, *_NOTES),
+        warnings=() if path is None else (_UNREAD,),
         counts={
             "rows_read": units * world.steps,
             "units": units,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from lazaretto.data._flow_columns import FORMATS, TARGETS, Labels, check_keys, class_of, mapping_of, normalise
-from lazaretto.data._flow_notes import Reading, counts_of, notes_of
+from lazaretto.data._flow_notes import Reading, counts_of, notes_of, warnings_of
 from lazaretto.data._flow_options import check_mapping, labels_of, one_of, patterns_of, step_plan, texts_of
 from lazaretto.data._flow_read import ENDINGS, LINE, TextTable, find_files, open_table, read_columns
 from lazaretto.data._flow_sample import sample_flows
@@ -76,6 +76,13 @@ def flows_csv(
     one_of("unit", unit, tuple(_HOSTS))
     one_of("site", site, ("auto", "column", "file", "none"))
     labels, plan = labels_of(label or {}), step_plan(steps or {})
+    leaks = {
+        name: reason
+        for target, reason in _LEAKS.items()
+        for name in (*(n for kind in FORMATS.values() for n in kind.get(target, ())), given.get(target))
+        if name is not None
+    }
+    reasons = {name.strip().casefold(): reason for name, reason in leaks.items()}
 
     def read(file: Path) -> tuple[TextTable, dict[str, str]]:
         table = open_table(file)
@@ -91,6 +98,8 @@ def flows_csv(
             frame = read_columns(table, sorted(set(mapping.values())))
             flows, needed = normalise(table, frame, mapping, given.get("start_time_format"))
             reading.rows_read += len(flows)
+            dropped = ((column, reasons.get(column.casefold())) for column in table.columns)
+            reading.leaks |= {column: reason for column, reason in dropped if reason}
             reading.columns_ignored += len(set(table.columns) - set(mapping.values()))
             flows = _usable(table, flows, needed, mapping, reading)
             flows = _labelled(table, flows, labels, reading)
@@ -136,12 +145,6 @@ def flows_csv(
         reading = Reading(note="A generated sample.", rows_read=len(flows), file_names=["sample"])
         return _table([flows], reading, plan if plan.flows else step_plan({}), "source_address", "auto")
 
-    leaks = {
-        name: reason
-        for target, reason in _LEAKS.items()
-        for name in (*(n for kind in FORMATS.values() for n in kind.get(target, ())), given.get(target))
-        if name is not None
-    }
     return Source(name="flows_csv", load=load, sample=sample, raw=raw, leaks=leaks)
 
 
@@ -185,6 +188,9 @@ def _classes(table: TextTable, texts: Sequence[str], labels: Labels) -> list[str
 def _labelled(table: TextTable, flows: pl.DataFrame, labels: Labels, reading: Reading) -> pl.DataFrame:
     texts = flows["label"].to_list() if "label" in flows.columns else [""] * len(flows)
     classes = pl.Series("class_name", _classes(table, texts, labels), pl.String)
+    pairs = pl.DataFrame({"text": pl.Series(texts, dtype=pl.String), "class": classes.fill_null("")})
+    for text, name, rows in pairs.group_by("text", "class").len().iter_rows():
+        reading.labels[text, name] = reading.labels.get((text, name), 0) + rows
     none = int(classes.null_count())
     if none and labels.unlabelled == "refuse":
         line = flows["line"][int(classes.is_null().arg_true()[0])]
@@ -289,7 +295,10 @@ def _table(parts: Sequence[pl.DataFrame], reading: Reading, plan: StepPlan, unit
             rate_feature=rate,
         ),
         notes=notes_of(flows, steps, reading, plan, lost, classes),
+        warnings=warnings_of(flows, steps, reading),
         counts=counts_of(flows, steps, windows, reading, short),
+        labels=reading.labels,
+        leaks=reading.leaks,
     )
 
 

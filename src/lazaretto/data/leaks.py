@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.types import Int, RawRows, Table
 
-__all__ = ["Finding", "leak_notes", "suspected_leaks", "table_findings"]
+__all__ = ["Finding", "leak_notes", "leak_warnings", "suspected_leaks", "table_findings"]
 
 MOST_ROWS = 60_000
 MOST_PAIR_COLUMNS = 80
@@ -32,20 +33,22 @@ PAIR_GAIN = 0.05  # by how much two columns must beat the better one alone
 FAMILY_THRESHOLD = 0.99  # for one family against normal: many honest features tell one family well
 _SENTINELS = (-1.0, 0.0, 999.0, 9999.0, 65535.0, -999.0, -9999.0)
 
-_ADVICE = {
-    "value": "drop it, unless a detector outside would see it and an attacker could not choose it",
-    "family": "look whether this is the attack or the way it was staged; drop it in the second case",
-    "address": "drop it: addresses and names of fixed machines do not carry over to another network",
-    "time": "drop it, and split by blocks of time or by unit, never by row",
+_SUSPECTED = "Suspected leak"
+_ADVICE = {  # {drop}: how a column, or a feature, is kept out
+    "value": "{drop}, unless a detector outside would see it and an attacker could not choose it",
+    "family": "look whether this is the attack or the way it was staged; in the second case {drop}",
+    "address": "{drop}: addresses and names of fixed machines do not carry over to another network",
+    "time": "{drop}, and split by blocks of time or by unit, never by row",
     "order": "labels come in blocks of rows: split by unit or by blocks of time, never by row",
-    "missing": "drop it, or fill it in the same way for all classes before use",
-    "sentinel": "treat the pile-up as missing, or drop the column",
-    "constant": "look whether the tool that made this class wrote it; drop it if so",
-    "direction": "who talks to whom tells the class: use both directions of a flow, or drop it",
-    "identifier": "drop it: nearly every row has its own value, so it can only be learned by heart",
-    "duplicates": "remove copies across splits (remove_duplicates), and split by whole groups",
-    "pair": "together they give the label away; drop one, or show that it is the attack itself",
+    "missing": "{drop}, or fill it in the same way for all classes before use",
+    "sentinel": "treat the pile-up as missing, or {drop}",
+    "constant": "look whether the tool that made this class wrote it; if so {drop}",
+    "direction": "who talks to whom tells the class: use both directions of a flow, or {drop}",
+    "identifier": "{drop}: nearly every row has its own value, so it can only be learned by heart",
+    "duplicates": "split by whole units or groups; windows that stand in two splits a run removes itself",
+    "pair": "together they give the label away; {drop}, or show that it is the attack itself",
 }
+_DROP_RAW = "keep features made of this out of the model (data.drop)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +119,16 @@ def table_findings(table: Table, threshold: float = 0.95, seed: int = 0) -> list
     raw = RawRows(columns=columns, label=label, group=group, classes=table.schema.classes)
     found = suspected_leaks(raw, threshold, {}, seed)
     # order and copies of steps are the splits' business; here only features are asked about
-    return [f for f in found if f.kind not in ("order", "duplicates", "identifier")]
+    return [
+        replace(f, advice=_ADVICE[f.kind].format(drop=_drop_words(f.columns)))
+        for f in found
+        if f.kind not in ("order", "duplicates", "identifier")
+    ]
+
+
+def _drop_words(columns: Sequence[str]) -> str:
+    """How a plan keeps a feature, or one of a pair, out of the model."""
+    return f"drop {'it' if len(columns) == 1 else 'one'} (data.drop = {json.dumps(list(columns[:1]))})"
 
 
 def _check(raw: RawRows) -> None:
@@ -320,7 +332,8 @@ def _finding(
     columns: tuple[str, ...], kind: str, area: float | None, why: str, dropped: Mapping[str, str]
 ) -> Finding:
     reason = next((dropped[name] for name in columns if name in dropped), None)
-    return Finding(columns=columns, kind=kind, auroc=area, why=why, dropped=reason, advice=_ADVICE[kind])
+    advice = _ADVICE[kind].format(drop=_DROP_RAW)
+    return Finding(columns=columns, kind=kind, auroc=area, why=why, dropped=reason, advice=advice)
 
 
 def leak_notes(table: Table, refuse: bool = False) -> list[str]:
@@ -341,10 +354,20 @@ def leak_notes(table: Table, refuse: bool = False) -> list[str]:
         raise DataError(
             "features may give the label away, and the plan refuses those (data.leaks)",
             found="; ".join(f"{' and '.join(finding.columns)}: {finding.why}" for finding in findings),
-            way_out="drop them from the source, or show that a detector would see them and set "
+            way_out="name them in data.drop, or show that a detector would see them and set "
             'data.leaks = "report"',
         )
     return [
-        f"Suspected leak, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
+        f"{_SUSPECTED}, {' and '.join(finding.columns)}: {finding.why}. To do: {finding.advice}."
         for finding in findings
     ]
+
+
+def leak_warnings(notes: Sequence[str]) -> list[str]:
+    """One sentence for the head of a report, where there are notes of suspected leaks; else none."""
+    count = sum(note.startswith(_SUSPECTED) for note in notes)
+    if not count:
+        return []
+    who = "One feature tells" if count == 1 else f"{count} features tell"
+    said = "attack from normal suspiciously well. If that comes of how the data was gathered, all figures"
+    return [f"{who} {said} here are too good to be true: see the notes of the data sheet."]

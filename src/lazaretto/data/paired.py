@@ -171,6 +171,10 @@ def pair(traffic: Table, record: Table, seed: int) -> Table:
             *(f"Traffic: {note}" for note in traffic.notes),
             *(f"Record: {note}" for note in record.notes),
         ),
+        warnings=(
+            *(f"Traffic: {warning}" for warning in traffic.warnings),
+            *(f"Record: {warning}" for warning in record.warnings),
+        ),
         counts={
             "pairs": pairs,
             "streams_without_a_stay": len(ours.unit) - pairs,

@@ -76,12 +76,7 @@ def _check_classes(table: Table) -> None:
         raise DataError("the table has no windows", way_out="check the source's path and its filters")
     held = np.unique(table.y_step[table.valid])
     if len(held) < 2 or 0 not in held:
-        only = ", ".join(table.schema.classes[c] for c in held) or "nothing"
-        raise DataError(
-            "a detector needs normal steps and attacked steps",
-            found=f"only {only}",
-            way_out="add data of the other kind, or say which labels are normal (label.normal)",
-        )
+        raise _one_kind(table, held)
     units = len(np.unique(table.unit))
     if len(table.y) < 3 or units < 1:
         raise DataError(
@@ -89,6 +84,25 @@ def _check_classes(table: Table) -> None:
             found=f"{len(table.y)} windows of {units} units",
             way_out="add data, or make windows shorter (window steps) so that there are at least three",
         )
+
+
+def _one_kind(table: Table, held: Int) -> DataError:
+    only = ", ".join(table.schema.classes[c] for c in held) or "nothing"
+    if not len(held) or 0 in held:
+        return DataError(
+            "no step is attacked: a detector needs normal steps and attacked steps",
+            found=f"only {only}",
+            way_out="add attacks, or look whether the words taken as normal (flows_csv: label.normal) take "
+            "in those of the attacks",
+        )
+    steps = table.y_step[table.valid]
+    most = table.schema.classes[max(held, key=lambda c: int((steps == c).sum()))]
+    return DataError(
+        f"no step is normal: is '{most}' your normal label? A detector needs normal steps and attacked steps",
+        found=f"only {only}",
+        way_out="say which labels are normal (flows_csv: normal = [...] in [data.options.label] of a plan), "
+        "or add normal data",
+    )
 
 
 def _carried(table: Table, chosen: NDArray[np.bool_]) -> tuple[Int, NDArray[np.bool_]]:

@@ -24,13 +24,13 @@ from lazaretto.report import (
     sections_results,
     sections_run,
 )
-from lazaretto.report.blocks import PUBLISHABLE, Block, Code, Facts, Grid, Picture, Section, Text
+from lazaretto.report.blocks import PUBLISHABLE, Block, Card, Code, Facts, Grid, Picture, Section, Text
 from lazaretto.report.formats import count, items, mapping, number, words
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.wording import headline_seeds, sites_of
 from lazaretto.types import Record
 
-__all__ = ["assemble", "render", "write_html", "write_report"]
+__all__ = ["assemble", "headline", "render", "write_html", "write_report"]
 
 _SECTIONS: tuple[Callable[[Log], Section | None], ...] = (
     sections_results.summary,
@@ -74,6 +74,7 @@ def render(records: Sequence[Record]) -> str:
         quick=_quick(log),
         interrupted=_interrupted(log),
         version=str(run.get("version") or ""),
+        warnings=_warnings(log),
     )
 
 
@@ -85,8 +86,12 @@ def assemble(
     quick: str,
     interrupted: str,
     version: str,
+    warnings: Sequence[str] = (),
 ) -> str:
-    """HTML of sections under a heading. quick, interrupted: what to say of such a run, else empty."""
+    """HTML of sections under a heading. quick, interrupted: what to say of such a run, else empty.
+
+    warnings: what a reader must know before any figure.
+    """
     return (
         _environment()
         .get_template("page.html.j2")
@@ -96,10 +101,25 @@ def assemble(
             facts=facts,
             quick=quick,
             interrupted=interrupted,
+            warnings=tuple(warnings),
             publishable=PUBLISHABLE,
             version=version,
         )
     )
+
+
+def _warnings(log: Log) -> list[str]:
+    """Of the data sheets of all seeds, each once, in order."""
+    found = [str(warning) for data in log.all("data") for warning in items(data.get("warnings"))]
+    return list(dict.fromkeys(found))
+
+
+def headline(directory: Path) -> list[Card]:
+    """The headline numbers of the run in DIR/run.sqlite, none where it was not judged.
+
+    Raises InputError if there is no run log, CheckFailed if its chain of digests breaks.
+    """
+    return list(sections_results.summary(read_log(list(runlog.read(directory / "run.sqlite")))).cards)
 
 
 def write_report(directory: Path) -> Path:

@@ -219,4 +219,4 @@ def seen(log: Log) -> Section:
         ),
         rows=tuple(lines),
     )
-    return Section(name="seen", title=title, nav="Messages", blocks=(Text(text=text), grid))
+    return Section(name="seen", title=title, nav="Who saw what", blocks=(Text(text=text), grid))

@@ -18,8 +18,10 @@ from lazaretto.report.blocks import (
 )
 from lazaretto.report.figures import forest
 from lazaretto.report.formats import (
+    NOT_AVAILABLE,
     Triple,
     duration,
+    fixed,
     interval_text,
     mapping,
     percent,
@@ -43,7 +45,16 @@ from lazaretto.report.reading import (
     system_name,
     systems,
 )
-from lazaretto.report.wording import Comparison, State, against, comparisons, verdict
+from lazaretto.report.wording import (
+    FEWEST_DAYS,
+    Comparison,
+    State,
+    against,
+    comparisons,
+    raised,
+    verdict,
+    watched_days,
+)
 
 __all__ = ["baselines", "summary"]
 
@@ -91,8 +102,19 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         decimals = places([value], ratio=metric.ratio)
         text, _, interval = interval_text(value, decimals).partition(" ")
         note = about[metric.title]
-        if metric.title == "Latency" and seconds and value:
-            note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+        days = watched_days(log)
+        if metric.title == "False alarms" and days is not None:
+            note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched"
+            if days < FEWEST_DAYS:
+                text, interval, note = NOT_AVAILABLE, "", f"{note}, too few to tell"
+        if metric.title == "Latency":
+            found, of = raised(log)
+            if seconds and value:
+                note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+            if of and not found:
+                text, interval, note = NOT_AVAILABLE, "", f"none of {of} attacks raised an alarm"
+            elif found < of:
+                note += f"; {of - found} of {of} attacks missed, counted to their end"
         cards.append(
             Card(name=_SHORT.get(metric.title, metric.title), value=text, interval=interval, about=note)
         )

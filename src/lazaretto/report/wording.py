@@ -20,6 +20,7 @@ from lazaretto.report.formats import (
     triple,
     words,
 )
+from lazaretto.report.privacy_reading import promise_of
 from lazaretto.report.reading import (
     OURS,
     REFERENCES,
@@ -36,14 +37,17 @@ from lazaretto.report.reading import (
 )
 
 __all__ = [
+    "FEWEST_DAYS",
     "Comparison",
     "State",
     "against",
     "comparisons",
     "headline_seeds",
+    "raised",
     "sites_of",
     "state_of",
     "verdict",
+    "watched_days",
 ]
 
 State: TypeAlias = Literal["certain", "likely", "unlikely", "missed", "unknown"]
@@ -52,6 +56,9 @@ _TARGET = re.compile(
     r"(>=|≥|<=|≤|>|<|at least|at most|no more than|no less than|above|below|within|±)"
     r"\s*([+\-\u2212]?\s*(?:\d+\.?\d*|\.\d+))"
 )
+_CHANCE = 0.5  # AUROC of guessing
+_DAY_SECONDS = 86_400.0
+FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made up
 _UPWARD = (">=", "≥", ">", "at least", "no less than", "above")
 
 
@@ -152,7 +159,14 @@ def verdict(log: Log) -> str:
     start = _trained(log)
     if ours is None:
         return f"{start} It has not been judged: the run log holds no metrics."
-    parts = [start, _quality(log, ours), _pooled(log), _best_other(log, found), _targets(log)]
+    parts = [
+        start,
+        _protected(log),
+        _quality(log, ours),
+        _pooled(log),
+        _best_other(log, found),
+        _targets(log),
+    ]
     return " ".join(part for part in parts if part)
 
 
@@ -171,7 +185,9 @@ def _trained(log: Log) -> str:
     sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
     source = str(log.first("data").get("source") or "the data")
     if _judged_only(log):
-        known = ", data that it never saw" if _unseen(log) else ""
+        kept = log.last("run").get("relation") == "same"
+        known = ", on units that its training kept for testing" if kept else ", data that it never saw"
+        known = known if _unseen(log) else ""
         return f"A trained detector is judged here on {source}{known}."
     who = (
         f"{_spelled(len(sites)).capitalize()} sites"
@@ -182,6 +198,24 @@ def _trained(log: Log) -> str:
     )
     runs = f" ({count(len(seeds))} seeds)" if len(seeds) > 1 else " (one seed)" if seeds else ""
     return f"{who} trained one detector on {source} without pooling their data{runs}."
+
+
+def _protected(log: Log) -> str:
+    """Who was hostile on purpose, by what rule, and whose training was private: what explains the figures."""
+    plan, attack = mapping(log.last("run").get("plan")), mapping(log.first("data").get("attack"))
+    hostile, parts = items(attack.get("sites")), []
+    if hostile:
+        rule, verb = mapping(plan.get("aggregate")).get("rule"), "was" if len(hostile) == 1 else "were"
+        parts.append(
+            f"{_spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
+            f"({words(attack.get('name'))}), against the rule {rule}."
+        )
+    promise = promise_of(log)
+    if promise is not None:
+        unit = f" by {promise.unit}" if promise.unit else ""
+        price = "without a bound" if promise.epsilon is None else f"at ε = {promise.epsilon:.3g}{unit}"
+        parts.append(f"A privacy mechanism was on, priced {price}; what that promises is told under Privacy.")
+    return " ".join(parts)
 
 
 def _quality(log: Log, ours: dict[str, Any]) -> str:
@@ -197,7 +231,9 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
     if auroc:
         plain = called(log) == ("attacked steps", "normal steps")
         ranked = "attacked above normal steps" if plain else " above ".join(called(log))
-        parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}")
+        chance = auroc.low is not None and auroc.high is not None and auroc.low <= _CHANCE <= auroc.high
+        guess = ", no better than guessing as far as is shown" if chance else ""
+        parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}{guess}")
     if recall:
         rate = percent(false_positive_rate(log))
         parts.append(f"at {rate} false positives it finds {_share(recall)} of the {called(log)[0]}")
@@ -208,13 +244,49 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
 
 def _alarms(log: Log, ours: dict[str, Any]) -> str:
     delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
-    length = step_seconds(log)
-    time = f" ({duration(delay.value * length)})" if length and delay else ""
-    alarms = f"{_plain(false, ratio=False)} false alarms per device and day" if false else ""
-    if delay:
-        late = f"The first alarm comes {_plain(delay, ratio=False)} steps{time} after onset on average"
-        return f"{late}, at {alarms}." if alarms else f"{late}."
-    return f"There are {alarms}." if alarms else ""
+    alarms, length = _false_alarms(log, false), step_seconds(log)
+    found, of = raised(log)
+    if of and not found:
+        return f"None of the {count(of)} attacks in them raised an alarm{f', at {alarms}' if alarms else ''}."
+    if not delay:
+        return f"There are {alarms}." if alarms else ""
+    time = f" ({duration(delay.value * length)})" if length else ""
+    some = f"{count(found)} of {count(of)} attacks raise an alarm. " if of else ""
+    missed = ", missed attacks counted to their end" if found < of else ""
+    late = (
+        f"{some}The first alarm comes {_plain(delay, ratio=False)} steps{time} after onset on average{missed}"
+    )
+    return f"{late}, at {alarms}." if alarms else f"{late}."
+
+
+def raised(log: Log) -> tuple[int, int]:
+    """How many attacks raised an alarm of ours, of how many, in all seeds; (0, 0) where nobody counted."""
+    for body in log.all("latency"):
+        if system_key(body.get("system", OURS)) == OURS:
+            found = len(items(body.get("steps")))
+            return found, int(number(body.get("campaigns")) or found + (number(body.get("missed")) or 0))
+    return 0, 0
+
+
+def _false_alarms(log: Log, false: Triple | None) -> str:
+    if not false:
+        return ""
+    days = watched_days(log)
+    if days is None or days >= FEWEST_DAYS:
+        return f"{_plain(false, ratio=False)} false alarms per device and day"
+    return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
+
+
+def watched_days(log: Log) -> float | None:
+    """Device-days of normal test steps, over all seeds; None where steps have no clock or no count."""
+    seconds, steps = step_seconds(log), 0.0
+    for data in log.all("data"):
+        test = mapping(mapping(data.get("splits")).get("test"))
+        whole, attacked = number(test.get("steps")), number(test.get("attacked_steps"))
+        if whole is None or attacked is None:
+            return None
+        steps += whole - attacked
+    return steps * seconds / _DAY_SECONDS if seconds and steps else None
 
 
 def _pooled(log: Log) -> str:

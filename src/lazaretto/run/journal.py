@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lazaretto import runlog
 from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan, dump
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
+from lazaretto.types import Record
 
 __all__ = ["Journal", "Show", "close_journal", "kept_for_resuming", "open_journal", "quiet", "stage"]
 
@@ -92,6 +93,18 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _done(records: Sequence[Record]) -> str:
+    """How far a log has come, in words."""
+    stages = sum(record.kind == "stage" for record in records)
+    rounds = [record.body for record in records if record.kind == "round"]
+    trained = f"{stages} {'part is' if stages == 1 else 'parts are'} finished"
+    if not rounds:
+        return trained
+    last = rounds[-1]
+    where = f"{last['system']}, seed {last['seed']}"
+    return f"{trained}, and the last recorded round is {last['round']} of {last['rounds']} ({where})"
+
+
 def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: str = "run.sqlite") -> Journal:
     """Start a run's folder, or go on with it; its log is `folder / log_name`.
 
@@ -100,6 +113,12 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
     """
     log, parts, text = folder / log_name, folder / "parts", folder / "plan.toml"
     written = dump(plan).encode()
+    if log.exists() and text.exists() and not parts.is_dir():
+        raise InputError(
+            "the output folder holds a finished run, which stays as it is",
+            found=folder,
+            way_out="choose another --out, or open its page",
+        )
     if resume:
         if not (log.exists() and parts.is_dir() and text.exists()):
             raise InputError(
@@ -111,11 +130,13 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
                 found=f"{text}: {_differs(text.read_bytes().decode(errors='replace'), written.decode())}",
                 way_out="use the same plan, or another --out",
             )
+        records = list(runlog.read(log))
         seen = {
             (record.kind, *(record.body.get(name) for name in _IDENTITY[record.kind]))
-            for record in runlog.read(log)
+            for record in records
             if record.kind in _IDENTITY
         }
+        show("goes on", {"folder": str(folder), "done": _done(records)})
         return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show)
     if folder.exists() and any(folder.iterdir()):
         unfinished = parts.is_dir()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.cut import Cut
+from lazaretto.data.dropped import load_without
 from lazaretto.data.duplicates import take
 from lazaretto.data.scaling import Scaling
 from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
@@ -37,6 +38,8 @@ from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Float, Model, Table
 
 __all__ = ["evaluate_run"]
+
+_ALL_TEST = "Everything here is test data: thresholds and calibration come from the training run."
 
 # every file that an evaluation writes, with those that SQLite keeps beside a log while it writes
 _WRITTEN = (
@@ -86,7 +89,7 @@ def evaluate_run(
             way_out="leave it out",
         )
     made = catalog.build("sources", source, options)
-    table = made.load(path, meta.seed)
+    made, table = load_without(made, path, meta.seed, trained.data.drop, strict=relation == "same")
     if relation == "same":
         table = split_table(trained, table, meta.seed)
     met = None if relation == "same" else seen_windows(directory, table)
@@ -106,8 +109,11 @@ def evaluate_run(
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
     _check_steps(data)
-    known = [*_notes(trained, relation, met), *_differences(matched, meta, table, source)]
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), known)
+    known = _notes(trained, relation, met)
+    grave = [*(note for note in known if note != _ALL_TEST), *_other_step(meta, table)]
+    told = [*known, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
+    sheet["warnings"] = [*table.warnings, *grave]
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)
@@ -138,7 +144,12 @@ def evaluate_run(
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):
         journal = open_journal(out, plan, resume=False, show=show)
-        origin = {"evaluates": str(directory.resolve()), "unseen": relation != "akin", "maps": list(maps)}
+        origin = {
+            "evaluates": str(directory.resolve()),
+            "relation": relation,
+            "unseen": relation != "akin",
+            "maps": list(maps),
+        }
         journal.record("run", {**run_record(plan), **origin})
         journal.record("data", {"seed": meta.seed, **sheet})
         for name, taken in seconds.items():
@@ -202,10 +213,7 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
     )
     unsaid = [silent] if trained.privacy.mechanism != "none" and relation != "same" else []
     if relation == "other":
-        return [
-            *unsaid,
-            "Everything here is test data: thresholds and calibration come from the training run.",
-        ]
+        return [*unsaid, _ALL_TEST]
     if relation == "akin":
         mixed = (
             "The model was trained on data of this source, at another place or with other options. All units "
@@ -223,12 +231,15 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
     return [kept, shift] if trained.sites.feature_shift else [kept]
 
 
-def _differences(matched: Matched, meta: ModelMeta, table: Table, source: str) -> list[str]:
-    """How the new data differs from what the model knows: features, and what a step is."""
-    said = matched.sentences(source, "never measured" if meta.irregular else "kept at the median of training")
-    if table.schema.step != meta.step:
-        said.append(f"A step was {meta.step} in training, and is {table.schema.step} here.")
-    return said
+def _absent(meta: ModelMeta) -> str:
+    """What is made of a feature that the new data lacks."""
+    return "never measured" if meta.irregular else "kept at the median of training"
+
+
+def _other_step(meta: ModelMeta, table: Table) -> list[str]:
+    if table.schema.step == meta.step:
+        return []
+    return [f"A step was {meta.step} in training, and is {table.schema.step} here."]
 
 
 def _check_free(out: Path) -> None:

@@ -14,18 +14,18 @@ from lazaretto import catalog
 from lazaretto.data.appearances import check_appearances
 from lazaretto.data.duplicates import remove_duplicates, take, window_digests
 from lazaretto.data.irregular import laid_out_names, lay_out
-from lazaretto.data.leaks import leak_notes
+from lazaretto.data.leaks import leak_notes, leak_warnings
 from lazaretto.data.named import marks_of, places_of
 from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, carries, family_of, select, streams
-from lazaretto.errors import DataError
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.privacy.counts import CountNoise
 from lazaretto.promise import appearances_of, count_noise_of, split_key
+from lazaretto.run.from_source import load_table
 from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
@@ -37,6 +37,7 @@ __all__ = [
     "Keep",
     "Laid",
     "Prepared",
+    "deal",
     "lay",
     "load_table",
     "members",
@@ -91,18 +92,6 @@ class Prepared:
         return len(self.schema.classes) - 1
 
 
-def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
-    """The source's table. Raises DataError where a path is needed and none was given."""
-    source: Source = catalog.build("sources", plan.data.source, plan.data.options)
-    if source.needs_path and plan.data.path is None:
-        raise DataError(
-            f"source '{source.name}' reads files, and no path was given",
-            found="data.path is not set",
-            way_out="give --data PATH, or set data.path in the plan",
-        )
-    return source, source.load(None if plan.data.path is None else Path(plan.data.path), seed)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laid:
     """One seed's data as it lies at the sites, before scaling is agreed on and before anybody is hostile.
@@ -147,13 +136,22 @@ def prepare(
 def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     """The first part of `prepare`: load, split, deal to sites."""
     source, table = load_table(plan, seed)
-    table = split_table(plan, table, seed)
-    whole, table = table, table if keep is None else take(table, keep(table))
+    whole = split_table(plan, table, seed)
+    table = whole if keep is None else take(whole, keep(whole))
     leaks = leak_notes(table, refuse=plan.data.leaks == "refuse")
+    data, parts = deal(plan, table, seed)
+    start = start_notes(plan, whole, data.features, seed)
+    seen = _seen(table)
+    return Laid(
+        seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=seen, start=start
+    )
+
+
+def deal(plan: Plan, table: Table, seed: int) -> tuple[Streams, Partition]:
+    """Streams of a table with splits, at the plan's sites. Raises DataError where they cannot be dealt so."""
     sites, key = plan.sites, split_key(plan)
     private = plan.privacy.mechanism != "none"
     data = streams(table, plan.data.modality, marks_of(table, plan.split.key) if private else None)
-    start = start_notes(plan, whole, data.features, seed)
     places = None if key is None else places_of(table.unit_names, "site", key)
     parts = partition(
         data,
@@ -168,11 +166,7 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     data = replace(data, site=parts.site)
     data, parts = withhold(data, parts, sites.withhold_families, places)
     data = shift_features(data, parts, sites.feature_shift, generator(seed, "feature shift"))
-    data = draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data"))
-    seen = _seen(table)
-    return Laid(
-        seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=seen, start=start
-    )
+    return draw_root(data, parts, plan.aggregate.root_units, generator(seed, "root data")), parts
 
 
 def split_table(plan: Plan, table: Table, seed: int) -> Table:
@@ -358,11 +352,10 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
     splits = {}
     for name, split in _SPLITS.items():
         part = select(data, data.split == split)
-        attacked = int((part.y[part.judged] > 0).sum())
         splits[name] = {
             "units": len(np.unique(part.unit)),
             "steps": int(part.judged.sum()),
-            "attacked_steps": attacked,
+            "attacked_steps": int((part.y[part.judged] > 0).sum()),
         }
     rows = []
     for site, name in enumerate(parts.site_names):
@@ -397,4 +390,5 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
         "splits": splits,
         "sites": rows,
         "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
+        "warnings": [*table.warnings, *leak_warnings(laid.leaks)],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,8 +49,8 @@ def _title(body: Mapping[str, Any], name: str) -> str:
     return body[name] if body.get("seed") is None else f"{body[name]} (seed {body['seed']})"
 
 
-def _figures(body: Mapping[str, Any]) -> str:
-    left = (body["rounds"] - body["round"]) * body["seconds"]
+def _figures(body: Mapping[str, Any], left_seconds: float | None) -> str:
+    """What a round came to. left_seconds: of this training, None where nobody can tell yet."""
     parts = []
     if body["loss"] is not None:
         parts.append(f"loss {body['loss']:.3f}")
@@ -61,8 +61,30 @@ def _figures(body: Mapping[str, Any]) -> str:
     sent = sum(body["bytes"].values())
     if sent:
         parts.append(human_bytes(sent))
-    parts.append(f"{left:.0f} s left")
+    if left_seconds is not None and left_seconds >= 1:
+        parts.append(f"{_time(left_seconds)} left")
     return " · ".join(parts)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+class _Pace:
+    """Seconds of a training's rounds as this process saw them. The first one compiles, and tells nothing."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[float]] = {}
+
+    def left(self, title: str, body: Mapping[str, Any]) -> float | None:
+        """What is left after this round, by the median of those seen, the first of them left out."""
+        seen = self._seen.setdefault(title, [])
+        seen.append(body["seconds"])
+        usual = sorted(seen[1:])
+        ahead = body["rounds"] - body["round"]
+        if not ahead:
+            return 0.0
+        return ahead * usual[len(usual) // 2] if usual else None
 
 
 def _draw_line(body: Mapping[str, Any]) -> str:
@@ -84,6 +106,7 @@ def _tried_line(body: Mapping[str, Any]) -> str:
 
 def _bars(progress: Progress) -> Show:
     tasks: dict[str, Any] = {}
+    pace, said = _Pace(), set[str]()
 
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "drawn":
@@ -96,18 +119,19 @@ def _bars(progress: Progress) -> Show:
                 tasks[body["stage"]] = progress.add_task(body["stage"], total=body["of"], figures="")
             figures = _tried_line(body)
             progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
-        elif event == "vote refused":
-            progress.console.print(_vote_line(body), markup=False)
         elif event == "begin":
             title = _title(body, "name")
-            tasks[title] = progress.add_task(title, total=1, figures="")
+            waits = "" if body["name"] in _UNTRAINED else "compiling"
+            tasks[title] = progress.add_task(title, total=1, figures=waits)
+        elif event in _SENTENCES:
+            for line in _new(event, body, said):
+                progress.console.print(line, markup=False)
         elif event == "round":
             title = _title(body, "system")
             if title not in tasks:
                 tasks[title] = progress.add_task(title, total=body["rounds"], figures="")
-            progress.update(
-                tasks[title], total=body["rounds"], completed=body["round"], figures=_figures(body)
-            )
+            figures = _figures(body, pace.left(title, body))
+            progress.update(tasks[title], total=body["rounds"], completed=body["round"], figures=figures)
         elif event == "stage":
             task = tasks.get(_title(body, "name"))
             if task is not None:
@@ -118,24 +142,42 @@ def _bars(progress: Progress) -> Show:
     return show
 
 
-def _vote_line(body: Mapping[str, Any]) -> str:
-    return f"{body['site']} has no vote on the threshold: {body['reason']}"
+_UNTRAINED = ("prepare data", "judge", "score")  # stages that compile nothing worth a word
+# what is said once, in lines of its own, on any screen
+_SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "vote refused": lambda body: [f"{body['site']} has no vote on the threshold: {body['reason']}"],
+    "data": lambda body: [f"warning: {warning}" for warning in body.get("warnings", ())],
+    "budget": lambda body: [str(body["said"])],
+    "diverges": lambda body: [f"warning: {body['said']}"],
+    "goes on": lambda body: [f"going on with {body['folder']}: {body['done']}"],
+}
+
+
+def _new(event: str, body: Mapping[str, Any], said: set[str]) -> list[str]:
+    """The sentences on an event that were not said before; from now on they were."""
+    lines = [line for line in _SENTENCES[event](body) if line not in said]
+    said.update(lines)
+    return lines
 
 
 def _lines(screen: Console) -> Show:
+    pace, said = _Pace(), set[str]()
+
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
-        elif event == "vote refused":
-            screen.print(_vote_line(body), markup=False)
+        elif event in _SENTENCES:
+            for line in _new(event, body, said):
+                screen.print(line, markup=False)
         elif event == "drawn":
             screen.print(_draw_line(body), markup=False)
         elif event == "tried" and body["number"] % max(1, body["of"] // 40) == 0:
             line = f"{body['stage']} {body['number']}/{body['of']}: {_tried_line(body)}"
             screen.print(line, markup=False)
-        elif event == "round" and body["round"] % max(1, body["rounds"] // 4) == 0:
-            screen.print(
-                f"{_title(body, 'system')}: round {body['round']}/{body['rounds']} · {_figures(body)}"
-            )
+        elif event == "round":
+            title = _title(body, "system")
+            figures = _figures(body, pace.left(title, body))
+            if body["round"] % max(1, body["rounds"] // 4) == 0:
+                screen.print(f"{title}: round {body['round']}/{body['rounds']} · {figures}")
 
     return show

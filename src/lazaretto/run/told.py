@@ -37,4 +37,5 @@ def sheet_told(plan: Plan, sheet: Mapping[str, Any]) -> dict[str, Any]:
         "splits": splits,
         "sites": [{**site, "families": None} for site in sheet["sites"]],
         "notes": [_LEFT_OUT, *(made_up or planned)],
+        "warnings": [],
     }

@@ -1,0 +1,73 @@
+"""Features that a plan drops: gone from every array, name and role, in all kinds of tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lazaretto import catalog
+from lazaretto.data.dropped import drop_features, load_without
+from lazaretto.data.streams import COMBINED, streams
+from lazaretto.errors import PlanError
+from lazaretto.types import Source, Table
+
+
+def sample(name: str) -> Table:
+    table: Table = catalog.build("sources", name).sample()
+    return table
+
+
+def test_the_rest_stays_as_it_is() -> None:
+    table = sample("flows_csv")
+    names = table.schema.features["traffic"]
+    rate = str(table.schema.rate_feature)
+    less = drop_features(table, [names[3], rate])
+    assert less.schema.features["traffic"] == tuple(n for n in names if n not in (names[3], rate))
+    for name in less.schema.features["traffic"]:
+        at, was = less.schema.features["traffic"].index(name), names.index(name)
+        np.testing.assert_array_equal(less.x["traffic"][..., at], table.x["traffic"][..., was])
+    assert less.schema.rate_feature is None
+    assert drop_features(table, [names[3]]).schema.rate_feature == rate
+    assert drop_features(table, []) is table
+
+
+def test_several_modalities_and_irregular_series() -> None:
+    table = sample("paired")
+    assert len(table.schema.features) > 1
+    assert table.schema.irregular
+    last = {modality: names[-1] for modality, names in table.schema.features.items()}
+    for modality, name in last.items():
+        less = drop_features(table, [f"{modality}: {name}"])
+        for other, names in table.schema.features.items():
+            kept = names[:-1] if other == modality else names
+            assert less.schema.features[other] == kept
+            assert less.x[other].shape[-1] == len(kept)
+    plain = drop_features(table, list(last.values()))
+    assert all(len(names) == plain.x[m].shape[-1] for m, names in plain.schema.features.items())
+    assert not set(last.values()) & set(streams(plain, COMBINED).features)
+    assert not set(plain.schema.origins) & set(last.values())
+
+
+def test_what_cannot_be_dropped_is_refused() -> None:
+    table = sample("flows_csv")
+    with pytest.raises(PlanError, match=r"(?s)no such feature.*fail_share.*did you mean 'failed_share'"):
+        drop_features(table, ["fail_share"])
+    with pytest.raises(PlanError, match=r"no feature of 'traffic'"):
+        drop_features(table, table.schema.features["traffic"])
+
+
+def test_a_source_tells_what_was_dropped() -> None:
+    table = sample("flows_csv")
+    made = Source(name="x", load=lambda path, seed: table, sample=lambda: table, leaks={"clock": "a clock"})
+    source, less = load_without(made, None, 0, ["failed_share"])
+    assert source.leaks == {"clock": "a clock", "failed_share": "dropped by the plan"}
+    assert "failed_share" not in less.schema.features["traffic"]
+    source, less = load_without(made, None, 0, ["failed_share", "nothing"], strict=False)
+    assert "nothing" not in source.leaks
+    with pytest.raises(PlanError, match="nothing"):
+        load_without(made, None, 0, ["nothing"])
+    found = replace(table, leaks={"CLOCK": "a clock"})
+    made = replace(made, load=lambda path, seed: found, leaks={"clock": "a clock", "port": "a port"})
+    assert load_without(made, None, 0)[0].leaks == {"CLOCK": "a clock"}
