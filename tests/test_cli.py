@@ -99,6 +99,10 @@ def test_a_path_in_a_title_is_not_broken(
         (["evaluate", "none", "--source", "consortium", "--out", "other"], ["no such folder", "none"]),
         (["audit", "none"], ["no such folder", "none", "a finished run"]),
         (["evaluate", ".", "--source", "consortia", "--out", "other"], ["did you mean 'consortium'"]),
+        (
+            ["evaluate", ".", "--source", "consortium", "--data", "none", "--out", "other"],
+            ["--data: source 'consortium' reads no files", "none", "--source"],
+        ),
         (["data", "check", "x_iomt"], ["x_iomt", "reads files"]),
         (["data", "check", "x_iomt", "none"], ["none"]),
         (["data", "check", "consortium", "none"], ["PATH: source 'consortium' reads no files", "none"]),
@@ -178,6 +182,16 @@ def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert word in out
     assert f"{table.valid.sum():,}" in out
     assert "sites" in out
+
+
+def test_data_check_says_first_that_a_path_is_not_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = call(capsys, "data", "check", "consortium", str(tmp_path), *TINY)
+    assert code == 0
+    assert err.startswith("warning: A path was given, and nothing in it was read")
+    assert "note: A path was given, and nothing in it was read" in out
+    assert str(tmp_path) not in out
 
 
 def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

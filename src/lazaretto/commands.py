@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from lazaretto import catalog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
@@ -26,6 +28,7 @@ from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
 from lazaretto.run.robustness import run_robustness
 from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
+from lazaretto.types import Source
 
 __all__ = ["MOST_POINTS", "audit", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
 
@@ -57,7 +60,7 @@ def judge(
     quiet: bool,
 ) -> Path:
     """Judge the model in `directory` on data it never saw; returns the path of the report in `out`."""
-    _need_path(source, data, options, "--data PATH")
+    _check_path(source, data, options, "--data", "--source")
     with display(silent=quiet) as show:
         evaluate_run(directory, source, data, out, options, show, maps)
     return _reported(out, quiet)
@@ -164,14 +167,14 @@ def check_data(
 
     Raises CheckFailed where it would not, with `strict` also if a suspicious feature is kept.
     """
-    _need_path(source, path, options, f"lazaretto data check {source} PATH")
-    built = catalog.build("sources", source, options)
-    idle = None if path is None or built.needs_path else idle_path(source, path, "PATH", "SOURCE")
-    if idle is not None:
-        raise idle
+    built = _check_path(source, path, options, "PATH", "SOURCE")
     asked = Plan() if plan is None else load_plan(plan, check_parts=False)
     seeds = asked.run.seeds if plan else (0,)
     made, table = load_without(built, path, seeds[0], asked.data.drop)
+    if path is not None and not made.needs_path:  # said before a table of simulated data
+        for warning in table.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        path = None
     kept = show_check(made, path, table)
     try:
         check_admitted(asked, table, seeds[:1] if made.deals else seeds, at_sites=plan is not None)
@@ -200,6 +203,16 @@ def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[
     return parse_options(sets, planned.options)
 
 
-def _need_path(source: str, path: Path | None, options: dict[str, Any], how: str) -> None:
-    if catalog.build("sources", source, options).needs_path and path is None:
-        raise PlanError(f"source '{source}' reads files", way_out=f"say where they are: {how}")
+def _check_path(source: str, path: Path | None, options: dict[str, Any], given: str, named: str) -> Source:
+    """The source; PlanError where it lacks its path, or where it reads none and the path leads nowhere.
+
+    given, named: how the path and the source are said.
+    """
+    built: Source = catalog.build("sources", source, options)
+    if path is None:
+        if built.needs_path:
+            how = f"lazaretto data check {source} PATH" if given == "PATH" else f"{given} PATH"
+            raise PlanError(f"source '{source}' reads files", way_out=f"say where they are: {how}")
+    elif not built.needs_path and (idle := idle_path(source, path, given, named)) is not None:
+        raise idle
+    return built
