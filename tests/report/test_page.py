@@ -376,3 +376,7 @@ def test_tables_show_that_they_go_on(whole: str) -> None:
     assert rule.group(1).count("no-repeat local") == rule.group(1).count("no-repeat scroll") == 2
     assert len(re.findall("--shade: ", whole)) == 2, "by day and by night"
     assert "vertical-align: bottom" not in whole
+    (row,) = re.findall(r"\n\.ours td, \.ours th \{ background: var\((--\w+)\)", whole)
+    washes = re.findall(rf"{row}: ([^;]*);", whole)
+    assert len(washes) == 2, "by day and by night"
+    assert all("%" in wash for wash in washes), "the shadow shows through our own row"
