@@ -25,7 +25,7 @@ from lazaretto.report import (
     sections_run,
 )
 from lazaretto.report.blocks import PUBLISHABLE, Block, Card, Code, Facts, Grid, Picture, Section, Text
-from lazaretto.report.formats import count, items, mapping, number, words
+from lazaretto.report.formats import count, counted, items, mapping, number, words
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.wording import headline_seeds, sites_of
 from lazaretto.types import Record
@@ -176,9 +176,9 @@ def _facts(log: Log) -> list[str]:
     found = (
         str(log.first("data").get("source") or ""),
         words(log.first("data").get("modality") or ""),
-        f"{count(len(sites))} sites" if sites else "",
+        counted(len(sites), "site") if sites else "",
         f"model {model}" if model else "",
-        f"{count(rounds)} rounds" if rounds else "",
+        counted(rounds, "round") if rounds else "",
         f"seeds {', '.join(str(seed) for seed in seeds)}" if seeds else "",
     )
     return [fact for fact in found if fact]

@@ -246,12 +246,15 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
     alarms, length = _false_alarms(log, false), step_seconds(log)
     found, of = raised(log)
+    all_seeds = " of all seeds" if len(log.all("data")) > 1 else ""
     if of and not found:
-        return f"None of the {count(of)} attacks in them raised an alarm{f', at {alarms}' if alarms else ''}."
+        return (
+            f"None of the {count(of)} attacks{all_seeds} raised an alarm{f', at {alarms}' if alarms else ''}."
+        )
     if not delay:
         return f"There are {alarms}." if alarms else ""
     time = f" ({duration(delay.value * length)})" if length else ""
-    some = f"{count(found)} of {count(of)} attacks raise an alarm. " if of else ""
+    some = f"{count(found)} of {count(of)} attacks{all_seeds} raise an alarm. " if of else ""
     missed = ", missed attacks counted to their end" if found < of else ""
     late = (
         f"{some}The first alarm comes {_plain(delay, ratio=False)} steps{time} after onset on average{missed}"
