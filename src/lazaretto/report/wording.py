@@ -186,8 +186,8 @@ def _trained(log: Log) -> str:
     source = str(log.first("data").get("source") or "the data")
     if _judged_only(log):
         kept = log.last("run").get("relation") == "same"
-        known = ", on units that its training kept for testing" if kept else ", data that it never saw"
-        known = known if _unseen(log) else ""
+        new = ", on units that its training kept for testing" if kept else ", data that it never saw"
+        known = new if _unseen(log) else ""
         return f"A trained detector is judged here on {source}{known}."
     who = (
         f"{_spelled(len(sites)).capitalize()} sites"
@@ -246,19 +246,16 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
     alarms, length = _false_alarms(log, false), step_seconds(log)
     found, of = raised(log)
-    all_seeds = " of all seeds" if len(log.all("data")) > 1 else ""
+    attacks = f"{count(of)} attacks{' of all seeds' if len(log.all('data')) > 1 else ''}"
     if of and not found:
-        return (
-            f"None of the {count(of)} attacks{all_seeds} raised an alarm{f', at {alarms}' if alarms else ''}."
-        )
+        return f"None of the {attacks} raised an alarm{f', at {alarms}' if alarms else ''}."
     if not delay:
         return f"There are {alarms}." if alarms else ""
     time = f" ({duration(delay.value * length)})" if length else ""
-    some = f"{count(found)} of {count(of)} attacks{all_seeds} raise an alarm. " if of else ""
+    some = f"{count(found)} of {attacks} raise an alarm. " if of else ""
     missed = ", missed attacks counted to their end" if found < of else ""
-    late = (
-        f"{some}The first alarm comes {_plain(delay, ratio=False)} steps{time} after onset on average{missed}"
-    )
+    steps = f"{_plain(delay, ratio=False)} steps{time}"
+    late = f"{some}The first alarm comes {steps} after onset on average{missed}"
     return f"{late}, at {alarms}." if alarms else f"{late}."
 
 
