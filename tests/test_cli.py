@@ -167,7 +167,9 @@ def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.Captur
     assert re.search("canaries +n/a: no mechanism to test", first)
     assert "audited before" not in first
     cli_audit.show_audits([idle], again=True)
-    assert "This run was audited before." in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "This run was audited before." in again
+    assert "metrics.json" not in again, "nothing of the canaries was written anew"
 
 
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

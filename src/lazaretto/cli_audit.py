@@ -18,9 +18,11 @@ def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> N
         if "idle" not in body:
             say(f"{body['name']}: {body['measured']}. {body['words']}.")
     if again:
+        newer = any(body["name"] == "canaries" and "idle" not in body for body in found)
+        canaries = " metrics.json now has the newer figure of the canaries." if newer else ""
         say(
-            "This run was audited before. metrics.json now has the newer figure of the canaries; the report "
-            "shows the earlier audits, too, as none is left out for a later one that found less."
+            f"This run was audited before.{canaries} The report shows the earlier audits, too, as none is "
+            "left out for a later one that found less."
         )
 
 

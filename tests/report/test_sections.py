@@ -214,7 +214,11 @@ def test_cards_give_no_delay_where_nothing_was_found_and_no_rate_from_hours(
     assert "4 of 7 attacks missed" in card("Latency").about
     late["steps"] = []
     found = card("Latency")
-    assert (found.value, found.interval, found.about) == ("n/a", "", "none of 7 attacks raised an alarm")
+    assert (found.value, found.interval, found.about) == (
+        "n/a",
+        "",
+        "none of 7 attacks has a step above the threshold",
+    )
     sheet = next(body for kind, body in entries if kind == "data")
     sheet["step_seconds"] = 60.0
     sheet["splits"]["test"] = {"units": 5, "steps": 1440, "attacked_steps": 1220}

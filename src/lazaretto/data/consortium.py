@@ -123,7 +123,7 @@ def _real(name: str, value: Any, low: float, high: float) -> float:
 
 
 # plans of one setting are run with the same --data, also those of the simulator
-_UNREAD = "A path was given, and nothing in it was read: all of this is simulated."
+UNREAD = "A path was given, and nothing in it was read: all of this is simulated."
 
 
 def _schema() -> Schema:
@@ -204,8 +204,8 @@ def _load(world: World, path: Any, seed: int) -> Table:
         site_names=tuple(f"hospital_{index:03d}" for index in range(world.sites)),
         split=np.full(units * windows, UNASSIGNED, dtype=np.int64),
         schema=_schema(),
-        notes=_NOTES if path is None else (_UNREAD, *_NOTES),
-        warnings=() if path is None else (_UNREAD,),
+        notes=_NOTES if path is None else (UNREAD, *_NOTES),
+        warnings=() if path is None else (UNREAD,),
         counts={
             "rows_read": units * world.steps,
             "units": units,

@@ -368,6 +368,6 @@ def leak_warnings(notes: Sequence[str]) -> list[str]:
     count = sum(note.startswith(_SUSPECTED) for note in notes)
     if not count:
         return []
-    who = "One feature tells" if count == 1 else f"{count} features tell"
-    said = "attack from normal suspiciously well. If that comes of how the data was gathered, all figures"
-    return [f"{who} {said} here are too good to be true: see the notes of the data sheet."]
+    who = "One leak of labels is suspected" if count == 1 else f"{count} leaks of labels are suspected"
+    said = "in the features. If they come of how the data was gathered, all figures here are too good to be"
+    return [f"{who} {said} true: see the notes of the data sheet."]

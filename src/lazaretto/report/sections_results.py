@@ -112,7 +112,11 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
             if seconds and value:
                 note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
             if of and not found:
-                text, interval, note = NOT_AVAILABLE, "", f"none of {of} attacks raised an alarm"
+                text, interval, note = (
+                    NOT_AVAILABLE,
+                    "",
+                    f"none of {of} attacks has a step above the threshold",
+                )
             elif found < of:
                 note += f"; {of - found} of {of} attacks missed, counted to their end"
         cards.append(

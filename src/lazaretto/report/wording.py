@@ -248,11 +248,11 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     found, of = raised(log)
     attacks = f"{count(of)} attacks{' of all seeds' if len(log.all('data')) > 1 else ''}"
     if of and not found:
-        return f"None of the {attacks} raised an alarm{f', at {alarms}' if alarms else ''}."
+        return f"None of the {attacks} has a step above the threshold{f', at {alarms}' if alarms else ''}."
     if not delay:
-        return f"There are {alarms}." if alarms else ""
+        return f"It gives {alarms}." if alarms else ""
     time = f" ({duration(delay.value * length)})" if length else ""
-    some = f"{count(found)} of {attacks} raise an alarm. " if of else ""
+    some = f"{count(found)} of {attacks} have a step above the threshold. " if of else ""
     missed = ", missed attacks counted to their end" if found < of else ""
     steps = f"{_plain(delay, ratio=False)} steps{time}"
     late = f"{some}The first alarm comes {steps} after onset on average{missed}"
@@ -260,7 +260,7 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
 
 
 def raised(log: Log) -> tuple[int, int]:
-    """How many attacks raised an alarm of ours, of how many, in all seeds; (0, 0) where nobody counted."""
+    """How many attacks have a step above our threshold, of how many, in all seeds; (0, 0) if unknown."""
     for body in log.all("latency"):
         if system_key(body.get("system", OURS)) == OURS:
             found = len(items(body.get("steps")))

@@ -95,7 +95,7 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _done(records: Sequence[Record]) -> str:
     """How far a log has come, in words."""
-    stages = sum(record.kind == "stage" for record in records)
+    stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
     trained = f"{stages} {'part is' if stages == 1 else 'parts are'} finished"
     if not rounds:

@@ -108,9 +108,11 @@ def evaluate_run(
     if relation == "same":
         data = select(data, data.split == TEST)
         table = replace(take(table, table.split == TEST), counts={})
+        if trained.privacy.mechanism != "none":  # they tell of training and validation units as well
+            table = replace(table, notes=(), warnings=())
     _check_steps(data)
     known = _notes(trained, relation, met)
-    grave = [*(note for note in known if note != _ALL_TEST), *_other_step(meta, table)]
+    grave = [*(note for note in known if relation != "same" and note != _ALL_TEST), *_other_step(meta, table)]
     told = [*known, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
     sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
     sheet["warnings"] = [*table.warnings, *grave]
@@ -147,7 +149,7 @@ def evaluate_run(
         origin = {
             "evaluates": str(directory.resolve()),
             "relation": relation,
-            "unseen": relation != "akin",
+            "unseen": relation == "same" or (relation == "other" and trained.privacy.mechanism == "none"),
             "maps": list(maps),
         }
         journal.record("run", {**run_record(plan), **origin})

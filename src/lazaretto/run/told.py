@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lazaretto.data.consortium import UNREAD
 from lazaretto.plan import Plan
 
 __all__ = ["sheet_told"]
@@ -37,5 +38,5 @@ def sheet_told(plan: Plan, sheet: Mapping[str, Any]) -> dict[str, Any]:
         "splits": splits,
         "sites": [{**site, "families": None} for site in sheet["sites"]],
         "notes": [_LEFT_OUT, *(made_up or planned)],
-        "warnings": [],
+        "warnings": [said for said in sheet["warnings"] if said == UNREAD],  # the others tell of the data
     }
