@@ -63,8 +63,8 @@ def _show_labels(labels: Mapping[tuple[str, str], int]) -> None:
         for (text, name), count in ranked[:_MOST_LABELS]
     ]
     show("labels in the files", ("rows", "taken for", "label"), rows, whole=2)
-    if len(ranked) > len(rows):
-        say(f"and {len(ranked) - len(rows)} more labels")
+    if more := len(ranked) - len(rows):
+        say(f"and {more} more label{'s' * (more > 1)}")
 
 
 def _classes(table: Table) -> list[tuple[str, ...]]:

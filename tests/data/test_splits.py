@@ -130,6 +130,11 @@ def test_a_source_that_has_decided_is_left_alone() -> None:
     crossed = replace(table, unit=np.roll(table.unit, 1))
     with pytest.raises(DataError, match="a unit stands in two splits"):
         assign_splits(crossed)
+    one = table.unit.copy()
+    one[0] = table.unit[table.split != table.split[0]][0]
+    with pytest.raises(DataError, match=r"\(found: [^)]*\)") as caught:
+        assign_splits(replace(table, unit=one))
+    assert " more" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -80,16 +80,35 @@ def test_what_a_run_has_passes_and_labels_are_told(
     assert ["240", "syn_flood", "SYN", "Flood"] in lines
     assert ["rows", "unlabelled", "taken", "as", "normal", "0"] in lines
     many = (data / "week.csv").read_text().splitlines()
-    named = [f"{line}-{at % 30}" if line.endswith("Flood") else line for at, line in enumerate(many)]
-    (data / "week.csv").write_text("\n".join(named) + "\n")
-    assert check(plan, data) == 0
-    assert "more labels" in capsys.readouterr().out
+    for texts, says in ((30, "and 15 more labels"), (16, "and 1 more label")):
+        attacked = [at for at, line in enumerate(many) if line.endswith("Flood")]
+        named = list(many)
+        for place, at in enumerate(attacked):
+            named[at] += f"-{place % texts}"
+        (data / "week.csv").write_text("\n".join(named) + "\n")
+        assert check(plan, data) == 0
+        assert says in capsys.readouterr().out.splitlines()
+
+
+def test_the_text_that_the_refusal_gives_is_one_that_is_matched(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("Class 0", "[ok]"):
+        data = table(tmp_path / "flows", range(1, 25), text)
+        plan.write_text(PLAN)
+        assert check(plan, data) == 1
+        told = capsys.readouterr().err.partition("normal = ")[2].partition(" in ")[0]
+        plan.write_text(PLAN.replace('normal = ["ok"]', f"normal = {told}"))
+        assert check(plan, data) == 0
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize(
     ("normal", "bad", "says"),
     [
         ("fine", "flood", ["no step is normal: is 'fine' your normal label?", "label"]),
+        ("Class 0", "Class 1", ["is 'Class 0' your normal label?", 'normal = ["Class 0"]']),
+        ("[ok]", "flood", ["is '[ok]' your normal label?", 'normal = ["[[]ok]"]']),
         ("ok", "ok", ["no step is attacked", "only normal"]),
     ],
 )

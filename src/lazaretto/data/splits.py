@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 from dataclasses import replace
 from typing import Literal
 
@@ -97,11 +99,16 @@ def _one_kind(table: Table, held: Int) -> DataError:
         )
     steps = table.y_step[table.valid]
     most = table.schema.classes[max(held, key=lambda c: int((steps == c).sum()))]
+    texts = {text: rows for (text, name), rows in (table.labels or {}).items() if name == most and text}
+    text = max(texts, key=lambda each: texts[each], default=most).strip()
+    pattern = json.dumps(
+        glob.escape(text), ensure_ascii=False
+    )  # labels are matched by their text in the file
     return DataError(
-        f"no step is normal: is '{most}' your normal label? A detector needs normal steps and attacked steps",
+        f"no step is normal: is '{text}' your normal label? A detector needs normal steps and attacked steps",
         found=f"only {only}",
-        way_out="say which labels are normal (flows_csv: normal = [...] in [data.options.label] of a plan), "
-        "or add normal data",
+        way_out=f"say which labels are normal (flows_csv: normal = [{pattern}] in [data.options.label] of a "
+        "plan), or add normal data",
     )
 
 
@@ -250,7 +257,7 @@ def _check_result(table: Table, by: str) -> None:
     if len(twice):
         raise DataError(
             "a unit stands in two splits, so that what is learned from it would be judged on it",
-            found=f"{table.unit_names[twice[0]]} and {len(twice) - 1} more",
+            found=f"{table.unit_names[twice[0]]}{f' and {len(twice) - 1} more' if len(twice) > 1 else ''}",
             way_out="give the parts of a unit in different splits different unit numbers",
         )
     for part, name in _NAMES.items():
