@@ -88,7 +88,7 @@ def test_no_path_no_file_no_match(tmp_path: Path, put: Put) -> None:
 def test_a_line_end_of_old_macs_in_the_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(text(rows()).replace(b"start,", b"start\r,", 1))
-    refuse(path, "a.csv", "line 1", "header")
+    refuse(path, "a.csv", "line 1", "header", "(found: a carriage return in the midst of the line)")
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf"])

@@ -91,11 +91,7 @@ def open_table(file: Path) -> TextTable:
     try:
         columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=delimiter)))
     except csv.Error as error:  # a line end of old Macs in its midst
-        raise DataError(
-            f"{file}, line 1 cannot be read as a header",
-            found=f"{str(error).partition(' - ')[0]}: {header[:80]!r}",
-            way_out="save the file with line ends of Unix or Windows",
-        ) from error
+        raise _odd_line(f"{file}, line 1 cannot be read as a header", str(error)) from error
     if not body.strip():
         raise DataError(
             f"{file} has a header and no rows", found=header[:80], way_out="remove it, or export it again"
