@@ -54,6 +54,12 @@ def test_what_cannot_be_dropped_is_refused() -> None:
     table = sample("flows_csv")
     with pytest.raises(PlanError, match=r"(?s)no such feature.*fail_share.*did you mean 'failed_share'"):
         drop_features(table, ["fail_share"])
+    several = sample("paired")
+    with pytest.raises(PlanError, match="no such feature") as caught:
+        drop_features(several, ["nothing of the kind"])
+    listed = str(caught.value).partition("features: ")[2]
+    assert all(name in listed for names in several.schema.features.values() for name in names)
+    assert not any(f"{modality}: " in listed for modality in several.schema.features), "each is listed once"
     with pytest.raises(PlanError, match=r"no feature of 'traffic'"):
         drop_features(table, table.schema.features["traffic"])
 

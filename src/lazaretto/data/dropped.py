@@ -39,7 +39,8 @@ def drop_features(table: Table, names: Sequence[str]) -> Table:
     schema, known = table.schema, _names(table.schema)
     for name in names:
         if name not in known:
-            way_out = f"{did_you_mean(name, known)}features: {', '.join(known)}"
+            listed = ", ".join(_plain(schema))  # each once, though some may be called in two ways
+            way_out = f"{did_you_mean(name, known)}features: {listed}"
             raise PlanError("data.drop: the source gives no such feature", found=name, way_out=way_out)
     x, features = {}, {}
     for modality, held in schema.features.items():
@@ -64,7 +65,11 @@ def drop_features(table: Table, names: Sequence[str]) -> Table:
 
 def _names(schema: Schema) -> list[str]:
     """How each feature may be called; with its modality, too, where there are several."""
-    plain = list(dict.fromkeys(name for names in schema.features.values() for name in names))
+    plain = _plain(schema)
     if len(schema.features) == 1:
         return plain
     return [*plain, *(f"{modality}: {name}" for modality, names in schema.features.items() for name in names)]
+
+
+def _plain(schema: Schema) -> list[str]:
+    return list(dict.fromkeys(name for names in schema.features.values() for name in names))
