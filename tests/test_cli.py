@@ -154,6 +154,8 @@ def test_a_file_is_no_place_to_write_into(
 def test_an_evaluation_is_not_audited(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for name in ("plan.toml", "metrics.json"):
         (tmp_path / name).write_text("")
+    runlog.create(tmp_path / "run.sqlite")
+    runlog.append(tmp_path / "run.sqlite", "run", {"evaluates": "runs/ward"})
     code, _, err = call(capsys, "audit", str(tmp_path))
     assert code == 2
     assert "this folder is an evaluation" in err

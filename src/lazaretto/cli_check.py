@@ -9,7 +9,7 @@ import numpy as np
 
 from lazaretto.cli_grid import say, show
 from lazaretto.data.leaks import Finding, suspected_leaks, table_findings
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, many
 from lazaretto.types import Source, Table
 
 __all__ = ["show_check"]
@@ -64,7 +64,7 @@ def _show_labels(labels: Mapping[tuple[str, str], int]) -> None:
     ]
     show("labels in the files", ("rows", "taken for", "label"), rows, whole=2)
     if more := len(ranked) - len(rows):
-        say(f"and {more} more label{'s' * (more > 1)}")
+        say(f"and {many(more, 'more label')}")
 
 
 def _classes(table: Table) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from lazaretto import catalog
+from lazaretto import catalog, runlog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
 from lazaretto.cli_grid import show as show_grid
@@ -19,7 +19,7 @@ from lazaretto.data.dropped import load_without
 from lazaretto.errors import CheckFailed, DataError, PlanError
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
-from lazaretto.report.page import headline, write_report
+from lazaretto.report.page import headline, render, write_html, write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.admitted import check_admitted
 from lazaretto.run.audit_run import audit_run, audited_before
@@ -68,11 +68,12 @@ def judge(
 
 def _reported(folder: Path, quiet: bool) -> Path:
     """Write the report and, unless quiet, print its headline numbers; returns the page's path."""
-    page = write_report(folder)
-    if not quiet and (cards := headline(folder)):
+    records = list(runlog.read(folder / "run.sqlite"))
+    page = write_html(folder / "report.html", render(records))
+    if not quiet and (cards := headline(records)):
         told = [(card.name, f"{card.value} {card.interval}".strip(), card.about) for card in cards]
         rows = [tuple(cell.replace("\u202f", " ") for cell in row) for row in told]
-        show_grid("on test units, 95 % intervals", ("", "ours", "what it is"), rows, whole=2)
+        show_grid("on the units judged, 95 % intervals", ("", "ours", "what it is"), rows, whole=2)
     return page
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "RoundRefused",
     "WireError",
     "did_you_mean",
+    "many",
     "should_be",
 ]
 
@@ -102,6 +103,11 @@ def did_you_mean(given: object, known: Iterable[str], before: str = "") -> str:
     near = [name for name in names if name.lower() == said.lower()]
     near = near or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
     return f"did you mean '{before}{near[0]}'? " if near else ""
+
+
+def many(count: int, one: str) -> str:
+    """So many of something, such as "1 round" and "2 rounds"."""
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
 def should_be(kind: str, message: str) -> str:

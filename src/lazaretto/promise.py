@@ -12,7 +12,7 @@ from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent
 from scipy.optimize import brentq
 
 from lazaretto import catalog
-from lazaretto.errors import PlanError
+from lazaretto.errors import PlanError, many
 from lazaretto.plan_keys import Plan
 from lazaretto.privacy.accounting import calibrated, epsilon_of, rounds_that_fit
 from lazaretto.privacy.counts import CountNoise, Normals, count_event
@@ -154,8 +154,7 @@ def mechanism_of(plan: Plan, appearances: int | None = None) -> Mechanism | None
     spent = epsilon_of(ComposedDpEvent([whole, *others]), asked.delta)
     if spent > asked.epsilon:
         fit = rounds_that_fit(made, others, asked.epsilon, asked.delta, times)
-        would = "1 round" if fit == 1 else f"{fit or 'not one of the'} rounds"
-        rounds = "1 round" if rounds_of(plan) == 1 else f"{rounds_of(plan)} rounds"
+        would, rounds = many(fit, "round") if fit else "not one of the rounds", many(rounds_of(plan), "round")
         enough = calibrated(make, rounds_of(plan), others, asked.epsilon, asked.delta, times).noise_multiplier
         raise PlanError(
             f"train.rounds: {rounds}{_times(times)} would cost one {asked.unit} more than privacy.epsilon",

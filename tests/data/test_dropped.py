@@ -50,6 +50,12 @@ def test_several_modalities_and_irregular_series() -> None:
     assert not set(plain.schema.origins) & set(last.values())
 
 
+def test_a_feature_may_be_named_with_the_one_modality_that_there_is() -> None:
+    table = sample("flows_csv")
+    less = drop_features(table, ["traffic: failed_share"])
+    assert set(table.schema.features["traffic"]) - set(less.schema.features["traffic"]) == {"failed_share"}
+
+
 def test_what_cannot_be_dropped_is_refused() -> None:
     table = sample("flows_csv")
     with pytest.raises(PlanError, match=r"(?s)no such feature.*fail_share.*did you mean 'failed_share'"):

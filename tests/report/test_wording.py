@@ -146,6 +146,34 @@ def test_missed_attacks_are_counted_beside_the_delay(entries: Entries, chain: Ch
     assert "first alarm comes" not in text
 
 
+@pytest.mark.parametrize(
+    ("noise", "audit", "said"),
+    [
+        ("system", None, "priced at ε = 2 by record; see Privacy."),
+        ("seed", None, "priced at ε = 2 by record, in a simulation that protects nobody; see Privacy."),
+        ("system", 5.0, "priced at ε = 2 by record, which an audit refutes; see Privacy."),
+    ],
+)
+def test_a_price_stands_beside_what_weakens_it(
+    noise: str, audit: float | None, said: str, entries: Entries, chain: Chain
+) -> None:
+    promise = {"unit": "record", "epsilon": 2.0, "delta": 1e-6, "noise": noise, "mechanism": "dp_sgd"}
+    promise |= {"repeated_epsilon": 2.0, "run_epsilon": 2.0, "repetitions": 2}
+    more: Entries = [("privacy", promise)]
+    if audit is not None:
+        told = {"name": "canaries", "measured": "epsilon", "words": "w", "value": audit}
+        more.append(("audit", {**told, "floor": 0.0, "claimed_epsilon": 2.0}))
+    assert said in verdict(read_log(chain([*entries, *more])))
+
+
+def test_steps_that_several_seeds_judge_are_watched_once(entries: Entries, chain: Chain) -> None:
+    sheet = _part(entries, "data")
+    sheet["step_seconds"] = 60.0
+    sheet["splits"]["test"] = {"units": 5, "steps": 1000, "attacked_steps": 0}
+    again = [("data", {**sheet, "seed": seed}) for seed in (1, 2, 3)]
+    assert "too few to tell" in verdict(read_log(chain([*entries, *again])))
+
+
 def test_a_rate_by_the_day_needs_a_day(entries: Entries, chain: Chain) -> None:
     sheet = _part(entries, "data")
     sheet["step_seconds"] = 60.0

@@ -154,6 +154,9 @@ def test_resume_refuses_another_plan_and_says_what_differs(tmp_path: Path) -> No
     open_journal(tmp_path / "out", plan, True, quiet)
     with pytest.raises(InputError, match=r"train\.rounds is 26 and was 25"):
         open_journal(tmp_path / "out", other, True, quiet)
+    older = (tmp_path / "out" / "plan.toml").read_text().replace("drop = []\n", "")
+    (tmp_path / "out" / "plan.toml").write_text(older)
+    open_journal(tmp_path / "out", plan, True, quiet)  # begun before that key was there: its default holds
     (tmp_path / "out" / "plan.toml").write_bytes(b"\xff[")
     with pytest.raises(InputError, match="another plan"):
         open_journal(tmp_path / "out", plan, True, quiet)

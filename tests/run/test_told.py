@@ -18,16 +18,19 @@ def _sheet() -> dict[str, Any]:
         "counts": {"units": 9, "rows_read": 5},
         "splits": {"train": part, "test": part},
         "sites": [{"name": "a", "families": {"scan": 1}}],
+        "leaks_dropped": {"Src Addr, as this hospital spells it": "an address"},
         "notes": ["36 units of 3 hosts."],
         "warnings": ["36 units of 3 hosts.", UNREAD],
     }
 
 
 def test_warnings_that_tell_of_protected_units_are_withheld(tmp_path: Path) -> None:
-    plan = load_plan(EXAMPLES / "private.toml", overrides={"data.path": str(tmp_path)})
-    told = sheet_told(plan, _sheet())
+    given = {"data.path": str(tmp_path), "data.drop": ["flows"]}
+    told = sheet_told(load_plan(EXAMPLES / "private.toml", overrides=given), _sheet())
+    assert told["leaks_dropped"]["flows"] == "dropped by the plan"
     assert told["warnings"] == [UNREAD], "only what code says without looking at the data"
     assert "36 units" not in str(told)
+    assert "as this hospital spells it" not in str(told)
 
 
 def test_without_a_promise_all_is_told() -> None:

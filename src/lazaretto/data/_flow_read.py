@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, many
 
 __all__ = [
     "LINE",
@@ -281,4 +281,4 @@ def _odd_line(place: str, problem: str) -> DataError:
 
 def and_more(rows: int) -> str:
     """What follows the first bad row of several: ", and 3 more such rows" of four in all, "" of one."""
-    return f", and {rows - 1} more such row{'s' * (rows > 2)}" if rows > 1 else ""
+    return f", and {many(rows - 1, 'more such row')}" if rows > 1 else ""

@@ -10,9 +10,9 @@ import numpy as np
 from lazaretto.errors import PlanError, did_you_mean
 from lazaretto.types import Schema, Source, Table
 
-__all__ = ["drop_features", "load_without"]
+__all__ = ["BY_PLAN", "drop_features", "load_without"]
 
-_BY_PLAN = "dropped by the plan"
+BY_PLAN = "dropped by the plan"
 
 
 def load_without(
@@ -26,7 +26,7 @@ def load_without(
     table = source.load(path, seed)
     held = [name for name in drop if strict or name in _names(table.schema)]
     leaks = source.leaks if table.leaks is None else table.leaks
-    return replace(source, leaks={**leaks, **dict.fromkeys(held, _BY_PLAN)}), drop_features(table, held)
+    return replace(source, leaks={**leaks, **dict.fromkeys(held, BY_PLAN)}), drop_features(table, held)
 
 
 def drop_features(table: Table, names: Sequence[str]) -> Table:
@@ -64,11 +64,9 @@ def drop_features(table: Table, names: Sequence[str]) -> Table:
 
 
 def _names(schema: Schema) -> list[str]:
-    """How each feature may be called; with its modality, too, where there are several."""
-    plain = _plain(schema)
-    if len(schema.features) == 1:
-        return plain
-    return [*plain, *(f"{modality}: {name}" for modality, names in schema.features.items() for name in names)]
+    """How each feature may be called: by its name, also with its modality before it."""
+    long = (f"{modality}: {name}" for modality, names in schema.features.items() for name in names)
+    return [*_plain(schema), *long]
 
 
 def _plain(schema: Schema) -> list[str]:

@@ -101,9 +101,7 @@ def _one_kind(table: Table, held: Int) -> DataError:
     most = table.schema.classes[max(held, key=lambda c: int((steps == c).sum()))]
     texts = {text: rows for (text, name), rows in (table.labels or {}).items() if name == most and text}
     text = max(texts, key=lambda each: texts[each], default=most).strip()
-    pattern = json.dumps(
-        glob.escape(text), ensure_ascii=False
-    )  # labels are matched by their text in the file
+    pattern = json.dumps(glob.escape(text), ensure_ascii=False)  # labels are matched as they stand in files
     return DataError(
         f"no step is normal: is '{text}' your normal label? A detector needs normal steps and attacked steps",
         found=f"only {only}",

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from dp_accounting.dp_event import ComposedDpEvent, DpEvent
 
-from lazaretto.errors import PlanError
+from lazaretto.errors import PlanError, many
 from lazaretto.privacy.accounting import epsilon_of, rounds_that_fit
 from lazaretto.privacy.mechanism import Mechanism, Unit
 
@@ -169,7 +169,7 @@ def _way_out(
     rounds = rounds_that_fit(mechanism, others, epsilon, delta)
     if rounds == 0:
         return "not one round would fit: more noise, less that is charged besides, or a larger limit"
-    return f"{rounds} {'round' if rounds == 1 else 'rounds'} would fit; or more noise, or a larger limit"
+    return f"{many(rounds, 'round')} would fit; or more noise, or a larger limit"
 
 
 def _number(epsilon: float) -> str:

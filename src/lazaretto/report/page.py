@@ -114,12 +114,9 @@ def _warnings(log: Log) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def headline(directory: Path) -> list[Card]:
-    """The headline numbers of the run in DIR/run.sqlite, none where it was not judged.
-
-    Raises InputError if there is no run log, CheckFailed if its chain of digests breaks.
-    """
-    return list(sections_results.summary(read_log(list(runlog.read(directory / "run.sqlite")))).cards)
+def headline(records: Sequence[Record]) -> list[Card]:
+    """The headline numbers of a run log, none where nothing was judged."""
+    return list(sections_results.summary(read_log(records)).cards)
 
 
 def write_report(directory: Path) -> Path:

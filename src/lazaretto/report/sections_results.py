@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lazaretto.report.alarms import FEWEST_DAYS, raised, watched_days
 from lazaretto.report.blocks import (
     Block,
     Card,
@@ -46,14 +47,11 @@ from lazaretto.report.reading import (
     systems,
 )
 from lazaretto.report.wording import (
-    FEWEST_DAYS,
     Comparison,
     State,
     against,
     comparisons,
-    raised,
     verdict,
-    watched_days,
 )
 
 __all__ = ["baselines", "summary"]
@@ -102,9 +100,10 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         decimals = places([value], ratio=metric.ratio)
         text, _, interval = interval_text(value, decimals).partition(" ")
         note = about[metric.title]
+        each = " with each seed" if len(log.all("data")) > 1 else ""
         days = watched_days(log)
         if metric.title == "False alarms" and days is not None:
-            note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched"
+            note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched{each}"
             if days < FEWEST_DAYS:
                 text, interval, note = NOT_AVAILABLE, "", f"{note}, too few to tell"
         if metric.title == "Latency":
@@ -118,7 +117,8 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
                     f"none of {of} attacks has a step above the threshold",
                 )
             elif found < of:
-                note += f"; {of - found} of {of} attacks missed, counted to their end"
+                all_seeds = " of all seeds" if each else ""
+                note += f"; {of - found} of {of} attacks{all_seeds} missed, counted to their end"
         cards.append(
             Card(name=_SHORT.get(metric.title, metric.title), value=text, interval=interval, about=note)
         )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from lazaretto.report.alarms import false_alarms_text, raised
 from lazaretto.report.formats import (
     Triple,
     count,
@@ -20,7 +21,7 @@ from lazaretto.report.formats import (
     triple,
     words,
 )
-from lazaretto.report.privacy_reading import promise_of
+from lazaretto.report.privacy_reading import Level, attackers_of, level_of, promise_of
 from lazaretto.report.reading import (
     OURS,
     REFERENCES,
@@ -37,17 +38,14 @@ from lazaretto.report.reading import (
 )
 
 __all__ = [
-    "FEWEST_DAYS",
     "Comparison",
     "State",
     "against",
     "comparisons",
     "headline_seeds",
-    "raised",
     "sites_of",
     "state_of",
     "verdict",
-    "watched_days",
 ]
 
 State: TypeAlias = Literal["certain", "likely", "unlikely", "missed", "unknown"]
@@ -56,9 +54,12 @@ _TARGET = re.compile(
     r"(>=|≥|<=|≤|>|<|at least|at most|no more than|no less than|above|below|within|±)"
     r"\s*([+\-\u2212]?\s*(?:\d+\.?\d*|\.\d+))"
 )
+_DOUBTS: dict[Level, str] = {  # what weakens a price, and has to stand beside it
+    "simulated": ", in a simulation that protects nobody",
+    "refuted": ", which an audit refutes",
+    "doubted": ", which an audit casts doubt on",
+}
 _CHANCE = 0.5  # AUROC of guessing
-_DAY_SECONDS = 86_400.0
-FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made up
 _UPWARD = (">=", "≥", ">", "at least", "no less than", "above")
 
 
@@ -214,7 +215,8 @@ def _protected(log: Log) -> str:
     if promise is not None:
         unit = f" by {promise.unit}" if promise.unit else ""
         price = "without a bound" if promise.epsilon is None else f"at ε = {promise.epsilon:.3g}{unit}"
-        parts.append(f"A privacy mechanism was on, priced {price}; what that promises is told under Privacy.")
+        level = level_of(promise, attackers_of(log))
+        parts.append(f"A privacy mechanism was on, priced {price}{_DOUBTS.get(level, '')}; see Privacy.")
     return " ".join(parts)
 
 
@@ -244,7 +246,7 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
 
 def _alarms(log: Log, ours: dict[str, Any]) -> str:
     delay, false = (measured(ours, name) for name in ("latency_steps", "false_alarms_per_device_day"))
-    alarms, length = _false_alarms(log, false), step_seconds(log)
+    alarms, length = false_alarms_text(log, false), step_seconds(log)
     found, of = raised(log)
     attacks = f"{count(of)} attacks{' of all seeds' if len(log.all('data')) > 1 else ''}"
     if of and not found:
@@ -257,36 +259,6 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     steps = f"{_plain(delay, ratio=False)} steps{time}"
     late = f"{some}The first alarm comes {steps} after onset on average{missed}"
     return f"{late}, at {alarms}." if alarms else f"{late}."
-
-
-def raised(log: Log) -> tuple[int, int]:
-    """How many attacks have a step above our threshold, of how many, in all seeds; (0, 0) if unknown."""
-    for body in log.all("latency"):
-        if system_key(body.get("system", OURS)) == OURS:
-            found = len(items(body.get("steps")))
-            return found, int(number(body.get("campaigns")) or found + (number(body.get("missed")) or 0))
-    return 0, 0
-
-
-def _false_alarms(log: Log, false: Triple | None) -> str:
-    if not false:
-        return ""
-    days = watched_days(log)
-    if days is None or days >= FEWEST_DAYS:
-        return f"{_plain(false, ratio=False)} false alarms per device and day"
-    return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
-
-
-def watched_days(log: Log) -> float | None:
-    """Device-days of normal test steps, over all seeds; None where steps have no clock or no count."""
-    seconds, steps = step_seconds(log), 0.0
-    for data in log.all("data"):
-        test = mapping(mapping(data.get("splits")).get("test"))
-        whole, attacked = number(test.get("steps")), number(test.get("attacked_steps"))
-        if whole is None or attacked is None:
-            return None
-        steps += whole - attacked
-    return steps * seconds / _DAY_SECONDS if seconds and steps else None
 
 
 def _pooled(log: Log) -> str:

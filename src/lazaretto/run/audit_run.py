@@ -51,7 +51,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             way_out="lazaretto run first, or with --resume if it was stopped",
         )
     model_file = directory / "model.safetensors"
-    if not model_file.exists():
+    if any("evaluates" in record.body for record in runlog.read(directory / "run.sqlite", "run")):
         raise InputError(
             "this folder is an evaluation: nothing was trained in it, and it keeps no model",
             found=directory,

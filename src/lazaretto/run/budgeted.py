@@ -152,7 +152,7 @@ def conclude_run(plan: Plan, price: Price, journal: Journal, wait_seconds: float
 
 
 def _record(journal: Journal, entry: Entry, why: str) -> None:
-    """Log the entry; show what was spent and what it takes. The file's place is for the screen alone."""
+    """Log the entry, and show what was spent and what it takes."""
     body = {"id": entry.id, "ticket": entry.ticket, "all_runs_epsilon": entry.all_runs_epsilon, "why": why}
     runlog.append(journal.log, "budget", body)
     if entry.said:

@@ -13,7 +13,7 @@ from typing import Any
 from dp_accounting import NonPrivateDpEvent
 
 from lazaretto import runlog
-from lazaretto.errors import DataError
+from lazaretto.errors import DataError, many
 from lazaretto.plan import Plan
 from lazaretto.privacy.budget import Charge, What, Whose, everywhere, spent
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
@@ -51,7 +51,7 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
         part="training units",
         unit=unit,
         event=mechanism.event(rounds * mechanism.steps),
-        words=f"{_many(rounds, 'round')} of {_many(mechanism.steps, 'step')} by {mechanism.name}, "
+        words=f"{many(rounds, 'round')} of {many(mechanism.steps, 'step')} by {mechanism.name}, "
         f"with noise {noise}",
     )
     counts = count_noise_of(plan, plan.run.seeds[0])
@@ -65,10 +65,6 @@ def charges_of(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> list[C
         for what, part, words in _EXACT
     ]
     return [training, *exact, metrics_charge(unit)]
-
-
-def _many(count: int, one: str) -> str:
-    return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
 def privacy_record(plan: Plan, mechanism: Mechanism, appearances: int = 1) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lazaretto import runlog
-from lazaretto.errors import InputError, Interrupted
-from lazaretto.plan import Plan, dump
+from lazaretto.errors import InputError, Interrupted, LazarettoError, many
+from lazaretto.plan import Plan, dump, load_plan
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 from lazaretto.types import Record
 
@@ -93,11 +93,19 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _read_anew(text: Path) -> bytes | None:
+    """A plan as it would be dumped today, so that a key that is new has its default; None if it is none."""
+    try:
+        return dump(load_plan(text, check_parts=False)).encode()
+    except LazarettoError:
+        return None
+
+
 def _done(records: Sequence[Record]) -> str:
     """How far a log has come, in words."""
     stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
-    trained = f"{stages} {'part is' if stages == 1 else 'parts are'} finished"
+    trained = f"{many(stages, 'part')} finished"
     if not rounds:
         return trained
     last = rounds[-1]
@@ -124,7 +132,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
             raise InputError(
                 "there is no interrupted run to go on with", found=folder, way_out="run without --resume"
             )
-        if text.read_bytes() != written:
+        if text.read_bytes() != written and _read_anew(text) != written:
             raise InputError(
                 "the folder was made from another plan",
                 found=f"{text}: {_differs(text.read_bytes().decode(errors='replace'), written.decode())}",

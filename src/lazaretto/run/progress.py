@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lazaretto.run.journal import Show, quiet
+from lazaretto.run.systems import WINDOWED
 
 __all__ = ["display", "human_bytes"]
 
@@ -121,7 +122,8 @@ def _bars(progress: Progress) -> Show:
             progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
         elif event == "begin":
             title = _title(body, "name")
-            waits = "" if body["name"] in _UNTRAINED else "compiling"
+            plain = body["name"] in _UNTRAINED or body["name"].startswith("audit")
+            waits = "" if plain else "compiling"
             tasks[title] = progress.add_task(title, total=1, figures=waits)
         elif event in _SENTENCES:
             for line in _new(event, body, said):
@@ -142,7 +144,7 @@ def _bars(progress: Progress) -> Show:
     return show
 
 
-_UNTRAINED = ("prepare data", "judge", "score")  # stages that compile nothing worth a word
+_UNTRAINED = ("prepare data", "judge", "score", *WINDOWED)  # stages that compile nothing worth a word
 # what is said once, in lines of its own, on any screen
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "vote refused": lambda body: [f"{body['site']} has no vote on the threshold: {body['reason']}"],

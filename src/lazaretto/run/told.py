@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lazaretto import catalog
 from lazaretto.data.consortium import UNREAD
+from lazaretto.data.dropped import BY_PLAN
 from lazaretto.plan import Plan
+from lazaretto.types import Source
 
 __all__ = ["sheet_told"]
 
@@ -32,8 +35,10 @@ def sheet_told(plan: Plan, sheet: Mapping[str, Any]) -> dict[str, Any]:
     }
     made_up = list(sheet["notes"]) if plan.data.path is None else []  # of code, and nobody's data
     planned = [f"Attacked on purpose: {', '.join(sheet['attack']['sites'])}."] if "attack" in sheet else []
+    known: Source = catalog.build("sources", plan.data.source, plan.data.options)
     return {
         **sheet,
+        "leaks_dropped": {**known.leaks, **dict.fromkeys(plan.data.drop, BY_PLAN)},  # not as the files spell
         "counts": {name: value for name, value in sheet["counts"].items() if name in _SIZES},
         "splits": splits,
         "sites": [{**site, "families": None} for site in sheet["sites"]],
