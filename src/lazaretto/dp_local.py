@@ -113,7 +113,7 @@ def make_example_gradient(
     private = own_term if training.distance_correlation else None
 
     def labelled(outputs: Any, labels: tuple[Array, Array, Array]) -> Array:
-        return detection_loss(outputs, *labels, training.temporal_consistency, training.kind_weight)
+        return detection_loss(outputs, *labels, *training.loss_weights)
 
     def unlabelled(middle: Middle) -> Array:
         return alignment_loss(middle.pairs, training.alignment, training.alignment_temperature)

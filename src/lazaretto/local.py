@@ -43,7 +43,7 @@ class LocalTraining:
 
     synchronise: average bottoms after each "round" (SplitFed) or their gradients at each "step".
     temporal_consistency: weight of the term that asks neighbouring steps to agree, >= 0.
-    kind_weight: weight of the term that names the family, >= 0.
+    kind_weight: weight of the term that names the family, >= 0.  anomaly_weight: of anomalous steps, > 0.
     class_balance: beta in [0, 1) of the balanced loss where labels are at the devices (U-shape); elsewhere
     `SiteData.class_weight` holds the weights. layout: which columns of x belong to which modality, or ()
     where all are plain features.
@@ -71,6 +71,7 @@ class LocalTraining:
     step_noise: float = 0.0
     feature_dropout: float = 0.0
     kind_weight: float = 1.0
+    anomaly_weight: float = 1.0
     novelty_weight: float = 1.0
     layout: tuple[Part, ...] = ()
     alignment: tuple[float, float] = (0.0, 0.0)
@@ -82,6 +83,11 @@ class LocalTraining:
     clip_norm: float = 1.0
     shuffle: bool = True
     synchronise: Literal["round", "step"] = "round"
+
+    @property
+    def loss_weights(self) -> tuple[float, float, float]:
+        """What `losses.detection_loss` takes behind the labels."""
+        return self.temporal_consistency, self.kind_weight, self.anomaly_weight
 
 
 class SiteData(NamedTuple):
@@ -268,8 +274,7 @@ def make_site_round(
                 flat_y, flat_weight = y_w.reshape(-1, window), weight_w.reshape(-1, window)
 
                 def labelled(outputs: Any, labels: tuple[Array, Array, Array]) -> Array:
-                    weights = (training.temporal_consistency, training.kind_weight)
-                    return detection_loss(outputs, *labels, *weights)
+                    return detection_loss(outputs, *labels, *training.loss_weights)
 
                 def unlabelled(middle: Middle) -> Array:
                     return alignment_loss(middle.pairs, training.alignment, training.alignment_temperature)

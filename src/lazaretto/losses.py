@@ -14,17 +14,25 @@ __all__ = ["class_balance", "detection_loss", "novelty_loss"]
 
 
 def detection_loss(
-    outputs: Any, y: Array, weight: Array, class_weight: Array, temporal: float, kind_weight: float = 1.0
+    outputs: Any,
+    y: Array,
+    weight: Array,
+    class_weight: Array,
+    temporal: float,
+    kind_weight: float = 1.0,
+    anomaly_weight: float = 1.0,
 ) -> Array:
     """Class-balanced cross-entropy of "anomalous?" and "which kind?" + temporal consistency.
 
     y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2]
-    (Cui et al. 2019, arXiv:1901.05555).
+    (Cui et al. 2019, arXiv:1901.05555), anomaly_weight > 0: what an anomalous step weighs beside that.
     Temporal consistency: neighbouring steps with the same label should agree in representation and
     in probability. A batch without any weight has loss 0.
     """
     attacked = (y != 0).astype(jnp.float32)
     balanced = weight * class_weight[y]
+    if anomaly_weight != 1.0:
+        balanced = balanced * (1.0 + (anomaly_weight - 1.0) * attacked)
     total = jnp.maximum(balanced.sum(), 1e-6)
     binary = optax.sigmoid_binary_cross_entropy(outputs.anomaly, attacked)
     loss = (balanced * binary).sum() / total

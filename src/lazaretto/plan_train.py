@@ -94,5 +94,10 @@ class TrainPlan(Section):
     )
     class_balance: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.999,
-        description="Beta of the class-balanced loss (Cui et al. 2019); 0 weighs all steps alike.",
+        description="Beta of the class-balanced loss (Cui et al. 2019); 0 weighs all steps alike. Each site "
+        "balances what it has, so that what is rare at one weighs more there than at another.",
+    )
+    anomaly_weight: Annotated[float, Gt(0), Le(1000)] = Field(
+        default=1.0,
+        description="What an anomalous step weighs beside a normal one, on top of that: the same at every site.",
     )

@@ -254,7 +254,7 @@ def _task(
     data, key = rest
     devices, size = x.shape[:2]
     up_key, down_key = jax.random.split(key)
-    weights = (training.temporal_consistency, training.kind_weight)
+    weights = training.loss_weights
     # with labels at the devices, how common each class is stays there as well
     balance = jax.vmap(partial(class_balance, training.class_balance, data.class_weight.shape[0]))(
         data.y, data.weight

@@ -93,7 +93,7 @@ def judge(
         "margin_over_best_deep": _margins(judged, deep, ours),
         "comparison": [
             *_claims(judged, protocol, ours),
-            *_modality_claims(judged, ours),
+            *_modality_claims(judged, protocol, ours),
             *_backdoor_claims(judged, ours),
             *_family_claims(left, protocol, ours),
             *_site_claims(away, ours),
@@ -180,7 +180,7 @@ def _claims(judged: _Judgements, protocol: Protocol, ours: str) -> list[dict[str
     return rows
 
 
-def _modality_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
+def _modality_claims(judged: _Judgements, protocol: Protocol, ours: str) -> list[dict[str, Any]]:
     """Both modalities against the better one alone, and with one of them withheld."""
     rows = []
     # the better one on the test units, to our disadvantage
@@ -190,6 +190,12 @@ def _modality_claims(judged: _Judgements, ours: str) -> list[dict[str, Any]]:
         triple = _difference(judged[ours], judged[best], "auroc")
         row = _row("better than the better modality alone, certainly", "auroc", best, triple, ">=", 0.0)
         rows.append(row | {"holds": row["certain"]})  # by more than its interval
+        more = _difference(judged[ours], judged[best], "recall")
+        rows.append(_row("finds no less than the better modality alone", "recall", best, more, ">=", 0.0))
+        if protocol.timed:
+            later = _difference(judged[ours], judged[best], "latency_steps")
+            title = "no later than the better modality alone"
+            rows.append(_row(title, "latency_steps", best, later, "<=", 0.0))
     for name, gone in WITHHELD.items():
         for other, modality in ONLY.items():
             if name in judged and other in judged and modality != gone:

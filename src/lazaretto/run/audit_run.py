@@ -111,6 +111,7 @@ def _training(plan: Plan, window: int, layout: Any) -> LocalTraining:
         momentum=asked.momentum,
         temporal_consistency=asked.temporal_consistency,
         kind_weight=asked.kind_weight,
+        anomaly_weight=asked.anomaly_weight,
         layout=layout,
         class_balance=0.0,
         weight_decay=asked.weight_decay,

@@ -114,6 +114,7 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool =
         momentum=plan.train.momentum,
         temporal_consistency=plan.train.temporal_consistency if ours else 0.0,
         kind_weight=plan.train.kind_weight,
+        anomaly_weight=plan.train.anomaly_weight,
         novelty_weight=plan.train.novelty_weight,
         class_balance=plan.train.class_balance,
         layout=bench.prepared[0].data.layout,
