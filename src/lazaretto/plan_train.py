@@ -99,5 +99,5 @@ class TrainPlan(Section):
     )
     anomaly_weight: Annotated[float, Gt(0), Le(1000)] = Field(
         default=1.0,
-        description="What an anomalous step weighs beside a normal one, on top of that: the same at every site.",
+        description="What an anomalous step weighs beside a normal one, on top of that; one for all sites.",
     )
