@@ -92,7 +92,7 @@ def evaluate_run(
     made, table = load_without(made, path, meta.seed, trained.data.drop, strict=relation == "same")
     if relation == "same":
         table = split_table(trained, table, meta.seed)
-    met = None if relation == "same" else seen_windows(directory, table)
+    met = None if relation == "same" else seen_windows(directory, table, meta.modality)
     if met is not None and met.any():
         _check_new(met)
         table = take(table, ~met)

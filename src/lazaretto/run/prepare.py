@@ -141,7 +141,7 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     leaks = leak_notes(table, refuse=plan.data.leaks == "refuse")
     data, parts = deal(plan, table, seed)
     start = start_notes(plan, whole, data.features, seed)
-    seen = _seen(table)
+    seen = _seen(table, plan.data.modality)
     return Laid(
         seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=seen, start=start
     )
@@ -179,7 +179,7 @@ def split_table(plan: Plan, table: Table, seed: int) -> Table:
     asked, key = plan.split, split_key(plan)
     table = assign_splits(table, asked.by, asked.validation, asked.test, seed, key, asked.moments)
     if plan.privacy.mechanism == "none":
-        return remove_duplicates(table)[0]
+        return remove_duplicates(table, plan.data.modality)[0]
     if plan.privacy.unit != "site":
         check_appearances(table, appearances_of(plan))
     return replace(table, counts={"duplicates_removed": 0, **table.counts})
@@ -314,8 +314,8 @@ def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[A
     return [np.flatnonzero(use & (data.site == site)) for site in range(len(prepared.site_names))]
 
 
-def _seen(table: Table) -> NDArray[np.uint8]:
-    digests, idle = window_digests(table)
+def _seen(table: Table, modality: str) -> NDArray[np.uint8]:
+    digests, idle = window_digests(table, modality)
     seen: NDArray[np.uint8] = np.unique(digests[(table.split != TEST) & ~idle], axis=0)
     return seen
 
