@@ -78,12 +78,10 @@ def remove_duplicates(table: Table, modality: str | None = None) -> tuple[Table,
     return replace(kept, counts=counts), removed
 
 
-def window_digests(
-    table: Table, modality: str | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def window_digests(table: Table, modality: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Digest of each window's valid values [n, 16], and whether all its valid steps are the same [n].
 
-    modality: the one that is looked at, as what a model does not read makes no other window; all of them where
+    modality: the one that is looked at, as what is not read makes no other window; all of them where
     it is None or none of the table's, such as "combined".
     """
     n, every = len(table.y), list(table.schema.features)
@@ -94,9 +92,7 @@ def window_digests(
     for start in range(0, n, 4096):  # blocks, so that the copies stay small
         part = slice(start, min(start + 4096, n))
         valid = table.valid[part]
-        steps = np.concatenate(
-            [np.asarray(table.x[name][part], np.float32) for name in read], axis=2
-        )
+        steps = np.concatenate([np.asarray(table.x[name][part], np.float32) for name in read], axis=2)
         steps = np.where(valid[:, :, None], steps, np.float32(0)) + np.float32(0)
         steps[np.isnan(steps)] = np.float32(np.nan)  # NaN has many bit patterns, and none equals another
         bits = np.ascontiguousarray(steps).view(np.uint32)

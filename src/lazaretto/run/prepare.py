@@ -20,7 +20,7 @@ from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
-from lazaretto.data.streams import Streams, carries, family_of, select, streams
+from lazaretto.data.streams import Streams, carries, family_of, rate_column, select, streams
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.privacy.counts import CountNoise
@@ -215,7 +215,6 @@ def ready(
         assert attack is not None  # noqa: S101  there are hostile sites
         kinds, rng = len(table.schema.classes) - 1, generator(seed, "poison", int(site))
         scaled = poison_site(attack, scaled, int(site), kinds, rng)
-    rate = table.schema.rate_feature
     return Prepared(
         seed=seed,
         schema=table.schema,
@@ -225,7 +224,7 @@ def ready(
         parts=parts,
         scaling=scaling,
         seen=laid.seen,
-        rate_column=scaled.features.index(rate) if rate in scaled.features else None,
+        rate_column=rate_column(table.schema, scaled, plan.data.modality),
         sheet=_with_attack(_sheet(plan, laid, laid.start + notes), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,

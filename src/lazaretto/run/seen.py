@@ -71,9 +71,7 @@ def load_seen(folder: Path) -> Seen | None:
     return Seen(seen, tuple(data))
 
 
-def window_states(
-    seen: Seen, table: Table, modality: str
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def window_states(seen: Seen, table: Table, modality: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """[n] whether a window of these very values was seen, and whether it is idle; an idle one never was.
 
     modality: what the model reads; values of others are not compared. Values are compared as the source gives
