@@ -113,6 +113,11 @@ class Laid:
         """Of the source's table."""
         return self.table.schema
 
+    @property
+    def warnings(self) -> list[str]:
+        """What makes every figure doubtful: what the source says of itself, and suspected leaks."""
+        return [*self.table.warnings, *leak_warnings(self.leaks)]
+
 
 def prepare(
     plan: Plan,
@@ -389,5 +394,5 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
         "splits": splits,
         "sites": rows,
         "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
-        "warnings": [*table.warnings, *leak_warnings(laid.leaks)],
+        "warnings": laid.warnings,
     }
