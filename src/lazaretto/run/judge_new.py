@@ -31,9 +31,10 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
-from lazaretto.run.prepare import read, reading_notes, schema_words, split_table
+from lazaretto.run.prepare import read, reading_notes, split_table
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
+from lazaretto.run.sheet import schema_words, split_counts
 from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Float, Model, Table
 
@@ -356,12 +357,11 @@ def _sheet(
     family, classes = family_of(data), table.schema.classes
     new = [name for name in classes if name not in meta.classes]
     units = len(np.unique(data.unit))
-    attacked = int((data.y[data.judged] > 0).sum())
     families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
     notes = [*table.notes, *reading_notes(data), *known]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
-    nothing = {"units": 0, "steps": 0, "attacked_steps": 0}
+    nothing = split_counts(select(data, np.zeros(len(data.unit), bool)), classes)
     return {
         "source": plan.data.source,
         "step": table.schema.step,
@@ -377,7 +377,7 @@ def _sheet(
         "splits": {
             "train": nothing,
             "validation": nothing,
-            "test": {"units": units, "steps": int(data.judged.sum()), "attacked_steps": attacked},
+            "test": split_counts(data, classes),
         },
         "sites": [
             {

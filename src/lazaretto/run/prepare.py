@@ -30,6 +30,7 @@ from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
 from lazaretto.run.secret import Door
+from lazaretto.run.sheet import schema_words, split_counts
 from lazaretto.run.started import start_notes
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
@@ -46,7 +47,6 @@ __all__ = [
     "reading_notes",
     "ready",
     "rescaled",
-    "schema_words",
     "split_table",
 ]
 
@@ -324,16 +324,6 @@ def _seen(table: Table, modality: str) -> NDArray[np.uint8]:
     return seen
 
 
-def schema_words(schema: Schema) -> dict[str, Any]:
-    """What a data sheet says of steps: their length (None without a clock) and what they are called."""
-    return {
-        "step_seconds": float(schema.step_seconds) if schema.timed else None,
-        "timed": schema.timed,
-        "positive": schema.positive,
-        "negative": schema.negative,
-    }
-
-
 def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     """The sheet, and who is hostile in this simulation; as it was where nobody is."""
     if not names:
@@ -353,14 +343,9 @@ def _root_notes(plan: Plan) -> list[str]:
 def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
     source, table, data, parts = laid.source, laid.table, laid.data, laid.parts
     family, classes = family_of(data), table.schema.classes
-    splits = {}
-    for name, split in _SPLITS.items():
-        part = select(data, data.split == split)
-        splits[name] = {
-            "units": len(np.unique(part.unit)),
-            "steps": int(part.judged.sum()),
-            "attacked_steps": int((part.y[part.judged] > 0).sum()),
-        }
+    splits = {
+        name: split_counts(select(data, data.split == split), classes) for name, split in _SPLITS.items()
+    }
     rows = []
     for site, name in enumerate(parts.site_names):
         own = data.site == site
