@@ -12,7 +12,7 @@ from lazaretto import catalog
 from lazaretto.data.consortium import UNREAD
 from lazaretto.data.streams import streams
 from lazaretto.plan import load_plan
-from lazaretto.run.sheet import split_counts
+from lazaretto.run.sheet import judged_sites, split_counts
 from lazaretto.run.told import sheet_told
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -65,3 +65,14 @@ def test_units_count_with_every_family_that_they_carry() -> None:
         "attacked_steps": 3,
         "families": {**dict.fromkeys(kinds[1:], 0), kinds[1]: 1, kinds[2]: 1},
     }
+
+
+def test_sites_that_are_judged_are_those_of_the_source() -> None:
+    table = catalog.build("sources", "consortium", {}).sample()
+    data = streams(table, "traffic")
+    few = replace(data, site=np.arange(len(data.site)) % 2 - 1)
+    rows = judged_sites(few, ["north"], table.schema.classes)
+    assert [row["name"] for row in rows] == ["without a site", "north"]
+    assert sum(row["test_units"] for row in rows) == len(data.unit)
+    (row,) = judged_sites(replace(data, site=np.full(len(data.site), -1)), [], table.schema.classes)
+    assert row["name"] == "all"

@@ -18,7 +18,7 @@ from lazaretto.cut import Cut
 from lazaretto.data.dropped import load_without
 from lazaretto.data.duplicates import take
 from lazaretto.data.scaling import Scaling
-from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
+from lazaretto.data.streams import COMBINED, Streams, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
@@ -34,7 +34,7 @@ from lazaretto.run.journal import Show, close_journal, open_journal, quiet
 from lazaretto.run.prepare import read, reading_notes, split_table
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
-from lazaretto.run.sheet import schema_words, split_counts
+from lazaretto.run.sheet import judged_sites, schema_words, split_counts
 from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Float, Model, Table
 
@@ -354,10 +354,9 @@ def _score(model: Model, arrays: Mapping[str, Any], meta: ModelMeta, data: Strea
 def _sheet(
     table: Table, data: Streams, meta: ModelMeta, plan: Plan, leaks: dict[str, str], known: Sequence[str]
 ) -> dict[str, Any]:
-    family, classes = family_of(data), table.schema.classes
+    classes = table.schema.classes
     new = [name for name in classes if name not in meta.classes]
     units = len(np.unique(data.unit))
-    families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
     notes = [*table.notes, *reading_notes(data), *known]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
@@ -379,16 +378,6 @@ def _sheet(
             "validation": nothing,
             "test": split_counts(data, classes),
         },
-        "sites": [
-            {
-                "name": "all",
-                "train_units": 0,
-                "validation_units": 0,
-                "test_units": units,
-                "steps": int(data.judged.sum()),
-                "families": families,
-                "withheld": [],
-            }
-        ],
+        "sites": judged_sites(data, table.site_names, classes),
         "notes": notes,
     }

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lazaretto.data.streams import Streams, carries
+from lazaretto.data.streams import Streams, carries, select
 from lazaretto.types import Schema
 
-__all__ = ["schema_words", "split_counts"]
+__all__ = ["judged_sites", "schema_words", "split_counts"]
 
 
 def schema_words(schema: Schema) -> dict[str, Any]:
@@ -38,3 +38,26 @@ def split_counts(part: Streams, classes: Sequence[str]) -> dict[str, Any]:
             classes[kind]: len(np.unique(part.unit[carries(part, kind)])) for kind in range(1, len(classes))
         },
     }
+
+
+def judged_sites(data: Streams, names: Sequence[str], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a data sheet for sites of which every unit is judged: those that the source names.
+
+    names: by the index in `data.site`. Units of no site are one row, "all" where there are no others.
+    """
+    rows = []
+    for site in np.unique(data.site):
+        held = split_counts(select(data, data.site == site), classes)
+        alone = "all" if (data.site == site).all() else "without a site"
+        rows.append(
+            {
+                "name": names[site] if site >= 0 else alone,
+                "train_units": 0,
+                "validation_units": 0,
+                "test_units": held["units"],
+                "steps": held["steps"],
+                "families": held["families"],
+                "withheld": [],
+            }
+        )
+    return rows
