@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import typer
 from lazaretto import catalog, runlog
 from lazaretto.cli_audit import show_audits
 from lazaretto.cli_check import show_check
+from lazaretto.cli_grid import say
 from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
-from lazaretto.errors import CheckFailed, DataError, PlanError
+from lazaretto.errors import CheckFailed, DataError, PlanError, many
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import headline, render, write_html, write_report
@@ -33,6 +35,7 @@ from lazaretto.types import Source
 __all__ = ["MOST_POINTS", "audit", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
 
 MOST_POINTS = 400  # of a grid
+_MOST_SECONDS = 60.0  # of loading the data of further seeds, for a check
 
 
 def train(
@@ -166,24 +169,38 @@ def check_data(
 ) -> None:
     """Print what the loader sees, and try whether a run of the plan (else a usual one) would have it.
 
-    Raises CheckFailed where it would not, with `strict` also if a suspicious feature is kept.
+    That is tried with all seeds of the plan; with its first alone, which is then said, where a source loads
+    other units for each and would take more than a minute for them. Raises CheckFailed where a run would not
+    have it, with `strict` also if a suspicious feature is kept.
     """
     built = _check_path(source, path, options, "PATH", "SOURCE")
     asked = Plan() if plan is None else load_plan(plan, check_parts=False)
-    seeds = asked.run.seeds if plan else (0,)
-    made, table = load_without(built, path, seeds[0], asked.data.drop)
+    first, *others = asked.run.seeds if plan else (0,)
+    began = time.perf_counter()
+    made, table = load_without(built, path, first, asked.data.drop)
+    takes = (time.perf_counter() - began) * len(others)
+    anew = made.deals or not made.needs_path  # with another seed the source gives another table
     if path is not None and not made.needs_path:  # said before a table of simulated data
         for warning in table.warnings:
             typer.echo(f"warning: {warning}", err=True)
         path = None
     kept = show_check(made, path, table)
-    try:
-        check_admitted(asked, table, seeds[:1] if made.deals else seeds, at_sites=plan is not None)
-    except DataError as error:
-        own = "" if plan else "; with --plan PLAN its own [split] and [sites] are tried"
-        raise CheckFailed(
-            f"a run refuses this data: {error.problem}", found=error.found, way_out=f"{error.way_out}{own}"
-        ) from error
+    if anew and takes > _MOST_SECONDS:
+        rest, length = ", ".join(map(str, others)), many(round(takes / 60), "minute")
+        say(f"note: tried with seed {first} alone: a run loads other data with seeds {rest}, in {length}.")
+        others = []
+    for seed in (first, *others):
+        try:
+            own = load_without(built, path, seed, asked.data.drop)[1] if anew and seed != first else table
+            check_admitted(asked, own, seed, at_sites=plan is not None)
+        except DataError as error:
+            which = "" if seed == first else f" with seed {seed}, though not with {first}"
+            more = "" if plan else "; with --plan PLAN its own [split] and [sites] are tried"
+            raise CheckFailed(
+                f"a run refuses this data{which}: {error.problem}",
+                found=error.found,
+                way_out=f"{error.way_out}{more}",
+            ) from error
     if kept and strict:
         raise CheckFailed(
             "features that may give the label away are kept",

@@ -1,4 +1,4 @@
-"""Paths of a plan that lead nowhere; looked at where a plan is about to be run."""
+"""Paths of a plan: those that lead nowhere, and those that are nobody's business but this machine's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lazaretto import catalog
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan
 
-__all__ = ["idle_path", "path_problems"]
+__all__ = ["idle_path", "path_problems", "without_folders"]
 
 
 def path_problems(plan: Plan) -> Iterator[PlanError]:
@@ -50,4 +50,21 @@ def idle_path(source: str, path: Path, given: str, named: str) -> PlanError | No
         f"{given}: source '{source}' reads no files, and nothing is there",
         found=path,
         way_out=f"name the source that reads your data ({named}; lazaretto list sources), or give no path",
+    )
+
+
+def without_folders(plan: Plan) -> Plan:
+    """The plan as a log and a report tell it: of `train.start` and `privacy.budget` the last name alone.
+
+    Where those lie on a machine tells its user's names, and nothing of the run. `data.path` stays whole, as
+    the report gives it in the command that runs all again. For words only: it can no longer be run.
+    """
+    start, budget = plan.train.start, plan.privacy.budget
+    return plan.model_copy(
+        update={
+            "train": plan.train.model_copy(update={"start": None if start is None else Path(start).name}),
+            "privacy": plan.privacy.model_copy(
+                update={"budget": None if budget is None else Path(budget).name}
+            ),
+        }
     )

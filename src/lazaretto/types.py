@@ -61,7 +61,7 @@ class Schema:
     classes:  names; `classes[0]` is "normal", the rest are attack families.
     step:     what one step is, in words ("50 packets", "5 minutes").
     step_seconds: mean length of a step; sets alarms per device-day and latency in seconds.
-    rate_feature: the feature whose size alone is a naive alarm ("packets_per_second"), or None.
+    rate_feature: its size alone is a naive alarm ("flows"), in the first modality that has it; or None.
     intensity: what `Table.intensity` measures, in words ("share of packets"), or "" where it is not known.
     intensity_edges: ascending borders between the bins by which recall is told; a bin holds its lower border.
     timed:    False where steps have no clock to judge by: latency and alarms per day are then left out.

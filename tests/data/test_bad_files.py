@@ -91,6 +91,37 @@ def test_a_line_end_of_old_macs_in_the_header(tmp_path: Path) -> None:
     refuse(path, "a.csv", "line 1", "header", "(found: a carriage return in the midst of the line)")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "column", "found"),
+    [
+        (b",scan,", b",sc\ran,", "label", r"'sc\ran', and 2 more such rows"),
+        (b",scan,", b",\x1b[31mscan,", "label", r"'\x1b[31mscan'"),
+        (b",scan,", b',"sc\nan",', "label", r"'sc\nan'"),
+        (b",h1,", b",h\r1,", "host", r"'h\r1'"),
+        (b",x,", b",x\x0by,", "site", r"'x\x0by'"),
+    ],
+)
+def test_control_characters_within_names(put: Put, old: bytes, new: bytes, column: str, found: str) -> None:
+    path = put(text(rows()).replace(old, new, 3))
+    first = text(rows()).partition(old)[0].count(b"\n") + 1
+    refuse(
+        path,
+        f"flows.csv, line {first}, column '{column}'",
+        "control characters",
+        found,
+        site="column",
+        columns=COLUMNS | {"site": "site"},
+    )
+
+
+def test_blanks_at_the_end_of_names_are_no_part_of_them(put: Put) -> None:
+    plain, table = (
+        flows_csv(columns=COLUMNS).load(put(data), 0)
+        for data in (text(rows()), text(rows()).replace(b",scan,", b", scan\r,", 3).replace(b"\n", b"\r\n"))
+    )
+    assert (table.schema.classes, table.unit_names) == (plain.schema.classes, plain.unit_names)
+
+
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf"])
 def test_empty_file(put: Put, data: bytes) -> None:
     refuse(put(data), "flows.csv is empty")

@@ -9,7 +9,7 @@ import pytest
 
 from lazaretto import catalog
 from lazaretto.data.dropped import drop_features, load_without
-from lazaretto.data.streams import COMBINED, streams
+from lazaretto.data.streams import COMBINED, rate_column, streams
 from lazaretto.errors import PlanError
 from lazaretto.types import Source, Table
 
@@ -83,3 +83,28 @@ def test_a_source_tells_what_was_dropped() -> None:
     found = replace(table, leaks={"CLOCK": "a clock"})
     made = replace(made, load=lambda path, seed: found, leaks={"clock": "a clock", "port": "a port"})
     assert load_without(made, None, 0)[0].leaks == {"CLOCK": "a clock"}
+
+
+def test_a_rate_is_that_of_its_modality() -> None:
+    """Records may have a feature of the same name, which is no rate of packets."""
+    table = sample("paired")
+    traffic, record = (list(names) for names in table.schema.features.values())
+    rate = str(table.schema.rate_feature)
+    record[2] = rate
+    both = {"traffic": tuple(traffic), "record": tuple(record)}
+    table = replace(table, schema=replace(table.schema, features=both))
+    for modality, place in (
+        ("traffic", traffic.index(rate)),
+        ("combined", traffic.index(rate)),
+        ("record", None),
+    ):
+        assert rate_column(table.schema, streams(table, modality), modality) == place
+    assert drop_features(table, [f"record: {rate}"]).schema.rate_feature == rate
+    assert drop_features(table, [f"traffic: {rate}"]).schema.rate_feature is None
+    turned = replace(table.schema, features={"record": tuple(record), "traffic": tuple(traffic)})
+    data = streams(replace(table, schema=turned, present=table.present[:, ::-1]), COMBINED)
+    assert rate_column(turned, data, COMBINED) == 2
+    first = replace(turned, features={**turned.features, "record": both["record"][:2]})
+    less = replace(table, schema=first, x={**table.x, "record": table.x["record"][..., :2]})
+    assert rate_column(first, streams(less, COMBINED), COMBINED) == 2 + traffic.index(rate)
+    assert rate_column(replace(first, rate_feature=None), data, COMBINED) is None

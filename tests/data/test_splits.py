@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazaretto.data.duplicates import remove_duplicates
+from lazaretto.data.dropped import drop_features
+from lazaretto.data.duplicates import remove_duplicates, window_digests
 from lazaretto.data.splits import assign_splits
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
@@ -180,6 +181,26 @@ def test_copies_go_from_the_later_split_only() -> None:
     np.testing.assert_array_equal(kept.unit, table.unit[gone])
     assert remove_duplicates(kept)[1] == 0
     assert remove_duplicates(plain)[1] == 0
+
+
+def test_windows_are_compared_by_what_a_model_reads() -> None:
+    plain = split_table([])
+    train, test = (np.flatnonzero(plain.split == part) for part in (TRAIN, TEST))
+    table = split_table([(train[0], test[0])])
+    record = np.random.default_rng(1).normal(size=(*table.valid.shape, 2)).astype(np.float32)
+    features = {**table.schema.features, "record": ("pulse", "pressure")}
+    both = replace(
+        table,
+        x={**table.x, "record": record},
+        present=np.ones((len(table.y), 2), bool),
+        schema=replace(table.schema, features=features),
+    )
+    assert remove_duplicates(both, "traffic")[1] == 1
+    assert [remove_duplicates(both, read)[1] for read in ("record", "combined", None)] == [0, 0, 0]
+    less = drop_features(both, ["pulse"])
+    for read, same in (("traffic", True), ("record", False), ("combined", False)):
+        assert np.array_equal(window_digests(both, read)[0], window_digests(less, read)[0]) == same
+    np.testing.assert_array_equal(window_digests(both, "traffic")[0], window_digests(table)[0])
 
 
 def test_near_copies_and_padding() -> None:

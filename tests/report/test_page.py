@@ -21,7 +21,7 @@ from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
 Chain = Callable[[Entries], list[Record]]
-VOID = {"meta", "br", "hr", "img", "input", "link"}
+VOID = {"meta", "br", "hr", "img", "input", "link", "wbr"}
 HOSTILE = (
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
@@ -380,3 +380,10 @@ def test_tables_show_that_they_go_on(whole: str) -> None:
     washes = re.findall(rf"{row}: ([^;]*);", whole)
     assert len(washes) == 2, "by day and by night"
     assert all("%" in wash for wash in washes), "the shadow shows through our own row"
+
+
+def test_names_of_rows_may_break_at_their_underscores_alone(entries: Entries, chain: Chain) -> None:
+    sites = next(body for kind, body in entries if kind == "data")["sites"]
+    sites[0]["name"] = "ward_<b>_7"
+    page = render(chain(entries))
+    assert '<th scope="row">ward_<wbr>&lt;b&gt;_<wbr>7' in page

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from lazaretto.report.alarms import few_families_text
 from lazaretto.report.formats import Triple
+from lazaretto.report.page import render
 from lazaretto.report.reading import metric_named, read_log, system_key
 from lazaretto.report.wording import State, against, state_of, verdict
 from lazaretto.types import Record
@@ -198,3 +200,28 @@ def test_a_rate_by_the_day_needs_a_day(entries: Entries, chain: Chain) -> None:
 )
 def test_systems_are_known_under_all_their_names(name: str, key: str) -> None:
     assert system_key(name) == key
+
+
+def test_intervals_from_few_attacked_units_are_said_to_be_so(entries: Entries, chain: Chain) -> None:
+    sheet = _part(entries, "data")
+    assert "too narrow" not in verdict(read_log(chain(entries))), "logs of before do not count units"
+    sheet["splits"]["test"]["attacked_units"] = 20
+    assert "too narrow" not in verdict(read_log(chain(entries)))
+    sheet["splits"]["test"]["attacked_units"] = 7
+    said = "All this rests on 7 test units with attacked steps: from fewer than 20, intervals"
+    assert said in verdict(read_log(chain(entries)))
+    test = {**sheet["splits"]["test"], "attacked_units": 1}
+    again: Entries = [("data", {**sheet, "seed": 9, "splits": {**sheet["splits"], "test": test}})]
+    assert "on 1 test unit with attacked steps with each seed" in verdict(read_log(chain([*entries, *again])))
+
+
+def test_families_that_few_units_hold_are_named_at_their_table(entries: Entries, chain: Chain) -> None:
+    assert few_families_text(read_log(chain(entries))) == ""
+    sheet = _part(entries, "data")
+    sheet["splits"]["test"]["families"] = {"ddos": 40, "port_scan": 7, "malware": 0}
+    assert "fewer than 20: port scan 7. Their" in few_families_text(read_log(chain(entries)))
+    assert "port scan 7" in render(chain(entries))
+    test = {**sheet["splits"]["test"], "families": {"ddos": 19, "port_scan": 9}}
+    again: Entries = [("data", {**sheet, "seed": 9, "splits": {**sheet["splits"], "test": test}})]
+    told = few_families_text(read_log(chain([*entries, *again])))
+    assert "(with the seed that has fewest): ddos 19, port scan 7." in told

@@ -21,7 +21,7 @@ from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.promise import mechanism_of
 from lazaretto.run.budgeted import _locked, conclude_run, enter_run, go_on, promise_run
 from lazaretto.run.charges import data_digest
-from lazaretto.run.experiment import run_plan
+from lazaretto.run.experiment import run_plan, run_record
 from lazaretto.run.journal import Journal, open_journal, quiet
 
 PLAN = """
@@ -340,3 +340,20 @@ def test_the_display_says_what_was_spent_and_what_this_run_takes(tmp_path: Path)
         f"budget {book}: {first:.2f} spent, this run takes it to {second:.2f} of 20",
     ]
     assert str(tmp_path) not in str(list(runlog.read(tmp_path / "second" / "run.sqlite", "budget")))
+
+
+def test_the_log_names_files_and_not_where_they_lie(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    plan = plan.model_copy(
+        update={"train": plan.train.model_copy(update={"start": str(tmp_path / "earlier")})}
+    )
+    body = run_record(plan)
+    assert str(tmp_path) not in json.dumps(body)
+    assert body["plan"]["privacy"]["budget"] == "budget.json"
+    assert 'start = "earlier"' in body["plan_toml"]
+    plain = run_record(_plan(tmp_path, "privacy.budget=null", "privacy.budget_epsilon=null"))
+    assert plain["plan"]["privacy"]["budget"] is None
+    journal = _begun(plan, tmp_path / "out")
+    journal.record("run", body)
+    _again(plan, tmp_path / "out").record("run", run_record(plan))
+    assert len(_runs(tmp_path / "budget.json")) == 1, "what goes on has the whole path, from plan.toml"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lazaretto import runlog
+from lazaretto import commands, runlog
 from lazaretto.cli import main
+from lazaretto.types import Source, Table
 
 PLAN = """
 [run]
@@ -140,6 +142,38 @@ def test_too_few_units_and_sites_are_refused(
     plan.write_text(PLAN.replace("[data]", '[data]\nleaks = "refuse"'))
     assert check(plan, tmp_path / "flows") == 1
     assert "failed_share" in capsys.readouterr().err
+
+
+def simulated(plan: Path, seeds: str) -> list[str]:
+    plan.write_text(f"[run]\nseeds = {seeds}\n[data.options]\nsites = 2\nunits_per_site = 12\nwindows = 2\n")
+    return ["data", "check", "consortium", "--plan", str(plan)]
+
+
+def test_every_seed_of_a_source_that_deals_anew_is_tried(
+    plan: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = commands.load_without, list[int]()
+
+    def loading(source: Source, path: object, seed: int, *words: Any) -> tuple[Source, Table]:
+        loaded.append(seed)
+        made, found = load(source, path, seed, *words)
+        calm = np.zeros_like(found.y_step)
+        return made, found if seed != 5 else replace(found, y_step=calm, y=calm.max(axis=1))
+
+    monkeypatch.setattr(commands, "load_without", loading)
+    assert main(simulated(plan, "[3, 4]")) == 0
+    assert loaded == [3, 4]
+    assert "alone" not in capsys.readouterr().out
+    assert main(simulated(plan, "[3, 4, 5]")) == 1
+    assert "a run refuses this data with seed 5, though not with 3: " in capsys.readouterr().err
+    monkeypatch.setattr(commands, "_MOST_SECONDS", 0.0)  # as where loading takes long
+    assert main(simulated(plan, "[3, 5]")) == 0
+    assert "tried with seed 3 alone: a run loads other data with seeds 5" in capsys.readouterr().out
+    loaded.clear()
+    data = table(plan.parent / "flows", range(1, 25))
+    plan.write_text(PLAN)
+    assert check(plan, data) == 0
+    assert loaded == [3], "the same flows with every seed"
 
 
 def sheet_of(folder: Path) -> Any:

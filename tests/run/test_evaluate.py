@@ -108,7 +108,13 @@ def test_other_options_judge_everything_and_say_so(trained: Path, tmp_path: Path
     sheet = _body(out, "data")
     assert sheet["splits"]["test"]["units"] == sheet["counts"]["units"]
     assert any("or with other options" in note for note in sheet["notes"])
+    assert len(sheet["sites"]) == 3, "as the source has them"
+    assert sum(site["test_units"] for site in sheet["sites"]) == sheet["counts"]["units"]
+    held = sheet["splits"]["test"]["families"]
+    assert {name: sum(site["families"][name] for site in sheet["sites"]) for name in held} == held
     page = (out / "report.html").read_text()
+    assert "Units with an attack, by site and family" in page
+    assert sheet["sites"][0]["name"] in page
     assert "is judged here on consortium." in page
     assert "that it never saw" not in page
     assert "took no part in training" not in page

@@ -264,7 +264,7 @@ def test_a_copy_of_the_training_data_elsewhere_is_found_out(
     lines = (tmp_path / "flows" / "a.csv").read_text().splitlines(keepends=True)
     options = load_plan(trained / "plan.toml").data.options
     table = catalog.build("sources", "flows_csv", options).load(tmp_path / "flows", 3)
-    seen = seen_windows(trained, table)
+    seen = seen_windows(trained, table, "traffic")
     assert seen is not None
     hosts = {table.unit_names[unit].split()[-1] for unit in table.unit[seen]}
     (tmp_path / "old").mkdir()

@@ -32,7 +32,10 @@ def test_warnings_of_the_data_are_said_once(terminal: bool) -> None:
         for seed in (0, 1):
             show("data", {"seed": seed, "warnings": ["Too little data."]})
         show("data", {"seed": 2})
+        show("warning", {"said": "Too little data."})
+        show("warning", {"said": "Suspected leak [here]."})
     assert out.getvalue().count("warning: Too little data.") == 1
+    assert "warning: Suspected leak [here]." in out.getvalue()
 
 
 def _round(number: int, seconds: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from lazaretto import catalog, runlog
 from lazaretto.cli import main
+from lazaretto.data.consortium import UNREAD
 from lazaretto.errors import InputError, Interrupted, PlanError
 from lazaretto.plan import Plan, load_plan
 from lazaretto.plan_robustness_checks import CHAINS, choices, under
@@ -188,7 +189,8 @@ def test_who_was_noticed() -> None:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("robust")
     (folder / "plan.toml").write_text(PLAN)
-    assert main(["sweep", str(folder / "plan.toml"), "--out", str(folder / "out"), "--quiet"]) == 0
+    words = [str(folder / "plan.toml"), "--data", str(folder), "--out", str(folder / "out"), "--quiet"]
+    assert main(["sweep", *words]) == 0
     return folder / "out"
 
 
@@ -219,6 +221,7 @@ def test_a_small_sweep_from_a_plan_to_its_page(swept: Path) -> None:
     page = (swept / "sweep.html").read_text()
     assert "Every rule against every attack" in page
     assert "<script" not in page
+    assert page.count(f"<strong>Before you read on:</strong> {UNREAD}") == 1
 
 
 def test_stopped_and_resumed_it_is_the_same_sweep(

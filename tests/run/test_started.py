@@ -13,15 +13,16 @@ from lazaretto import catalog, runlog
 from lazaretto.audit.shadow_training import shadow_trainer
 from lazaretto.cli import main
 from lazaretto.commands import write_page
+from lazaretto.data.duplicates import window_digests
 from lazaretto.errors import InputError
 from lazaretto.local import LocalTraining
 from lazaretto.plan import DataPlan, load_plan
 from lazaretto.run.bench import make_bench, program_of, training_of
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import prepare
+from lazaretto.run.prepare import load_table, prepare
 from lazaretto.run.saved import load_arrays, load_model, save_arrays
-from lazaretto.run.seen import data_named, load_seen
+from lazaretto.run.seen import Seen, data_named, load_seen, window_states
 from lazaretto.run.started import enter_start, first_vectors
 from lazaretto.run.systems import crossing
 
@@ -104,10 +105,31 @@ def test_the_same_data_goes_on_where_only_training_units_are_known(trained: Path
     assert any("training or validation windows here are among those" in note for note in notes(tmp_path))
 
 
+def test_what_the_model_does_not_read_makes_no_other_windows(trained: Path, tmp_path: Path) -> None:
+    """A feature dropped of the records, where traffic alone is read: the same windows to the model."""
+    assert run(tmp_path, trained, "train.rounds=1", 'data.drop=["record: alarms_per_step"]') == 0
+    assert any("training or validation windows here are among those" in note for note in notes(tmp_path))
+
+
+def test_windows_are_known_by_folders_of_earlier_versions(trained: Path) -> None:
+    """Those hold digests of all modalities, whichever the model read."""
+    plan = load_plan(trained / "plan.toml")
+    table = load_table(plan, 3)[1]
+    assert len(table.x) > 1
+    whole = window_digests(table)[0]
+    own, idle = window_digests(table, "traffic")
+    chosen = np.flatnonzero(~idle)[:5]
+    assert not (whole[chosen] == own[chosen]).all(axis=1).any()
+    for digests in (whole, own):
+        met, _ = window_states(Seen(digests[chosen]), table, "traffic")
+        np.testing.assert_array_equal(np.flatnonzero(met), chosen)
+
+
 @pytest.mark.parametrize(
     ("sets", "says"),
     [
         (["split.test=0.6"], "on units that are judged"),
+        (["split.test=0.6", 'data.drop=["record: alarms_per_step"]'], "on units that are judged"),
         (["split.test=0.1", "split.validation=0.1"], "on units that are judged"),
         (["data.options.window_steps=8"], "on the same data, cut or dealt otherwise"),
         (list(PRIVATE), "on the data that this plan protects"),

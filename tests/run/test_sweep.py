@@ -15,6 +15,7 @@ import pytest
 from lazaretto import runlog
 from lazaretto.cli import main
 from lazaretto.cli_sweep import show_sweep
+from lazaretto.data.consortium import UNREAD
 from lazaretto.errors import Interrupted, PlanError, WireError
 from lazaretto.evaluate.scored import OURS
 from lazaretto.evaluate.selection import validation_auroc
@@ -250,6 +251,27 @@ def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "quick look" in printed
     assert "train.learning_rate" in printed
+
+
+@pytest.mark.parametrize("over", [(), ("data.options.units_per_site=12,13",)])
+def test_what_makes_the_data_doubtful_stands_above_all_once(
+    over: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.replace('"rate_threshold"', ""))
+    (tmp_path / "unread").mkdir()
+    words = [str(tmp_path / "plan.toml"), "--data", str(tmp_path / "unread"), "--out", str(tmp_path / "out")]
+    sets = [
+        "--set",
+        "sweep.systems=['logistic_regression']",
+        *(word for one in over for word in ("--over", one)),
+    ]
+    assert main(["sweep", *words, *sets]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count(f"warning: {UNREAD}") == 1
+    page = (tmp_path / "out" / "sweep.html").read_text()
+    said = "<strong>Before you read on:</strong>"
+    assert page.count(said) == 1
+    assert page.index(said) < page.index('id="summary"')
 
 
 def test_one_of_something_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,6 +235,18 @@ def _moment(table: TextTable, frame: pl.DataFrame, column: str, format: str | No
     )
 
 
+def _text(table: TextTable, frame: pl.DataFrame, column: str) -> pl.Series:
+    """The column without blanks at either end of a cell, "" where empty. A control character is refused.
+
+    With one in its midst a name that reads like another on any screen would be another label, host or site.
+    """
+    text = frame[column].str.strip_chars().fill_null("")
+    bad = text.str.contains(r"\p{Cc}")
+    if bad.any():
+        raise _refuse(table, column, frame, bad, "text without control characters")
+    return text
+
+
 def normalise(
     table: TextTable, frame: pl.DataFrame, mapping: Mapping[str, str], time_format: str | None
 ) -> tuple[pl.DataFrame, list[str]]:
@@ -242,7 +254,8 @@ def normalise(
 
     Columns, each only where mapped: line, start, duration (s), protocol (tcp, udp, icmp, other),
     source, destination, source_port, destination_port (text), bytes, bytes_out, bytes_in, packets,
-    packets_out, packets_in, failed (0/1), label, site (text). Negative sizes and lengths are null.
+    packets_out, packets_in, failed (0/1), label, site (text). Negative sizes and lengths are null. Raises
+    DataError for a cell that is no number, no time, or text with a control character.
     """
     columns: dict[str, pl.Series] = {"line": frame[LINE]}
     numbers: dict[str, pl.Series] = {}
@@ -280,7 +293,7 @@ def normalise(
         ("site", "site"),
     ):
         if target in mapping:
-            columns[name] = frame[mapping[target]].str.strip_chars().fill_null("")
+            columns[name] = _text(table, frame, mapping[target])
     needed = [name for name in ("start", *numbers) if name in columns]
     return pl.DataFrame(columns), needed
 

@@ -54,10 +54,12 @@ def drop_features(table: Table, names: Sequence[str]) -> Table:
         x[modality] = np.ascontiguousarray(table.x[modality][..., kept])
         features[modality] = tuple(held[at] for at in kept)
     left = {name for held in features.values() for name in held}
+    rate = schema.rate_feature
+    home = next((modality for modality, held in schema.features.items() if rate in held), None)
     less = replace(
         schema,
         features=features,
-        rate_feature=schema.rate_feature if schema.rate_feature in left else None,
+        rate_feature=rate if home is not None and rate in features[home] else None,
         origins={name: value for name, value in schema.origins.items() if name in left},
     )
     return replace(table, x=x, schema=less)

@@ -34,12 +34,12 @@ def take(table: Table, keep: NDArray[np.bool_]) -> Table:
     )
 
 
-def remove_duplicates(table: Table) -> tuple[Table, int]:
+def remove_duplicates(table: Table, modality: str | None = None) -> tuple[Table, int]:
     """Drop windows whose values are those of a window in an earlier split (train < validation < test).
 
     Two windows are the same when the feature values of their valid steps are equal, bit for bit, in
-    every modality (128-bit BLAKE2b of the values; 0.0 and -0.0 count as one, and "not measured" equals
-    itself). Labels are not looked at.
+    the modality that a model reads, or in all (128-bit BLAKE2b of the values; 0.0 and -0.0 count as one, and
+    "not measured" equals itself). Labels are not looked at.
     Copies inside one split stay. Windows that are idle, that is of two or more valid steps which
     are all the same, stay too: a silent device is silent on both sides of a split, and to drop those
     windows would bias the false-alarm rate. They are counted as `duplicates_idle_kept`.
@@ -54,7 +54,7 @@ def remove_duplicates(table: Table) -> tuple[Table, int]:
             found=f"{int(np.sum(table.split == UNASSIGNED))} windows without a split",
             way_out="call assign_splits first",
         )
-    digests, idle = window_digests(table)
+    digests, idle = window_digests(table, modality)
     code = np.unique(digests, axis=0, return_inverse=True)[1] if len(digests) else np.zeros(0, np.int64)
     earliest = np.full(int(code.max(initial=-1)) + 1, TEST, np.int64)
     np.minimum.at(earliest, code, table.split)
@@ -78,17 +78,21 @@ def remove_duplicates(table: Table) -> tuple[Table, int]:
     return replace(kept, counts=counts), removed
 
 
-def window_digests(table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Digest of each window's valid values [n, 16], and whether all its valid steps are the same [n]."""
-    n = len(table.y)
+def window_digests(table: Table, modality: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Digest of each window's valid values [n, 16], and whether all its valid steps are the same [n].
+
+    modality: the one that is looked at, as what is not read makes no other window; all of them where
+    it is None or none of the table's, such as "combined".
+    """
+    n, every = len(table.y), list(table.schema.features)
+    read = [name for name in every if name == modality] or every
+    places = [every.index(name) for name in read]
     digests = np.zeros((n, 16), np.uint8)
     idle = np.zeros(n, bool)
     for start in range(0, n, 4096):  # blocks, so that the copies stay small
         part = slice(start, min(start + 4096, n))
         valid = table.valid[part]
-        steps = np.concatenate(
-            [np.asarray(table.x[m][part], np.float32) for m in table.schema.features], axis=2
-        )
+        steps = np.concatenate([np.asarray(table.x[name][part], np.float32) for name in read], axis=2)
         steps = np.where(valid[:, :, None], steps, np.float32(0)) + np.float32(0)
         steps[np.isnan(steps)] = np.float32(np.nan)  # NaN has many bit patterns, and none equals another
         bits = np.ascontiguousarray(steps).view(np.uint32)
@@ -99,7 +103,7 @@ def window_digests(table: Table) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
             [
                 np.ascontiguousarray(steps).reshape(len(steps), -1).view(np.uint8),
                 valid.astype(np.uint8),
-                table.present[part].astype(np.uint8),
+                table.present[part][:, places].astype(np.uint8),
             ],
             axis=1,
         )

@@ -9,9 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.errors import DataError
-from lazaretto.types import Float, Int, Part, Table
+from lazaretto.types import Float, Int, Part, Schema, Table
 
-__all__ = ["COMBINED", "Streams", "carries", "family_of", "hide", "select", "streams", "windows_of"]
+__all__ = [
+    "COMBINED",
+    "Streams",
+    "carries",
+    "family_of",
+    "hide",
+    "rate_column",
+    "select",
+    "streams",
+    "windows_of",
+]
 
 COMBINED = "combined"  # all modalities of a table, side by side
 
@@ -160,6 +170,20 @@ def _feature_names(table: Table) -> tuple[str, ...]:
         for modality, names in table.schema.features.items()
         for name in names
     )
+
+
+def rate_column(schema: Schema, data: Streams, modality: str) -> int | None:
+    """Column of x of `schema.rate_feature`; None where there is none, or what is read lacks its modality.
+
+    data: streams of `modality`, also as a model reads them (`run.prepare.read`). Another modality may have a
+    feature of the same name, which is not the rate.
+    """
+    rate = schema.rate_feature
+    home = next((name for name, names in schema.features.items() if rate in names), None)
+    if rate is None or home is None or modality not in (home, COMBINED):
+        return None
+    begin = data.layout[data.names.index(home)].begin if data.names else 0
+    return begin + schema.features[home].index(rate)
 
 
 def hide(data: Streams, modality: str) -> Streams:

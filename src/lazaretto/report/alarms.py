@@ -1,14 +1,35 @@
-"""How many attacks alarm, and how long was watched: what a delay and a rate by the day rest on."""
+"""How many attacks there are and alarm, how long was watched: what intervals, delays and rates rest on."""
 
 from __future__ import annotations
 
-from lazaretto.report.formats import Triple, duration, interval_text, items, mapping, number, places
-from lazaretto.report.reading import OURS, Log, step_seconds, system_key
+from typing import Any
 
-__all__ = ["FEWEST_DAYS", "false_alarms_text", "raised", "watched_days"]
+from lazaretto.report.formats import (
+    Triple,
+    count,
+    counted,
+    duration,
+    interval_text,
+    items,
+    mapping,
+    number,
+    places,
+    words,
+)
+from lazaretto.report.reading import OURS, Log, called, step_seconds, system_key
+
+__all__ = [
+    "FEWEST_DAYS",
+    "false_alarms_text",
+    "few_families_text",
+    "few_units_text",
+    "raised",
+    "watched_days",
+]
 
 _DAY_SECONDS = 86_400.0
 FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made up
+_FEWEST_UNITS = 20  # with attacks, below which resampling them tells too little of how they differ
 
 
 def raised(log: Log) -> tuple[int, int]:
@@ -30,14 +51,52 @@ def false_alarms_text(log: Log, false: Triple | None) -> str:
     return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
 
 
+def few_units_text(log: Log) -> str:
+    """That few test units hold an attack, as a sentence; "" where they are enough, or not counted.
+
+    Of the seed with fewest.
+    """
+    held = [number(test.get("attacked_units")) for test in _tests(log)]
+    found = min((one for one in held if one is not None), default=None)
+    if not found or found >= _FEWEST_UNITS:
+        return ""
+    each = " with each seed" if len(held) > 1 else ""
+    return (
+        f"All this rests on {counted(found, 'test unit')} with {called(log)[0]}{each}: from fewer than "
+        f"{_FEWEST_UNITS}, intervals tend to be too narrow."
+    )
+
+
+def few_families_text(log: Log) -> str:
+    """Which families few test units hold, as sentences; "" where there is none, or they are not counted."""
+    found: dict[str, float] = {}
+    for test in _tests(log):
+        for name, held in mapping(test.get("families")).items():
+            units = number(held)
+            if units:  # a family that nothing holds has no figure
+                found[name] = min(units, found.get(name, units))
+    few = [f"{words(name)} {count(units)}" for name, units in found.items() if units < _FEWEST_UNITS]
+    if not few:
+        return ""
+    least = " (with the seed that has fewest)" if len(_tests(log)) > 1 else ""
+    return (
+        f"Test units that hold a family, where they are fewer than {_FEWEST_UNITS}{least}: {', '.join(few)}. "
+        "Their intervals tend to be too narrow."
+    )
+
+
+def _tests(log: Log) -> list[dict[str, Any]]:
+    """What the test split holds with each seed."""
+    return [mapping(mapping(data.get("splits")).get("test")) for data in log.all("data")]
+
+
 def watched_days(log: Log) -> float | None:
     """Device-days of normal test steps, None where steps have no clock or no count.
 
     Of the seed with fewest: seeds may judge the very same steps, which are watched once however often.
     """
     seconds, found = step_seconds(log), []
-    for data in log.all("data"):
-        test = mapping(mapping(data.get("splits")).get("test"))
+    for test in _tests(log):
         whole, attacked = number(test.get("steps")), number(test.get("attacked_steps"))
         if whole is None or attacked is None:
             return None

@@ -140,6 +140,7 @@ def _matrix(log: Log) -> Grid | None:
     if not sites or not names:
         return None
     carrying = "with an attack" if called(log)[0] == "attacked steps" else "that carry a family"
+    judged = all(number(site.get(f"{part}_units")) == 0 for site in sites for part in ("train", "validation"))
     rows = []
     for site in sites:
         held, withheld = mapping(site.get("families")), {str(f) for f in items(site.get("withheld"))}
@@ -155,12 +156,14 @@ def _matrix(log: Log) -> Grid | None:
         )
         rows.append(Row(head=str(site.get("name")), cells=cells))
     return Grid(
-        caption=f"Units {carrying} outside test, by site and family",
+        caption=f"Units {carrying}{'' if judged else ' outside test'}, by site and family",
         first="Site",
         columns=tuple(Column(title=words(name)) for name in names),
         rows=tuple(rows),
         mark=STAYS,
-        note="Training and validation units. Withheld: the site has no such attack in training; recall of "
+        note=""
+        if judged
+        else "Training and validation units. Withheld: the site has no such attack in training; recall of "
         "families unseen at site is measured on these.",
         wide=True,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lazaretto.report.alarms import few_families_text
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
 from lazaretto.report.drawing import looks
 from lazaretto.report.figures import Curve, Dots, Steps, characteristic, dot_rows, latency
@@ -72,7 +73,7 @@ def by_family(log: Log) -> Section:
             blocks.append(nothing(log, f"{title}: not measured in this run."))
             continue
         blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
-        blocks.append(_family_table(title, values))
+        blocks.append(_family_table(title, values, few_families_text(log)))
     return Section(name="families", title="By family of attack", nav="Families", blocks=tuple(blocks))
 
 
@@ -103,7 +104,7 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
     )
 
 
-def _family_table(title: str, values: dict[str, dict[str, Triple | None]]) -> Grid:
+def _family_table(title: str, values: dict[str, dict[str, Triple | None]], note: str) -> Grid:
     order = list(values[OURS])
     rows = []
     for family in order:
@@ -116,7 +117,12 @@ def _family_table(title: str, values: dict[str, dict[str, Triple | None]]) -> Gr
         rows.append(Row(head=words(family), cells=cells))
     columns = tuple(Column(title=system_name(system)) for system in values)
     return Grid(
-        caption=f"{title}, every system", first="Family", columns=columns, rows=tuple(rows), wide=True
+        caption=f"{title}, every system",
+        first="Family",
+        columns=columns,
+        rows=tuple(rows),
+        wide=True,
+        note=note,
     )
 
 

@@ -97,6 +97,7 @@ def _page(log: Log, sections: Sequence[Section], facts: Sequence[str], quick: st
         quick=quick if about.get("quick") is True else "",
         interrupted="" if log.all("finished") else "The sweep did not finish; what is missing is not shown.",
         version=str(about.get("version") or ""),
+        warnings=[str(body.get("said")) for body in log.all("warning")],
     )
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from lazaretto.report.alarms import false_alarms_text, raised
+from lazaretto.report.alarms import false_alarms_text, few_units_text, raised
 from lazaretto.report.formats import (
     Triple,
     count,
@@ -241,7 +241,8 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
         parts.append(f"at {rate} false positives it finds {_share(recall)} of the {called(log)[0]}")
     if unseen:
         parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
-    return f"{where}, {_listed(parts)}. {_alarms(log, ours)}".strip() if parts else _alarms(log, ours)
+    said = [f"{where}, {_listed(parts)}." if parts else "", _alarms(log, ours), few_units_text(log)]
+    return " ".join(one for one in said if one)
 
 
 def _alarms(log: Log, ours: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from lazaretto.evaluate.scored import (
 )
 from lazaretto.evaluate.thresholds import operating_of
 from lazaretto.plan import Plan, dump
+from lazaretto.plan_paths import without_folders
 from lazaretto.promise import appearances_of, mechanism_of
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
@@ -276,11 +277,12 @@ def _git(*words: str) -> str | None:
 
 def run_record(plan: Plan) -> dict[str, Any]:
     """Body of the run log's first record."""
+    told = without_folders(plan)
     return {
         "version": __version__,
         "name": plan.run.name,
-        "plan": plan.model_dump(mode="json"),
-        "plan_toml": dump(plan),
+        "plan": told.model_dump(mode="json"),
+        "plan_toml": dump(told),
         "seeds": list(plan.run.seeds),
         "quick": len(plan.run.seeds) < plan.run.headline_seeds,
         "machine": machine(),

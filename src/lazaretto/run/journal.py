@@ -29,6 +29,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "run": (),
     "start": (),
     "data": ("seed",),
+    "warning": ("said",),
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),
     "messages": ("seed", "system"),

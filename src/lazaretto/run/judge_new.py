@@ -18,7 +18,7 @@ from lazaretto.cut import Cut
 from lazaretto.data.dropped import load_without
 from lazaretto.data.duplicates import take
 from lazaretto.data.scaling import Scaling
-from lazaretto.data.streams import COMBINED, Streams, family_of, select, streams
+from lazaretto.data.streams import COMBINED, Streams, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
@@ -31,9 +31,10 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
-from lazaretto.run.prepare import read, reading_notes, schema_words, split_table
+from lazaretto.run.prepare import read, reading_notes, split_table
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
+from lazaretto.run.sheet import judged_sites, schema_words, split_counts
 from lazaretto.run.simulate import compile_program, score_streams
 from lazaretto.types import TEST, Float, Model, Table
 
@@ -92,7 +93,7 @@ def evaluate_run(
     made, table = load_without(made, path, meta.seed, trained.data.drop, strict=relation == "same")
     if relation == "same":
         table = split_table(trained, table, meta.seed)
-    met = None if relation == "same" else seen_windows(directory, table)
+    met = None if relation == "same" else seen_windows(directory, table, meta.modality)
     if met is not None and met.any():
         _check_new(met)
         table = take(table, ~met)
@@ -353,15 +354,13 @@ def _score(model: Model, arrays: Mapping[str, Any], meta: ModelMeta, data: Strea
 def _sheet(
     table: Table, data: Streams, meta: ModelMeta, plan: Plan, leaks: dict[str, str], known: Sequence[str]
 ) -> dict[str, Any]:
-    family, classes = family_of(data), table.schema.classes
+    classes = table.schema.classes
     new = [name for name in classes if name not in meta.classes]
     units = len(np.unique(data.unit))
-    attacked = int((data.y[data.judged] > 0).sum())
-    families = {classes[k]: int((family == k).sum()) for k in range(1, len(classes))}
     notes = [*table.notes, *reading_notes(data), *known]
     if new:
         notes.append(f"Families that no training unit carried: {', '.join(new)}.")
-    nothing = {"units": 0, "steps": 0, "attacked_steps": 0}
+    nothing = split_counts(select(data, np.zeros(len(data.unit), bool)), classes)
     return {
         "source": plan.data.source,
         "step": table.schema.step,
@@ -377,18 +376,8 @@ def _sheet(
         "splits": {
             "train": nothing,
             "validation": nothing,
-            "test": {"units": units, "steps": int(data.judged.sum()), "attacked_steps": attacked},
+            "test": split_counts(data, classes),
         },
-        "sites": [
-            {
-                "name": "all",
-                "train_units": 0,
-                "validation_units": 0,
-                "test_units": units,
-                "steps": int(data.judged.sum()),
-                "families": families,
-                "withheld": [],
-            }
-        ],
+        "sites": judged_sites(data, table.site_names, classes),
         "notes": notes,
     }

@@ -20,7 +20,7 @@ from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
-from lazaretto.data.streams import Streams, carries, family_of, select, streams
+from lazaretto.data.streams import Streams, carries, family_of, rate_column, select, streams
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.privacy.counts import CountNoise
@@ -30,6 +30,7 @@ from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
 from lazaretto.run.secret import Door
+from lazaretto.run.sheet import schema_words, split_counts
 from lazaretto.run.started import start_notes
 from lazaretto.types import TEST, TRAIN, VALIDATION, Float, Int, Part, Schema, Source, Table
 
@@ -46,7 +47,6 @@ __all__ = [
     "reading_notes",
     "ready",
     "rescaled",
-    "schema_words",
     "split_table",
 ]
 
@@ -113,6 +113,11 @@ class Laid:
         """Of the source's table."""
         return self.table.schema
 
+    @property
+    def warnings(self) -> list[str]:
+        """What makes every figure doubtful: what the source says of itself, and suspected leaks."""
+        return [*self.table.warnings, *leak_warnings(self.leaks)]
+
 
 def prepare(
     plan: Plan,
@@ -141,7 +146,7 @@ def lay(plan: Plan, seed: int, keep: Keep | None = None) -> Laid:
     leaks = leak_notes(table, refuse=plan.data.leaks == "refuse")
     data, parts = deal(plan, table, seed)
     start = start_notes(plan, whole, data.features, seed)
-    seen = _seen(table)
+    seen = _seen(table, plan.data.modality)
     return Laid(
         seed=seed, source=source, table=table, data=data, parts=parts, leaks=leaks, seen=seen, start=start
     )
@@ -179,7 +184,7 @@ def split_table(plan: Plan, table: Table, seed: int) -> Table:
     asked, key = plan.split, split_key(plan)
     table = assign_splits(table, asked.by, asked.validation, asked.test, seed, key, asked.moments)
     if plan.privacy.mechanism == "none":
-        return remove_duplicates(table)[0]
+        return remove_duplicates(table, plan.data.modality)[0]
     if plan.privacy.unit != "site":
         check_appearances(table, appearances_of(plan))
     return replace(table, counts={"duplicates_removed": 0, **table.counts})
@@ -215,7 +220,6 @@ def ready(
         assert attack is not None  # noqa: S101  there are hostile sites
         kinds, rng = len(table.schema.classes) - 1, generator(seed, "poison", int(site))
         scaled = poison_site(attack, scaled, int(site), kinds, rng)
-    rate = table.schema.rate_feature
     return Prepared(
         seed=seed,
         schema=table.schema,
@@ -225,7 +229,7 @@ def ready(
         parts=parts,
         scaling=scaling,
         seen=laid.seen,
-        rate_column=scaled.features.index(rate) if rate in scaled.features else None,
+        rate_column=rate_column(table.schema, scaled, plan.data.modality),
         sheet=_with_attack(_sheet(plan, laid, laid.start + notes), plan, names),
         measured=data.features,
         raw=data if plan.evaluate.leave_one_site_out else None,
@@ -314,20 +318,10 @@ def members(prepared: Prepared, without: int | None = None) -> list[np.ndarray[A
     return [np.flatnonzero(use & (data.site == site)) for site in range(len(prepared.site_names))]
 
 
-def _seen(table: Table) -> NDArray[np.uint8]:
-    digests, idle = window_digests(table)
+def _seen(table: Table, modality: str) -> NDArray[np.uint8]:
+    digests, idle = window_digests(table, modality)
     seen: NDArray[np.uint8] = np.unique(digests[(table.split != TEST) & ~idle], axis=0)
     return seen
-
-
-def schema_words(schema: Schema) -> dict[str, Any]:
-    """What a data sheet says of steps: their length (None without a clock) and what they are called."""
-    return {
-        "step_seconds": float(schema.step_seconds) if schema.timed else None,
-        "timed": schema.timed,
-        "positive": schema.positive,
-        "negative": schema.negative,
-    }
 
 
 def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dict[str, Any]:
@@ -349,14 +343,9 @@ def _root_notes(plan: Plan) -> list[str]:
 def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
     source, table, data, parts = laid.source, laid.table, laid.data, laid.parts
     family, classes = family_of(data), table.schema.classes
-    splits = {}
-    for name, split in _SPLITS.items():
-        part = select(data, data.split == split)
-        splits[name] = {
-            "units": len(np.unique(part.unit)),
-            "steps": int(part.judged.sum()),
-            "attacked_steps": int((part.y[part.judged] > 0).sum()),
-        }
+    splits = {
+        name: split_counts(select(data, data.split == split), classes) for name, split in _SPLITS.items()
+    }
     rows = []
     for site, name in enumerate(parts.site_names):
         own = data.site == site
@@ -390,5 +379,5 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
         "splits": splits,
         "sites": rows,
         "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
-        "warnings": [*table.warnings, *leak_warnings(laid.leaks)],
+        "warnings": laid.warnings,
     }

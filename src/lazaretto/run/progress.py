@@ -149,6 +149,7 @@ _UNTRAINED = ("prepare data", "judge", "score", *WINDOWED)  # stages that compil
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "vote refused": lambda body: [f"{body['site']} has no vote on the threshold: {body['reason']}"],
     "data": lambda body: [f"warning: {warning}" for warning in body.get("warnings", ())],
+    "warning": lambda body: [f"warning: {body['said']}"],
     "budget": lambda body: [str(body["said"])],
     "diverges": lambda body: [f"warning: {body['said']}"],
     "goes on": lambda body: [f"going on with {body['folder']}: {body['done']}"],

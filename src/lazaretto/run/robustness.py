@@ -32,7 +32,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
-from lazaretto.run.sweep import SWEEP_SCHEMA, blind, same_sweep
+from lazaretto.run.sweep import SWEEP_SCHEMA, blind, same_sweep, warn
 from lazaretto.run.watched import watched
 from lazaretto.types import TRAIN, VALIDATION
 
@@ -177,6 +177,7 @@ def _walk(plan: Plan, asked: Plan, journal: Journal, header: Mapping[str, Any]) 
     began = time.perf_counter()
     done = {_case_of(r.body): dict(r.body) for r in runlog.read(journal.log, "case")}
     laid = {seed: lay(asked, seed, keep=blind) for seed in header["seeds"]}
+    warn(journal, list(laid.values()))
     shared = _Shared(plan=asked, laid=laid, units=max(_most_units(one) for one in laid.values()))
     first = robustness_trials(asked)
     rough = len(set(first) | set(robustness_trials(asked, dict.fromkeys(header["rules"], ""))))

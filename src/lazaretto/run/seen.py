@@ -71,23 +71,30 @@ def load_seen(folder: Path) -> Seen | None:
     return Seen(seen, tuple(data))
 
 
-def window_states(seen: Seen, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def window_states(seen: Seen, table: Table, modality: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """[n] whether a window of these very values was seen, and whether it is idle; an idle one never was.
 
-    Values are compared as the source gives them, bit for bit: other options of a source, or noise, make other
-    windows. A silent device is silent everywhere.
+    modality: what the model reads; values of others are not compared. Values are compared as the source gives
+    them, bit for bit: other options of a source, or noise, make other windows. A silent device is silent
+    everywhere.
     """
-    digests, idle = window_digests(table)
     known = {row.tobytes() for row in seen.digests}
-    met = np.fromiter((row.tobytes() in known for row in digests), bool, len(digests))
-    return met & ~idle, idle
+
+    def met(digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return np.fromiter((row.tobytes() in known for row in digests), bool, len(digests))
+
+    digests, idle = window_digests(table, modality)
+    found = met(digests)
+    if modality in table.x and len(table.x) > 1:  # folders of earlier versions: digests of all modalities
+        found |= met(window_digests(table)[0])
+    return found & ~idle, idle
 
 
-def seen_windows(folder: Path, table: Table) -> NDArray[np.bool_] | None:
+def seen_windows(folder: Path, table: Table, modality: str) -> NDArray[np.bool_] | None:
     """[n] whether the model in `folder`, or the one it began from, was trained, or its thresholds set, on a
     window of these very values, as `window_states` says; None where the folder does not say.
 
     Raises InputError for a file that is not ours.
     """
     seen = load_seen(folder)
-    return None if seen is None else window_states(seen, table)[0]
+    return None if seen is None else window_states(seen, table, modality)[0]

@@ -89,7 +89,7 @@ def start_notes(plan: Plan, table: Table, features: Sequence[str], seed: int) ->
     told = f"Training begins from the model in {Path(plan.train.start).name} (SHA-256 {digest[:12]}). "
     if seen is None:
         return [told + "Its folder does not say which windows it has seen: they may be among those here."]
-    met, idle = window_states(seen, table)
+    met, idle = window_states(seen, table, plan.data.modality)
     judged, others = met & (table.split == TEST), met & (table.split != TEST)
     if others.any() and plan.privacy.mechanism != "none":
         raise PlanError(

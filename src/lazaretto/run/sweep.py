@@ -48,6 +48,7 @@ __all__ = [
     "same_sweep",
     "tuned_plan",
     "tuning",
+    "warn",
 ]
 
 SWEEP_SCHEMA = "lazaretto-sweep/1"
@@ -196,6 +197,7 @@ def _run(plan: Plan, trials: Sequence[Trial], journal: Journal, header: Mapping[
         place = (trial.system, trial.number)
         if place in done:
             continue
+        warn(journal, _data_of(trial.plan, shared))
         folder = journal.parts / f"{trial.system}-{trial.number}"
         done[place] = _try(trial, folder, shared, _within(journal.show, trial))
         journal.record("draw", done[place])
@@ -245,6 +247,12 @@ def same_sweep(journal: Journal, header: Mapping[str, Any]) -> None:
             )
 
 
+def warn(journal: Journal, laid: Sequence[Laid]) -> None:
+    """Log and show what makes every figure of these data doubtful; each sentence stands in the log once."""
+    for said in dict.fromkeys(said for one in laid for said in one.warnings):
+        journal.record("warning", {"said": said})
+
+
 def _within(show: Show, trial: Trial) -> Show:
     """A display for the trial: its rounds under the name of its draw, and nothing else."""
 
@@ -287,13 +295,18 @@ def _try(trial: Trial, folder: Path, shared: _Shared, show: Show) -> dict[str, A
 
 def _prepared(plan: Plan, shared: _Shared) -> list[tuple[Prepared, Post]]:
     """What the plan's seeds hold without their test units, each with a post that carried its scaling."""
+    laid, posts = _data_of(plan, shared), [Post() for _ in shared.seeds]
+    return [(ready(plan, one, post), post) for one, post in zip(laid, posts, strict=True)]
+
+
+def _data_of(plan: Plan, shared: _Shared) -> list[Laid]:
+    """Each seed's data as it lies at the sites, laid anew where it is not that of the trial before."""
     key = plan.model_dump_json(include=_LAID_BY)
     if key != shared.key:
         shared.laid = [lay(plan, seed, keep=blind) for seed in shared.seeds]
         shared.key = key
         shared.programs.clear()
-    posts = [Post() for _ in shared.seeds]
-    return [(ready(plan, one, post), post) for one, post in zip(shared.laid, posts, strict=True)]
+    return shared.laid
 
 
 def _train(

@@ -14,6 +14,7 @@ from lazaretto.types import Source
 __all__ = ["sheet_told"]
 
 _SIZES = ("units", "windows")
+_PLAIN = ("units", "steps")
 _LEFT_OUT = (
     "Left out, as this run promises privacy: what training and validation units hold (attacked steps, "
     "families by site), figures of loading, and findings on features. Whoever holds the data sees them with "
@@ -30,7 +31,7 @@ def sheet_told(plan: Plan, sheet: Mapping[str, Any]) -> dict[str, Any]:
     if plan.privacy.mechanism == "none":
         return dict(sheet)
     splits = {
-        name: part if name == "test" else {**part, "attacked_steps": None}
+        name: part if name == "test" else {key: part[key] if key in _PLAIN else None for key in part}
         for name, part in sheet["splits"].items()
     }
     made_up = list(sheet["notes"]) if plan.data.path is None else []  # of code, and nobody's data
