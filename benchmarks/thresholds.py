@@ -5,8 +5,9 @@
 
 A plan's model is trained once for each seed, without its attack. Of the validation units one half sets the
 threshold and the other is judged, then the other way round. Hostile sites, drawn by the seed, say of all
-their normal steps that they score highest ("loud"), or lowest ("quiet"). Printed: what share of normal steps
-alarms, and of attacked ones, mean over seeds with the smallest and the largest. Test units are not looked at.
+their normal steps that they score highest, or lowest (`threshold_poisoning`). Printed: what share of normal
+steps alarms, and of attacked ones, mean over seeds with the smallest and the largest. Test units are not
+looked at.
 """
 
 # ruff: noqa: T201
@@ -21,6 +22,8 @@ from pathlib import Path
 import machine
 import numpy as np
 
+from lazaretto.attack.threshold_poisoning import threshold_poisoning
+from lazaretto.attack_types import Attack
 from lazaretto.evaluate.operating import EVERYONE
 from lazaretto.evaluate.robust import halves
 from lazaretto.evaluate.scored import OURS, Protocol, Scored
@@ -30,7 +33,7 @@ from lazaretto.plan_robustness_checks import NO_ATTACK, under
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.hostile import draw_hostile
+from lazaretto.run.hostile import draw_hostile, false_scores
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
@@ -39,7 +42,7 @@ from lazaretto.run.protocol import protocol_of
 __all__ = ["alarms", "main"]
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
-_LIES = {"loud": 1e9, "quiet": -1e9}
+_ENDS = ("highest", "lowest")
 
 
 def _rows(scored: Scored, own: np.ndarray) -> Scored:
@@ -47,14 +50,16 @@ def _rows(scored: Scored, own: np.ndarray) -> Scored:
 
 
 def alarms(
-    scored: Scored, protocol: Protocol, hostile: np.ndarray, lie: float, seed: int
+    scored: Scored, protocol: Protocol, hostile: np.ndarray, attack: Attack, seed: int
 ) -> tuple[float, float]:
-    """Shares of normal and of attacked validation steps that alarm, where the sites `hostile` lie so."""
+    """Shares of normal and of attacked validation steps that alarm, where the sites `hostile` [S] lie so."""
     alarm, first = np.zeros(scored.valid.shape, np.bool_), halves(scored, seed)
-    lying = np.isin(scored.site, hostile)[:, None] & (scored.y == 0)
-    told = replace(scored, score=np.where(lying, np.float32(lie), scored.score))
     for own in (first, ~first):
-        points = operating_points(_rows(told, ~own), replace(protocol, calibration="none"))
+        points = operating_points(
+            _rows(scored, ~own),
+            replace(protocol, calibration="none"),
+            lambda part: false_scores(attack, part, hostile, seed),
+        )
         alarm[own] = scored.score[own] > points.thresholds[MAIN_POINT][EVERYONE]
     return tuple(float(alarm[scored.valid & kind].mean()) for kind in (scored.y == 0, scored.y > 0))
 
@@ -86,7 +91,8 @@ def main() -> None:
     )
     print("| sites that lie | normal, sum | attacked, sum | normal, median | attacked, median |")
     print("|---|---|---|---|---|")
-    for lie, value in _LIES.items():
+    for end in _ENDS:
+        attack = threshold_poisoning(end)
         for share in _SHARES:
             row = []
             for how in ("sum", "median"):
@@ -97,12 +103,13 @@ def main() -> None:
                         raise SystemExit(
                             "error: each site has a model and a threshold of its own in this plan"
                         )
-                    hostile = draw_hostile(share, len(one.site_names), one.seed)
+                    sites = len(one.site_names)
+                    hostile = np.isin(np.arange(sites), draw_hostile(share, sites, one.seed))
                     protocol = replace(protocol_of(plan, one), thresholds=how)
-                    found.append(alarms(scores.validation, protocol, hostile, value, one.seed))
+                    found.append(alarms(scores.validation, protocol, hostile, attack, one.seed))
                 row += [_cell(column) for column in zip(*found, strict=True)]
-            if share or lie == "loud":
-                print(f"| {f'{share:.0%}, {lie}' if share else 'none'} | " + " | ".join(row) + " |")
+            if share or end == _ENDS[0]:
+                print(f"| {f'{share:.0%}, {end}' if share else 'none'} | " + " | ".join(row) + " |")
     print(f"{machine.described()}; commit {machine.commit()}")
 
 

@@ -147,6 +147,21 @@ def toy_lull(share: float = 0.5) -> Attack:
     return Attack(name="toy_lull", kind="updates", knows="honest", craft=craft)
 '''
 
+LIAR = '''
+"""A toy."""
+from __future__ import annotations
+import numpy as np
+from lazaretto.attack_types import Attack
+
+def toy_alarmed(times: float = 9.0) -> Attack:
+    """All hostile sites say that their normal steps score higher. Nobody 2026, arXiv:2601.00001."""
+
+    def scores(own, rng):
+        return np.clip(times + own.astype(np.float64), -1e9, 1e9).astype(np.float32)
+
+    return Attack(name="toy_alarmed", kind="scores", knows="own", scores=scores)
+'''
+
 PLAN = """
 [run]
 name = "toy"
@@ -177,8 +192,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data", "toy_sine", SOURCE),
         ("aggregate", "toy_medoid", RULE),
         ("attack", "toy_lull", ATTACK),
+        ("attack", "toy_alarmed", LIAR),
     ):
-        (place / family).mkdir()
+        (place / family).mkdir(exist_ok=True)
         (place / family / f"{name}.py").write_text(text, encoding="utf-8")
     (place / "plan.toml").write_text(PLAN, encoding="utf-8")
     return place
@@ -236,6 +252,9 @@ def test_a_rule_and_an_attack_are_documented_and_in_the_sweep(folder: Path) -> N
     (attack,) = (line for line in lines if line.startswith("| `toy_lull`"))
     assert "| updates | honest updates | no | `share = 0.5` |" in attack
     assert "https://arxiv.org/abs/2601.00001" in attack
+    (liar,) = (line for line in lines if line.startswith("| `toy_alarmed`"))
+    assert "| scores for thresholds | its own | no | `times = 9.0` |" in liar
+    assert "toy_medoid meets toy_alarmed" in lines
     assert {"toy_medoid meets toy_lull", "toy_medoid meets alie", "krum meets toy_lull"} <= set(lines)
     assert {"toy_medoid at 0", "toy_medoid at 0.1", "toy_medoid at 0.4"} <= set(lines)
 
@@ -261,6 +280,7 @@ def test_a_plan_refuses_their_unknown_options(folder: Path) -> None:
         ("sources", "toy_sine", 10),
         ("rules", "toy_medoid", 100),
         ("attacks", "toy_lull", 10),
+        ("attacks", "toy_alarmed", 10),
     ],
 )
 def test_they_sit_the_exam(folder: Path, exam: str, name: str, least: int) -> None:

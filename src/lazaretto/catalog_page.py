@@ -95,7 +95,12 @@ def _of_rule(name: str) -> tuple[str, ...]:
 
 def _of_attack(name: str) -> tuple[str, ...]:
     attack: Attack = catalog.build("attacks", name)
-    kinds = {"updates": "updates", "data": "training data", "scaling": "scaling counts"}
+    kinds = {
+        "updates": "updates",
+        "data": "training data",
+        "scaling": "scaling counts",
+        "scores": "scores for thresholds",
+    }
     knows = {"own": "its own", "honest": "honest updates", "rule": "honest updates and the rule"}
     both = " and training data" if attack.poison is not None and attack.craft is not None else ""
     return kinds[attack.kind] + both, knows[attack.knows], "yes" if attack.trigger is not None else "no"

@@ -9,8 +9,10 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from lazaretto.errors import DataError
+from lazaretto.evaluate.operating import EVERYONE
 from lazaretto.evaluate.robust import halves, judge_cell, judge_seed, judgement_tree
 from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
 from lazaretto.keys import generator
 
 PROTOCOL = Protocol(
@@ -72,6 +74,44 @@ def test_a_unit_sets_no_threshold_that_judges_it() -> None:
     np.testing.assert_array_equal(before["hits"][others], after["hits"][others])
     np.testing.assert_array_equal(before["false"][others], after["false"][others])
     assert not np.array_equal(before["hits"][~own], after["hits"][~own]), "the other half goes by it"
+
+
+@pytest.mark.parametrize("how", ["sum", "median"])
+@pytest.mark.parametrize("lie", [1e9, -1e9])
+def test_lies_act_on_what_sets_a_threshold_and_never_on_what_is_judged(how, lie: float) -> None:
+    """By hand: the same halves, each judged by operating points that lies were laid into before."""
+    one, asked = scored(4, 3.0), replace(PROTOCOL, thresholds=how)
+    given: list[Scored] = []
+
+    def said(part: Scored) -> np.ndarray:
+        given.append(part)
+        return np.where((part.site == 1)[:, None] & (part.y == 0), lie, part.score)
+
+    honest, _ = judge_seed(one, asked, 6)
+    values, stats = judge_seed(one, asked, 6, said=said)
+    assert values["auroc"] == honest["auroc"]
+    first = halves(one, 6)
+    assert [sorted(part.unit.tolist()) for part in given] == [
+        sorted(one.unit[own].tolist()) for own in (~first, first)
+    ]
+    for own in (first, ~first):
+        lied = replace(one, score=said(one))
+        part = Scored(**{name: getattr(lied, name)[~own] for name in ("score", "y", "valid", "site", "unit")})
+        points = operating_points(part, replace(asked, calibration="none"))
+        alarm = one.valid & (one.score > points.thresholds[MAIN_POINT][EVERYONE])
+        np.testing.assert_array_equal(stats.columns["hits"][own], (alarm & (one.y > 0)).sum(axis=1)[own])
+    if how == "sum" and lie > 0:
+        assert values["recall"] == values["false_positive_rate"] == values["f1"] == 0.0
+    elif how == "sum":
+        assert values["false_positive_rate"] > honest["false_positive_rate"]
+    else:
+        assert values["recall"] > 0.5 * honest["recall"]
+
+
+def test_where_each_site_has_its_own_threshold_nobody_can_move_another_s() -> None:
+    one = replace(scored(5), threshold_group=scored(5).site)
+    values, _ = judge_seed(one, PROTOCOL, 6, said=lambda part: part.score + 1e9)
+    assert values == judge_seed(one, PROTOCOL, 6)[0]
 
 
 def test_a_detector_that_says_nothing_is_chance_and_never_alarms() -> None:

@@ -11,6 +11,7 @@ from lazaretto import catalog
 from lazaretto.attack.adaptive import harm
 from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.errors import InputError
+from lazaretto.evaluate.operating import score_counts, threshold_from_counts
 from lazaretto.keys import generator
 
 LARGEST = 1e12  # what may be sent: sums of squares of a million such numbers still fit float32
@@ -18,6 +19,7 @@ EVERY = {name: catalog.build("attacks", name) for name in catalog.names("attacks
 ON_UPDATES = [name for name, attack in EVERY.items() if attack.craft is not None]
 ON_DATA = [name for name, attack in EVERY.items() if attack.poison is not None]
 ON_COUNTS = [name for name, attack in EVERY.items() if attack.counts is not None]
+ON_SCORES = [name for name, attack in EVERY.items() if attack.scores is not None]
 # every n from 2 to 40; none, one, about 30 % and half of them hostile
 SIZES = sorted({(n, f) for n in range(2, 41) for f in (0, 1, int(0.3 * n), n // 2)})
 
@@ -38,11 +40,17 @@ def test_its_claims(name: str) -> None:
     attack = EVERY[name]
     assert attack.name == name
     assert attack.knows in ("own", "honest", "rule")
-    there = {"updates": attack.craft, "data": attack.poison, "scaling": attack.counts}
+    there = {
+        "updates": attack.craft,
+        "data": attack.poison,
+        "scaling": attack.counts,
+        "scores": attack.scores,
+    }
     assert there[attack.kind] is not None
     assert attack.kind == "updates" or attack.craft is None
     assert attack.kind == "scaling" or attack.counts is None
-    assert attack.kind != "scaling" or attack.poison is None
+    assert attack.kind == "scores" or attack.scores is None
+    assert attack.kind not in ("scaling", "scores") or attack.poison is None
 
 
 @pytest.mark.parametrize("name", ON_UPDATES)
@@ -170,6 +178,33 @@ def test_counts_stay_within_the_cap(name: str) -> None:
         assert (said >= 0).all()
         assert (said.sum(axis=1) <= 1000).all()
         assert not np.array_equal(said, own)
+
+
+@pytest.mark.parametrize("name", ON_SCORES)
+@pytest.mark.parametrize("n", [0, 1, 2, 700])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e30])
+def test_said_scores_are_as_many_and_finite(name: str, n: int, scale: float) -> None:
+    own = (scale * generator(16, "scores", n).standard_normal(n)).astype(np.float32)
+    held = own.copy()
+    said = EVERY[name].scores(own, generator(17))
+    np.testing.assert_array_equal(own, held)
+    np.testing.assert_array_equal(EVERY[name].scores(own, generator(17)), said)
+    assert said.shape == (n,)
+    assert said.dtype == np.float32
+    assert np.isfinite(said).all()
+
+
+@pytest.mark.parametrize("name", ON_SCORES)
+def test_said_scores_move_a_summed_threshold(name: str) -> None:
+    """Of 20 sites six lie: what passes at the honest ones is no longer the twentieth that was asked."""
+    scores = generator(18, "scores").standard_normal((20, 500)).astype(np.float32)
+    lied = [EVERY[name].scores(own, generator(19, site)) for site, own in enumerate(scores[:6])]
+    passed = []
+    for told in ([*scores], [*lied, *scores[6:]]):
+        threshold = threshold_from_counts(np.sum([score_counts(own) for own in told], axis=0), 0.05)
+        passed.append(float((scores[6:] > threshold).mean()))
+    assert passed[0] == pytest.approx(0.05, abs=0.005)
+    assert abs(passed[1] - passed[0]) > 0.2 * passed[0]
 
 
 # --- an attack is one file; the one that knows the rule takes it up -------------------------------------

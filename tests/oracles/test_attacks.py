@@ -20,9 +20,12 @@ from lazaretto.attack.min_sum import min_sum
 from lazaretto.attack.model_replacement import model_replacement
 from lazaretto.attack.scale_poisoning import scale_poisoning
 from lazaretto.attack.sign_flip import sign_flip
+from lazaretto.attack.threshold_poisoning import threshold_poisoning
 from lazaretto.attack_types import AttackContext
 from lazaretto.data.scaling import TOTAL, apply_scaling, bucket_counts, scaling_from_counts, sum_counts
 from lazaretto.errors import InputError
+from lazaretto.evaluate.operating import score_counts, threshold_from_counts
+from lazaretto.evaluate.threshold_votes import median_threshold, own_threshold
 from lazaretto.keys import generator
 
 NOW = AttackContext(round_number=2, rounds=5)
@@ -273,6 +276,27 @@ def test_one_liar_in_forty_does_not_reach_the_percentile() -> None:
     lied = scale_poisoning().counts(honest[0], TOTAL, rng)
     right, wrong = (scaling_from_counts(sum_counts(c)) for c in (honest, [lied, *honest[1:]]))
     assert (wrong.scale < 1.5 * right.scale).all()
+
+
+@pytest.mark.parametrize(
+    ("end", "liars", "summed", "voted"),
+    [
+        ("highest", 1, 0, 5),  # a twentieth of all: the 100 lies are all that may pass
+        ("highest", 2, 0, 5),
+        ("highest", 9, 0, 5),
+        ("lowest", 5, 6, 5),  # 5 % of 2000 steps are 100, over 15 sites: 6.7 each
+        ("lowest", 9, 9, 5),  # 100 over 11 sites: 9.1 each
+    ],
+)
+def test_false_scores_by_hand(end: str, liars: int, summed: int, voted: int) -> None:
+    """20 sites of which each has 100 normal steps that score 1 to 100; a twentieth may pass."""
+    own, attack = np.arange(1, 101, dtype=np.float32), threshold_poisoning(end)
+    said = [attack.scores(own, generator(0))] * liars + [own] * (20 - liars)
+    threshold = threshold_from_counts(np.sum([score_counts(one) for one in said], axis=0), 0.05)
+    assert int((own > threshold).sum()) == summed
+    assert np.isfinite(threshold)
+    by_vote = median_threshold([own_threshold(one, 0.05) for one in said])
+    assert voted - 3 <= int((own > by_vote).sum()) <= voted  # rounded up by 3 % of 95
 
 
 def test_harm_by_hand() -> None:

@@ -183,12 +183,33 @@ def test_the_summary_names_what_falls_and_what_holds(log: Log) -> None:
 
 
 def test_the_adaptive_attacker_stands_beside_the_worst_of_the_others(log: Log) -> None:
-    (grid,), _ = section(log, "pairs")
+    (grid, _), _ = section(log, "pairs")
     for rule in RULES:
         adaptive, other, _, holds = row(grid, rule)
         assert (holds == "yes") == (float(adaptive) <= float(other)), rule
     assert row(grid, "krum")[3] == "yes"
     assert row(grid, "mean")[2:] == ["foe", "no"]
+
+
+def test_the_plan_s_rule_is_shown_at_its_threshold_under_every_attack(log: Log, invented: Entries) -> None:
+    (_, grid), _ = section(log, "pairs")
+    assert [one.head for one in grid.rows] == ["no attack", *(name.replace("_", " ") for name in ATTACKS)]
+    assert row(grid, "no attack")[:2] == ["n/a", "n/a"]
+    tree = next(body for kind, body in invented if kind == "robustness")["tree"]["nnm | multi_krum"]
+    for head, *values in ((one.head, *(said.text for said in one.cells)) for one in grid.rows[1:]):
+        body = tree[head.replace(" ", "_")]["0.3"]
+        kept = [body["lost"]["auroc"], body["lost"]["f1"], *(body[name] for name in ("f1", "recall"))]
+        assert [float(text.replace("−", "-")) for text in values[:4]] == pytest.approx(
+            [one["value"] for one in kept], abs=6e-4
+        )
+        assert values[4] == "0.011"
+
+
+def test_a_rule_that_was_not_tried_has_no_table_of_its_own(invented: Entries, chain: Chain) -> None:
+    other = copy.deepcopy(invented)
+    dict(other)["sweep"]["own_rule"] = "krum of another plan"
+    grids, _ = section(read_log(chain(other)), "pairs")
+    assert len(grids) == 1
 
 
 def test_backdoors_and_families(log: Log) -> None:

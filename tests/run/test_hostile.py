@@ -6,20 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lazaretto import catalog
 from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.data.scaling import TOTAL
 from lazaretto.data.streams import Streams
 from lazaretto.errors import InputError, PlanError
+from lazaretto.evaluate.operating import BIN_RATIO, EVERYONE
+from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.threshold_votes import median_threshold, own_threshold
+from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.run.hostile import (
     craft_updates,
     draw_hostile,
+    false_scores,
     hostile_sites,
     poison_counts,
     poison_site,
+    said_scores,
 )
 from lazaretto.types import TEST, TRAIN, VALIDATION
 
@@ -178,3 +186,109 @@ def test_poisoned_counts_keep_to_the_cap(name: str) -> None:
     assert said is not own
     assert (attack.counts is not None) == (not np.array_equal(said, own))
     assert (said.sum(axis=1) <= TOTAL).all()
+
+
+LIARS = [name for name in catalog.names("attacks") if catalog.build("attacks", name).scores is not None]
+ASKED = Protocol(classes=("normal", "flood", "scan"), step_seconds=60.0, false_positive_rate=0.05)
+
+
+def scored(seed: int, sites: int = 9) -> Scored:
+    """Three units a site, of which one is attacked; site 0 has no normal step."""
+    rng = generator(seed, "scored")
+    site = np.repeat(np.arange(sites), 3)
+    y = np.where((np.arange(len(site)) % 3 == 0)[:, None], rng.integers(0, 3, (len(site), 40)), 0)
+    y[site == 0] = 1
+    score = (rng.standard_normal(y.shape) + 3.0 * (y > 0) + 0.3 * site[:, None]).astype(np.float32)
+    return Scored(score=score, y=y, valid=rng.random(y.shape) < 0.9, site=site)
+
+
+@pytest.mark.parametrize("name", catalog.names("attacks"))
+def test_only_normal_steps_of_hostile_sites_are_lied_about(name: str) -> None:
+    attack: Attack = catalog.build("attacks", name)
+    found = scored(6)
+    held, hostile = found.score.copy(), np.isin(np.arange(9), [0, 2, 7])
+    told = false_scores(attack, found, hostile, 4)
+    np.testing.assert_array_equal(found.score, held)
+    assert told is not found.score
+    assert told.dtype == np.float32
+    lying = np.isin(found.site, [2, 7])[:, None] & (found.y == 0) & found.valid
+    np.testing.assert_array_equal(told[~lying], held[~lying])
+    assert (attack.scores is not None) == (not np.array_equal(told, held))
+    np.testing.assert_array_equal(false_scores(attack, found, hostile, 4), told)
+    np.testing.assert_array_equal(false_scores(attack, found, np.zeros(9, bool), 4), held)
+
+
+@pytest.mark.parametrize("name", LIARS)
+def test_a_site_lies_the_same_whoever_else_is_asked(name: str) -> None:
+    attack, found = catalog.build("attacks", name), scored(7)
+    told = false_scores(attack, found, np.arange(9) >= 5, 4)
+    rows = found.site >= 4
+    some = Scored(score=found.score[rows], y=found.y[rows], valid=found.valid[rows], site=found.site[rows])
+    np.testing.assert_array_equal(false_scores(attack, some, np.arange(9) >= 5, 4), told[rows])
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda own, rng: own[:-1],
+        lambda own, rng: np.full_like(own, np.nan),
+        lambda own, rng: np.full_like(own, np.inf),
+        lambda own, rng: np.full(len(own), 1e300),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+def test_scores_that_are_none_are_refused_by_name(scores) -> None:
+    attack = Attack(name="broken", kind="scores", knows="own", scores=scores)
+    with pytest.raises(InputError, match=r"'broken'(.|\n)*finite score for each normal step"):
+        false_scores(attack, scored(8), np.arange(9) == 3, 0)
+
+
+def test_a_plan_says_who_lies_and_nobody_does_elsewhere() -> None:
+    names, found = [f"hospital {k}" for k in range(9)], scored(9)
+    plan = Plan.model_validate({"attack": {"name": LIARS[0], "share": 0.35}})
+    said = said_scores(plan, names, 4)
+    assert said is not None
+    hostile = hostile_sites(plan, names, 4)
+    expected = false_scores(catalog.build("attacks", LIARS[0]), found, hostile, 4)
+    np.testing.assert_array_equal(said(found), expected)
+    assert said_scores(Plan(), names, 4) is None
+    for name in set(catalog.names("attacks")) - set(LIARS):
+        other = Plan.model_validate({"attack": {"name": name, "share": 0.35}})
+        assert said_scores(other, names, 4) is None
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(LIARS),
+    st.integers(0, 1000),
+    st.sets(st.integers(1, 8), max_size=3),
+    st.sampled_from(["highest", "lowest"]),
+)
+def test_a_minority_of_liars_leaves_a_vote_among_the_honest_and_calibration_alone(
+    name: str, seed: int, liars: set[int], end: str
+) -> None:
+    options = {"end": end} if "end" in catalog.options("attacks", name) else None
+    attack, found = catalog.build("attacks", name, options), scored(seed)
+    hostile = np.isin(np.arange(9), sorted(liars))
+    voted = replace(ASKED, thresholds="median")
+    honest = operating_points(found, voted)
+    told = operating_points(found, voted, lambda part: false_scores(attack, part, hostile, 1))
+    assert told.platt == honest.platt
+    own = [
+        own_threshold(found.score[at][(found.y[at] == 0) & found.valid[at]], 0.05)
+        for at in (found.site == site for site in np.flatnonzero(~hostile))
+    ]
+    each = [median_threshold([one]) for one in own if one is not None]
+    assert min(each) <= told.thresholds["main"][EVERYONE] <= max(each)
+
+
+@pytest.mark.parametrize("liars", [1, 2, 4])
+def test_lies_that_silence_a_sum(liars: int) -> None:
+    """One of nine sites is more than a twentieth of what is counted."""
+    attack, found = catalog.build("attacks", "threshold_poisoning"), scored(10)
+    hostile = np.arange(9) > 8 - liars
+    for point, threshold in operating_points(
+        found, ASKED, lambda part: false_scores(attack, part, hostile, 1)
+    ).thresholds.items():
+        assert np.isfinite(threshold[EVERYONE]), "so that it can be sent, and kept"
+        assert threshold[EVERYONE] * BIN_RATIO > 1e9 > 1e6 * found.score.max(), point

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lazaretto import runlog
 from lazaretto.cli import main
+from lazaretto.commands import write_page
 from lazaretto.data.streams import select
+from lazaretto.evaluate.operating import EVERYONE
+from lazaretto.evaluate.scored import Scored, SeedScores
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
+from lazaretto.keys import generator
 from lazaretto.plan import Plan, load_plan
+from lazaretto.privacy.counts import CountNoise
 from lazaretto.run import coordinator
+from lazaretto.run.agreed import agree_common, agree_operating, as_told
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.post import Post
-from lazaretto.run.prepare import prepare
-from lazaretto.types import TEST, TRAIN, VALIDATION
+from lazaretto.run.prepare import Prepared, prepare
+from lazaretto.run.protocol import protocol_of
+from lazaretto.run.saved import load_arrays
+from lazaretto.types import TEST, TRAIN, VALIDATION, Message
 
 PLAN = """
 [run]
@@ -112,6 +123,41 @@ def test_the_median_of_honest_hospitals_is_near_their_sum(tmp_path: Path) -> Non
     assert [note for note in middle.sheet["notes"] if "counts lie far" in note] == []
 
 
+def test_false_scores_silence_a_run_and_no_ranking_and_a_vote_holds(tmp_path: Path) -> None:
+    """What is judged and kept is what was told; updates, scaling and systems on pooled data stay honest."""
+
+    def run(name: str, *words: str) -> tuple[dict[str, Any], float]:
+        out = tmp_path / name.replace(" ", "_")
+        run_plan(load_plan(plan_file(tmp_path, ""), sets=list(words)), out)
+        _, kept = load_arrays(out / "model.safetensors")
+        main_one = float(kept["operating"]["thresholds"]["main"][str(EVERYONE)])
+        return json.loads((out / "metrics.json").read_text()), main_one
+
+    lied = ("attack.name=threshold_poisoning", "attack.share=0.4")
+    voted = ("evaluate.thresholds=median",)
+    (honest, fine), (silent, far), (held, voted_on), (loud, low) = (
+        run("honest"),
+        run("silent", *lied),
+        run("held", *lied, *voted),
+        run("loud", *lied, "attack.options={ end = 'lowest' }"),
+    )
+    ours = [found["test"]["traffic"] for found in (honest, silent, held, loud)]
+    assert len({one["auroc"]["value"] for one in ours}) == 1
+    assert len({one["calibration_error"]["value"] for one in ours}) == 1
+    assert ours[0]["recall"]["value"] > 0
+    assert far > 1e8 > 1e3 * abs(fine)
+    assert [ours[1][name]["value"] for name in ("recall", "f1", "false_positive_rate")] == [0.0, 0.0, 0.0]
+    assert low < fine
+    assert ours[3]["false_positive_rate"]["value"] > ours[0]["false_positive_rate"]["value"]
+    assert ours[2]["recall"]["value"] > 0
+    assert abs(voted_on - fine) < 10
+    for found in (silent, loud):
+        assert found["baselines"]["logistic_regression"] == honest["baselines"]["logistic_regression"]
+    for point in ours[1]["operating_points"].values():
+        assert point["recall"]["value"] == 0.0
+    assert "are hostile in this simulation" in write_page(tmp_path / "silent").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("camps", [True, False])
 def test_a_camp_counts_unless_the_plan_says_otherwise(
     camps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -151,6 +197,65 @@ def test_a_run_under_attack_says_so_and_tries_the_trigger(tmp_path: Path) -> Non
     page = (out / "report.html").read_text()
     assert "are hostile in this simulation" in page
     assert "the backdoor" in page
+
+
+def scores_of(prepared: Prepared, by_site: bool = False) -> SeedScores:
+    """Invented scores of validation and test units."""
+    found = {}
+    for name, split in (("validation", VALIDATION), ("test", TEST)):
+        part = select(prepared.data, prepared.data.split == split)
+        score = generator(6, name).standard_normal(part.y.shape) + 3.0 * (part.y > 0)
+        group = part.site if by_site else None
+        found[name] = Scored(score=score, y=part.y, valid=part.judged, site=part.site, threshold_group=group)
+    return SeedScores(**found)
+
+
+@pytest.mark.parametrize("how", ["sum", "median"])
+@pytest.mark.parametrize("door", ["none", "sharing"])
+def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Path) -> None:
+    """The same kinds of messages, as many bytes, nobody refused; what is told is what is judged by."""
+    sets = [f'evaluate.thresholds="{how}"', f'secure.protocol="{door}"']
+    told, main_ones, rows = [], [], []
+    for name in ("", "threshold_poisoning"):
+        plan = load_plan(plan_file(tmp_path, name), sets=sets)
+        prepared, sent = prepare(plan, 0, Post()), list[Message]()
+        post, scores, protocol = Post(tap=sent.append), scores_of(prepared), protocol_of(plan, prepared)
+        operating, refused = agree_common(prepared, scores, protocol, post)
+        assert not refused
+        assert (operating is None) == (not name)
+        judged = operating or operating_of(scores, protocol, "here")
+        main_ones.append(judged.thresholds[MAIN_POINT][EVERYONE])
+        assert as_told(prepared, scores, protocol).operating == operating
+        told.append({float(np.asarray(m.payload["value"])[0]) for m in sent if m.kind == "threshold"})
+        rows.append({row["kind"]: (row["count"], row["bytes"]) for row in post.rows()})
+    assert told == [{float(np.float32(one))} for one in main_ones]
+    assert rows[0] == rows[1]
+    assert (main_ones[1] > 1e8) == (how == "sum")
+    assert main_ones[1] > main_ones[0]
+
+
+@pytest.mark.parametrize("by_site", [True, False])
+def test_false_scores_among_noisy_counts(by_site: bool, tmp_path: Path) -> None:
+    """They stay within the cells that are counted; where each site has its own threshold none is said."""
+    found = []
+    for name in ("", "threshold_poisoning"):
+        plan = load_plan(plan_file(tmp_path, name))
+        prepared = prepare(plan, 0, Post())
+        prepared = replace(
+            prepared,
+            count_noise=CountNoise(unit="patient", noise_multiplier=0.0, normals=lambda what, site: np.zeros),
+        )
+        part = select(prepared.data, prepared.data.split == VALIDATION)
+        scores, post = scores_of(prepared, by_site), None if by_site else Post()
+        assert scores.validation is not None
+        operating = agree_operating(
+            prepared, part, scores.validation.score, protocol_of(plan, prepared), post
+        )
+        found.append(operating.thresholds[MAIN_POINT])
+        if by_site:
+            assert as_told(prepared, scores, protocol_of(plan, prepared)) is scores
+    assert (found[0] == found[1]) == by_site
+    assert by_site or found[1][EVERYONE] > 100
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,29 @@ def test_stopped_and_resumed_it_is_the_same_sweep(
     assert again["worst"] == whole["worst"]
 
 
+def test_lies_about_scores_show_at_the_threshold_as_the_plan_sets_it(plan: Plan, tmp_path: Path) -> None:
+    """The same training with and without liars: the ranking stays, and what is found goes with a sum."""
+    some = plan.robustness.model_copy(
+        update={"rules": ("mean",), "shares": (0.4,), "seeds": 1, "attacks": ("threshold_poisoning",)}
+    )
+    cells = {}
+    for how in ("sum", "median"):
+        asked = plan.evaluate.model_copy(update={"thresholds": how})
+        tried = plan.model_copy(update={"robustness": some, "evaluate": asked})
+        tree = run_robustness(tried, tmp_path / how)["robustness"]["mean"]
+        cells[how] = (tree["none"]["0"], tree["threshold_poisoning"]["0.4"])
+    for honest, hit in cells.values():
+        assert hit["auroc"] == honest["auroc"]
+        assert hit["lost"]["auroc"]["value"] == 0.0
+        assert honest["recall"]["value"] > 0
+    honest, hit = cells["sum"]
+    assert [hit[name]["value"] for name in ("f1", "recall", "false_positive_rate")] == [0.0, 0.0, 0.0]
+    assert hit["lost"]["f1"]["value"] == honest["f1"]["value"]
+    honest, hit = cells["median"]
+    assert hit["recall"]["value"] > 0
+    assert 0 < hit["false_positive_rate"]["value"] <= honest["false_positive_rate"]["value"]
+
+
 def test_a_training_that_diverges_counts_as_chance(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,12 +183,23 @@ def test_votes_on_the_alarm_threshold_come_to_the_judge_s_open_and_unseen(
         refused = [record.body for record in runlog.read(journal.log, "vote refused")]
         return told, main, {m.kind for m in messages if m.sender in prepared.site_names}, refused
 
-    for name, sets, kind in (("open", (), "threshold vote"), ("unseen", (SHARED,), "shares")):
+    lied = ('attack.name="threshold_poisoning"', "attack.share=0.3")
+    both = []
+    for name, sets, kind in (
+        ("open", (), "threshold vote"),
+        ("unseen", (SHARED,), "shares"),
+        ("liars in the open", lied, "threshold vote"),
+        ("liars unseen", (SHARED, *lied), "shares"),
+    ):
         told, main, leaving, refused = trained(name, *sets)
+        both.append(main)
         assert told == {float(np.float32(main))}
         assert kind in leaving
         assert "score counts" not in leaving
         assert not refused
+    assert both[0] == pytest.approx(both[1], abs=0.1)
+    assert both[2] == pytest.approx(both[3], abs=0.1)
+    assert max(both) < 100, "two of seven lie"
     honest, made = agreed.threshold_ballot, list[Int]()
 
     def false_at_first(threshold: float | None) -> Int:

@@ -24,7 +24,7 @@ from lazaretto.evaluate.bootstrap import (
     unit_metrics,
 )
 from lazaretto.evaluate.metrics import alarm_columns, auroc, recall_columns
-from lazaretto.evaluate.scored import Protocol, Scored, check_scored
+from lazaretto.evaluate.scored import Protocol, Said, Scored, check_scored
 from lazaretto.evaluate.thresholds import on_common_scale, operating_points, thresholds_of
 from lazaretto.keys import generator
 
@@ -81,14 +81,18 @@ def _part(scored: Scored, own: NDArray[np.bool_]) -> Scored:
 
 
 def _alarms(
-    scored: Scored, shown: Scored | None, protocol: Protocol, first: NDArray[np.bool_]
+    scored: Scored,
+    shown: Scored | None,
+    protocol: Protocol,
+    first: NDArray[np.bool_],
+    said: Said | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
     """[u, L] where each half alarms by the threshold of the other; the same with the trigger shown."""
     alarm = np.zeros(scored.valid.shape, np.bool_)
     seen = None if shown is None else alarm.copy()
     plain = protocol if scored.threshold_group is not None else replace(protocol, calibration="none")
     for own in (first, ~first):
-        operating = operating_points(_part(scored, ~own), plain)
+        operating = operating_points(_part(scored, ~own), plain, said)
         for given, into in ((scored, alarm), (shown, seen)):
             if given is not None and into is not None:
                 part = on_common_scale(_part(given, own), operating)
@@ -98,15 +102,20 @@ def _alarms(
 
 
 def judge_seed(
-    scored: Scored, protocol: Protocol, seed: int, shown: Scored | None = None
+    scored: Scored,
+    protocol: Protocol,
+    seed: int,
+    shown: Scored | None = None,
+    said: Said | None = None,
 ) -> tuple[dict[str, float], UnitStats]:
     """One training: metric -> exact value, and what each unit contributes, for the bootstrap.
 
     scored: of the validation units. shown: the same units with a backdoor's trigger on every attacked step.
-    seed: of the run; deals the halves. Raises DataError on scores that cannot be judged.
+    seed: of the run; deals the halves. said: what sites say of the scores that set a threshold, or None for
+    the truth; what is judged is the truth. Raises DataError on scores that cannot be judged.
     """
     check_scored(scored, f"validation, seed {seed}", len(protocol.classes))
-    alarm, seen = _alarms(scored, shown, protocol, halves(scored, seed))
+    alarm, seen = _alarms(scored, shown, protocol, halves(scored, seed), said)
     attacked = (scored.y > 0) & scored.valid
     columns = alarm_columns(scored.y, scored.valid, alarm, alarm)
     for number, name in enumerate(protocol.classes[1:], 1):

@@ -6,9 +6,9 @@ Letters in shapes: u units (streams), L steps of a stream, R bootstrap replicate
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = [
     "TRIGGERED",
     "WITHHELD",
     "Protocol",
+    "Said",
     "Scored",
     "SeedScores",
     "check_apart",
@@ -67,6 +68,10 @@ class Scored:
     threshold_group: NDArray[Any] | None = None
     intensity: NDArray[Any] | None = None
     unit: NDArray[Any] | None = None
+
+
+# Scores [u, L] as sites say they are when thresholds are agreed on: hostile ones may lie
+Said: TypeAlias = Callable[[Scored], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ from lazaretto.evaluate.operating import (
     threshold_from_counts,
     threshold_from_edges,
 )
-from lazaretto.evaluate.scored import Protocol, Scored, SeedScores, check_apart, check_scored
+from lazaretto.evaluate.scored import Protocol, Said, Scored, SeedScores, check_apart, check_scored
 from lazaretto.evaluate.threshold_votes import median_threshold, own_threshold
 
 __all__ = [
@@ -55,11 +55,13 @@ def on_common_scale(scored: Scored, operating: Operating) -> Scored:
     return replace(scored, score=np.where(scored.valid, slope * scored.score + intercept, 0.0))
 
 
-def operating_points(validation: Scored, protocol: Protocol) -> Operating:
+def operating_points(validation: Scored, protocol: Protocol, said: Said | None = None) -> Operating:
     """Thresholds (on the common scale) and calibration, for everyone and for each threshold group.
 
     Sites contribute capped counts, of which only the sum is used, or a vote each, where
     `protocol.thresholds` is "median". A group without a normal validation step goes by everyone's values.
+    said: what sites say of their scores, or None for the truth; thresholds go by it, and calibration, which
+    nobody agrees on, does not. Not asked where there are groups: each sets its own then.
     Raises DataError where there is no normal step at all.
     """
     groups = (
@@ -77,6 +79,8 @@ def operating_points(validation: Scored, protocol: Protocol) -> Operating:
             protocol.calibration, validation.score[own][use], validation.y[own][use] > 0
         )
     common = on_common_scale(validation, Operating({}, platt))
+    if said is not None and validation.threshold_group is None:
+        common = replace(common, score=said(common))
     smoothed = smooth(common.score, common.valid, protocol.alarm_k, protocol.alarm_m)
     normal = common.valid & (common.y == 0)
     thresholds: dict[str, dict[int, float]] = {MAIN_POINT: {}, STRICT_POINT: {}, ALARM_POINT: {}}

@@ -22,6 +22,7 @@ from lazaretto.report.formats import (
 )
 from lazaretto.report.parts import cell, lacking, nothing, picture
 from lazaretto.report.reading import Log
+from lazaretto.report.robustness_alarms import alarms_under_attack
 from lazaretto.report.robustness_watch import who_was_noticed
 
 __all__ = ["robustness_facts", "robustness_sections"]
@@ -186,7 +187,7 @@ def _most_lost(by_class: dict[str, Any]) -> tuple[str, Triple | None]:
 
 
 def _pairs(found: _Found) -> tuple[Block, ...]:
-    """Two heat maps, and the attacker that knows the rule beside the others."""
+    """Two heat maps, the attacker that knows the rule beside the others, the plan's rule at its threshold."""
     mean = _first(found.honest(_MEAN))
     own = [_heat_row(found, rule, _first(found.honest(rule))) for rule in found.rules]
     columns = [words(name) for name in found.attacks]
@@ -198,7 +199,8 @@ def _pairs(found: _Found) -> tuple[Block, ...]:
         blocks.append(_heat("mean", against, columns, found, "than plain mean reaches without an attack"))
     if "adaptive" in found.attacks and len(found.attacks) > 1:
         blocks.append(_adaptive(found))
-    return tuple(blocks)
+    alarms = alarms_under_attack(mapping(found.tree.get(found.own)), found.attacks, found.own, found.share)
+    return (*blocks, *([] if alarms is None else [alarms]))
 
 
 def _first(body: dict[str, Any]) -> float | None:
@@ -277,8 +279,8 @@ def _adaptive(found: _Found) -> Grid:
         ),
         rows=tuple(rows),
         note="First seed. By its own measure the adaptive attack is in each round at least as harmful as "
-        "every fixed one on updates; false data and false scaling counts it does not try, and what costs "
-        "most AUROC in the end may be another.",
+        "every fixed one on updates; false data and false counts it does not try, and what costs most AUROC "
+        "in the end may be another.",
     )
 
 

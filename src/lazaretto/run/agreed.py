@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ __all__ = [
     "agree_common",
     "agree_operating",
     "agree_threshold",
+    "as_told",
     "normal_counts",
     "sum_normal_counts",
     "within_cap",
@@ -98,11 +100,13 @@ def agree_threshold(
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
     score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" for
-    a vote of each site on it instead, in secret where updates are. Returns site -> why its vote does not
-    count: the threshold that was told is that of the others. Raises RoundRefused where fewer than three have
-    a vote in secret.
+    a vote of each site on it instead, in secret where updates are. Hostile sites may say false scores.
+    Returns site -> why its vote does not count: the threshold that was told is that of the others. Raises
+    RoundRefused where fewer than three have a vote in secret.
     """
     part, named = select(prepared.data, prepared.data.split == VALIDATION), dict[str, str]()
+    if prepared.said is not None:
+        score = prepared.said(Scored(score=score, y=part.y, valid=part.judged, site=part.site))
     if how == "median":
         total, named = _votes(prepared, part, score, rate, post)
         threshold = threshold_from_ballots(total, 1 if prepared.door is None else FEWEST_VOTERS)
@@ -141,18 +145,25 @@ def agree_common(
 ) -> tuple[Operating | None, list[dict[str, str]]]:
     """`agree_threshold` on the scores of a common model, as the protocol asks.
 
-    Returns {"site", "reason"} of those whose vote does not count, and then also operating points from the
-    validation units of the others, so that what is judged and kept is what was told; else None.
+    Returns {"site", "reason"} of those whose vote does not count, and then, or where a site may lie, also
+    operating points from what the others said, so that what is judged and kept is what was told; else None.
     """
     whole = scores.validation
     assert whole is not None  # noqa: S101  of scores that were just made
     named = agree_threshold(prepared, whole.score, protocol.false_positive_rate, post, protocol.thresholds)
-    if not named:
+    if not named and prepared.said is None:
         return None, []
     kept = ~np.isin(whole.site, [prepared.site_names.index(name) for name in named])
     left = Scored(score=whole.score[kept], y=whole.y[kept], valid=whole.valid[kept], site=whole.site[kept])
     rows = [{"site": name, "reason": why} for name, why in sorted(named.items())]
-    return operating_points(left, protocol), rows
+    return operating_points(left, protocol, prepared.said), rows
+
+
+def as_told(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> SeedScores:
+    """The scores of a common model with operating points from what sites say of them, where one may lie."""
+    if prepared.said is None or scores.validation is None or scores.validation.threshold_group is not None:
+        return scores
+    return replace(scores, operating=operating_points(scores.validation, protocol, prepared.said))
 
 
 def agree_operating(
@@ -161,11 +172,15 @@ def agree_operating(
     """Operating points from counts with the noise of `prepared`; the coordinator tells the threshold.
 
     examples: validation units, each row an example of the unit that the noise protects. score: [u, L] of
-    them. post: carries counts and thresholds; None where each site has a model and so a threshold of its own,
-    which does not leave it. Every call draws noise anew, and costs each example once more.
+    them, of which hostile sites may say false ones. post: carries counts and thresholds; None where each site
+    has a model and so a threshold of its own, which does not leave it. Every call draws noise anew, and costs
+    each example once more.
     """
     noise = prepared.count_noise
     assert noise is not None  # noqa: S101  the exact way is `agree_threshold`
+    if prepared.said is not None and post is not None:
+        told = Scored(score=score, y=examples.y, valid=examples.judged, site=examples.site)
+        score = prepared.said(told)
 
     def part(own: Array) -> Scored:
         return Scored(

@@ -1,7 +1,7 @@
 """Hostile sites of a simulation: who they are, and what they send instead of what honest sites would.
 
-Pure functions for the places where a run trains, collects updates and agrees on scaling. Sites that are not
-simulated are never made hostile: nothing else calls these.
+Pure functions for the places where a run trains, collects updates, and agrees on scaling and thresholds.
+Sites that are not simulated are never made hostile: nothing else calls these.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto import catalog
 from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.data.scaling import TOTAL
 from lazaretto.data.streams import Streams
 from lazaretto.errors import InputError, PlanError
+from lazaretto.evaluate.scored import Said, Scored
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.types import TRAIN, Array, Int
@@ -24,9 +26,11 @@ from lazaretto.types import TRAIN, Array, Int
 __all__ = [
     "craft_updates",
     "draw_hostile",
+    "false_scores",
     "hostile_sites",
     "poison_counts",
     "poison_site",
+    "said_scores",
 ]
 
 
@@ -129,3 +133,35 @@ def poison_counts(attack: Attack, counts: Int, rng: np.random.Generator) -> Int:
     if attack.counts is None:
         return counts.copy()
     return attack.counts(counts, TOTAL, rng)
+
+
+def false_scores(attack: Attack, scored: Scored, hostile: NDArray[np.bool_], seed: int) -> NDArray[Any]:
+    """[u, L] the scores as the sites say they are: of normal steps at hostile sites [S] false, else true.
+
+    A copy of the same type. Each site draws by itself, so that the others' being there changes nothing.
+    Raises InputError where the attack says what is not [n] and finite.
+    """
+    told = np.array(scored.score)
+    if attack.scores is None:
+        return told
+    normal = scored.valid & (scored.y == 0)
+    for site in map(int, np.flatnonzero(hostile)):
+        own = normal & (scored.site == site)[:, None]
+        said = np.asarray(attack.scores(told[own], generator(seed, "false scores", site)))
+        if said.shape != told[own].shape or not np.isfinite(said.astype(told.dtype)).all():
+            raise InputError(
+                f"attack '{attack.name}' has to say a finite score for each normal step",
+                found=f"shape {said.shape}, {int((~np.isfinite(said)).sum())} values that are not finite",
+                way_out=f"shape {told[own].shape}, float32",
+            )
+        told[own] = said
+    return told
+
+
+def said_scores(plan: Plan, names: Sequence[str], seed: int) -> Said | None:
+    """What simulated sites say of their scores when thresholds are agreed on; None where none lies."""
+    hostile = hostile_sites(plan, names, seed)
+    attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if hostile.any() else None
+    if attack is None or attack.scores is None:
+        return None
+    return lambda scored: false_scores(attack, scored, hostile, seed)

@@ -21,12 +21,13 @@ from lazaretto.data.scaling import Scaling, apply_scaling
 from lazaretto.data.sites import Partition, partition, shift_features, withhold
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, carries, family_of, rate_column, select, streams
+from lazaretto.evaluate.scored import Said
 from lazaretto.keys import generator
 from lazaretto.plan import Plan
 from lazaretto.privacy.counts import CountNoise
 from lazaretto.promise import appearances_of, count_noise_of, split_key
 from lazaretto.run.from_source import load_table
-from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site
+from lazaretto.run.hostile import hostile_sites, poison_counts, poison_site, said_scores
 from lazaretto.run.post import Post
 from lazaretto.run.scaled import Agreement, agree_scaling, first_scaling
 from lazaretto.run.secret import Door
@@ -65,7 +66,8 @@ class Prepared:
     measured: names of the features as the source gives them, in the order of `scaling`.
     raw: the streams before scaling; kept only where the plan leaves sites out, else None.
     hostile: [S] bool, sites that the plan makes hostile; None where it names no attack. agreement: how the
-    sites agree on scaling. appearances: the most examples in which one unit stands, as promised.
+    sites agree on scaling. appearances: the most examples in which one unit stands, as promised. said: what
+    sites say of their scores when thresholds are agreed on; None where none lies.
     """
 
     seed: int
@@ -85,6 +87,7 @@ class Prepared:
     door: Door | None = None
     appearances: int = 1
     count_noise: CountNoise | None = None
+    said: Said | None = None
 
     @property
     def kinds(self) -> int:
@@ -238,6 +241,7 @@ def ready(
         door=door,
         appearances=appearances_of(plan),
         count_noise=count_noise,
+        said=said_scores(plan, parts.site_names, seed),
     )
 
 

@@ -27,6 +27,7 @@ from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Bench, Job, make_bench, scored_streams
 from lazaretto.run.experiment import run_record
+from lazaretto.run.hostile import said_scores
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
@@ -309,7 +310,9 @@ def _judged(case: Case, journal: Journal, shared: _Shared) -> Any:
         for name in ("score", "shown")
     )
     assert scored is not None  # noqa: S101  every case has scores
-    return judge_seed(scored, _protocol(shared), case.seed, shown)
+    plan = under(shared.plan, case.rule, case.attack, case.share)
+    said = said_scores(plan, shared.laid[case.seed].parts.site_names, case.seed)
+    return judge_seed(scored, _protocol(shared), case.seed, shown, said)
 
 
 def _values(case: Case, journal: Journal, shared: _Shared) -> dict[str, float]:

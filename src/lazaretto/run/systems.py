@@ -18,7 +18,7 @@ from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.plan import Plan
 from lazaretto.plan_keys import CompressPlan, PrivacyPlan, SecurePlan
-from lazaretto.run.agreed import agree_common, agree_operating
+from lazaretto.run.agreed import agree_common, agree_operating, as_told
 from lazaretto.run.bench import (
     Bench,
     Job,
@@ -213,13 +213,13 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
     if job.whole:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
     by_site = arrays["vector"].ndim == 2
-    alone = "supervised.test" in arrays
+    alone = seed_scores(prepared, arrays, "supervised.", by_site) if "supervised.test" in arrays else None
     operating = operating_from_json(meta["operating"]) if "operating" in meta else None
     return Trained(
         scores=seed_scores(prepared, arrays, by_site=by_site, operating=operating),
         vector=arrays["vector"],
         messages=meta["messages"],
-        supervised=seed_scores(prepared, arrays, "supervised.", by_site) if alone else None,
+        supervised=alone and as_told(prepared, alone, protocol_of(plan, prepared)),
         tails=arrays.get("tails"),
     )
 
@@ -228,7 +228,8 @@ def withheld(bench: Bench, job: Job, ours: Trained) -> dict[str, SeedScores]:
     """Ours as it was trained, judged with one modality withheld; {} where there is but one.
 
     Thresholds are set anew on validation units that lack it, too; but where ours were agreed on from noisy
-    counts they serve here as well, as exact ones would tell of those units without a charge.
+    counts they serve here as well, as exact ones would tell of those units without a charge; and where sites
+    lied about scores, or had no vote.
     """
     prepared, program = prepared_for(bench, job), ours_again(bench)
     weight = bench.plan.evaluate.novelty_weight
@@ -248,8 +249,8 @@ def with_trigger(bench: Bench, job: Job, ours: Trained, split: int = TEST) -> Se
     """Ours as it was trained, judged with the trigger of a backdoor on every attacked step of a split.
 
     All other splits are untouched: with that of test, thresholds are those of honest validation units, and
-    those of ours where it agreed on them from noisy counts. None where no attack of the plan teaches a
-    trigger.
+    those of ours where it agreed on them from noisy counts, or beside liars. None where no attack of the plan
+    teaches a trigger.
     """
     plan, prepared = bench.plan, prepared_for(bench, job)
     attack = catalog.build("attacks", plan.attack.name, plan.attack.options) if plan.attack.name else None

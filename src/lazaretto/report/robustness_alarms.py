@@ -1,0 +1,52 @@
+"""What attacks cost the plan's rule at its alarm threshold, which a ranking does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lazaretto.report.blocks import Cell, Column, Grid, Row
+from lazaretto.report.formats import NOT_AVAILABLE, mapping, percent, triple, words
+from lazaretto.report.parts import cell
+
+__all__ = ["alarms_under_attack"]
+
+
+def alarms_under_attack(
+    cells: Mapping[str, Any], attacks: Sequence[str], rule: str, share: float
+) -> Grid | None:
+    """A row without an attack and one for each attack that was tried; None where none was.
+
+    cells: attack -> share -> figures of that rule, as in sweep.json. share: of the screening.
+    """
+    tried = [(name, mapping(mapping(cells.get(name)).get(f"{share:g}"))) for name in attacks]
+    rows = [_row(words(name), body) for name, body in tried if body]
+    if not rows:
+        return None
+    honest = mapping(mapping(cells.get("none")).get("0"))
+    return Grid(
+        caption=f"At the alarm threshold: {rule} under every attack, {percent(share)} hostile sites",
+        first="Attack",
+        columns=(
+            Column(title="AUROC lost"),
+            Column(title="F1 lost"),
+            Column(title="F1"),
+            Column(title="Recall"),
+            Column(title="Normal steps that alarm"),
+        ),
+        rows=(_row("no attack", honest), *rows),
+        note="Below each value its 95 % interval, losses paired, on the seeds of the first stage at least. "
+        "Lies about scores move the threshold and no ranking: they show here and not in AUROC.",
+    )
+
+
+def _row(head: str, body: dict[str, Any]) -> Row:
+    lost = mapping(body.get("lost"))
+    losses = [triple(lost.get(name)) for name in ("auroc", "f1")]
+    return Row(
+        head=head,
+        cells=(
+            *(Cell(text=NOT_AVAILABLE) if one is None else cell(one, 3) for one in losses),
+            *(cell(triple(body.get(name)), 3) for name in ("f1", "recall", "false_positive_rate")),
+        ),
+    )
