@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,20 +14,21 @@ from lazaretto import runlog
 from lazaretto.cli import main
 from lazaretto.commands import write_page
 from lazaretto.data.streams import select
-from lazaretto.evaluate.operating import EVERYONE
+from lazaretto.evaluate.operating import EDGES, EVERYONE
 from lazaretto.evaluate.scored import Scored, SeedScores
 from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
 from lazaretto.keys import generator
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.counts import CountNoise
 from lazaretto.run import coordinator
-from lazaretto.run.agreed import agree_common, agree_operating, as_told
+from lazaretto.run.agreed import agree_common, agree_operating, agree_threshold, as_told
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.saved import load_arrays
 from lazaretto.types import TEST, TRAIN, VALIDATION, Message
+from lazaretto.wire import decode_message, encode_message
 
 PLAN = """
 [run]
@@ -232,6 +233,25 @@ def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Pat
     assert rows[0] == rows[1]
     assert (main_ones[1] > 1e8) == (how == "sum")
     assert main_ones[1] > main_ones[0]
+
+
+@pytest.mark.parametrize("how", ["sum", "median"])
+def test_a_threshold_that_nothing_passes_is_told_as_none(
+    how: Literal["sum", "median"], tmp_path: Path
+) -> None:
+    """Scores beyond all that is counted have no threshold; infinity would be no message between processes."""
+    plan = load_plan(plan_file(tmp_path, ""))
+    prepared, sent = prepare(plan, 0, Post()), list[Message]()
+    validation = scores_of(prepared).validation
+    assert validation is not None
+    beyond = np.full_like(validation.score, 2.0 * EDGES[-1])
+    agree_threshold(prepared, beyond, 0.05, Post(tap=sent.append), how)
+    told = [message for message in sent if message.kind == "threshold"]
+    assert len(told) == len(prepared.site_names)
+    for message in told:
+        arrived = decode_message(encode_message(message)).payload["value"]
+        assert arrived.shape == (0,)
+        assert arrived.dtype == np.float32
 
 
 @pytest.mark.parametrize("by_site", [True, False])

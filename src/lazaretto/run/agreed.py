@@ -41,6 +41,7 @@ __all__ = [
     "as_told",
     "normal_counts",
     "sum_normal_counts",
+    "told_threshold",
     "within_cap",
 ]
 
@@ -114,8 +115,16 @@ def agree_threshold(
         total = sum_normal_counts(part, [score], prepared, "score counts", post)
         threshold = threshold_from_counts(total.sum(axis=0), rate)
     for name in prepared.site_names:
-        post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
+        post.send("threshold", "coordinator", name, 0, told_threshold(threshold))
     return named
+
+
+def told_threshold(threshold: float) -> dict[str, Float]:
+    """How a threshold is told: "value" [1] float32, or [0] where no score is high enough for an alarm.
+
+    Infinity is none of the numbers that a message may hold (`wire`).
+    """
+    return {"value": np.array([threshold] if np.isfinite(threshold) else [], np.float32)}
 
 
 def _votes(
@@ -201,5 +210,5 @@ def agree_operating(
     operating = operating_from_noisy({EVERYONE: Counted(total, len(counts))}, protocol, noise)
     threshold = operating.thresholds[MAIN_POINT][EVERYONE]
     for name in prepared.site_names:
-        post.send("threshold", "coordinator", name, 0, {"value": np.array([threshold], np.float32)})
+        post.send("threshold", "coordinator", name, 0, told_threshold(threshold))
     return operating
