@@ -326,28 +326,30 @@ def _probation_conflicts(plan: Plan) -> Iterator[PlanError]:
         )
 
 
-def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
-    """A first round of what does not go by rounds; families that false labels would hide."""
-    attack, problems = built.get("attacks"), list[PlanError]()
+def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError]:
+    """A first round of what does not go by rounds; families that false labels would hide; lies to nobody."""
+    attack = built.get("attacks")
     if attack is None:
-        return []
+        return
     if attack.poison is not None and plan.evaluate.leave_one_family_out:
-        problems.append(
-            PlanError(
-                f"evaluate.leave_one_family_out: attack '{attack.name}' hides families under false labels",
-                found=True,
-                way_out="set evaluate.leave_one_family_out = false",
-            )
+        yield PlanError(
+            f"evaluate.leave_one_family_out: attack '{attack.name}' hides families under false labels",
+            found=True,
+            way_out="set evaluate.leave_one_family_out = false",
         )
     if attack.craft is None and plan.attack.first_round != 1:
-        problems.append(
-            PlanError(
-                f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
-                found=plan.attack.first_round,
-                way_out="leave it out",
-            )
+        yield PlanError(
+            f"attack.first_round: attack '{attack.name}' sends no false updates that could begin later",
+            found=plan.attack.first_round,
+            way_out="leave it out",
         )
-    return problems
+    algorithm = built.get("algorithms")
+    if attack.kind == "scores" and algorithm is not None and algorithm.personal is not None:
+        yield PlanError(
+            f"attack.name: '{attack.name}' reaches nobody, as each site sets a threshold of its own here",
+            found=f"federate.algorithm = {plan.federate.algorithm}",
+            way_out="another attack, or fedavg",
+        )
 
 
 def _reputation_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:

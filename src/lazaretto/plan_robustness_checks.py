@@ -20,7 +20,7 @@ NO_ATTACK = "none"
 
 
 class Choices(NamedTuple):
-    """What is tried. left_out: rule -> why it cannot run in this plan; of rules that nobody asked for."""
+    """What is tried. left_out: rule or attack that nobody asked for -> why it cannot run in this plan."""
 
     rules: tuple[str, ...]
     attacks: tuple[str, ...]
@@ -44,7 +44,18 @@ def choices(plan: Plan) -> Choices:
             if problems:
                 left_out[text] = problems[0].problem.removeprefix("aggregate.rule: ")
         rules = tuple(text for text in dict.fromkeys(found) if text not in left_out)
-    return Choices(rules, asked.attacks or catalog.names("attacks"), left_out)
+    attacks = asked.attacks or catalog.names("attacks")
+    if asked.attacks is None and _own_thresholds(plan):
+        idle = [name for name in attacks if catalog.build("attacks", name).kind == "scores"]
+        left_out |= dict.fromkeys(idle, "each site sets a threshold of its own here, so it reaches nobody")
+        attacks = tuple(name for name in attacks if name not in idle)
+    return Choices(rules, attacks, left_out)
+
+
+def _own_thresholds(plan: Plan) -> bool:
+    """Whether sites keep a part of the model, and so a threshold, to themselves."""
+    asked = plan.federate
+    return catalog.build("algorithms", asked.algorithm, asked.options).personal is not None
 
 
 def under(plan: Plan, rule: str, attack: str, share: float) -> Plan:

@@ -99,5 +99,6 @@ class TrainPlan(Section):
     )
     anomaly_weight: Annotated[float, Gt(0), Le(1000)] = Field(
         default=1.0,
-        description="What an anomalous step weighs beside a normal one, on top of that; one for all sites.",
+        description="What an anomalous step weighs beside a normal one of the same batch, on top of that. "
+        "Under DP-SGD: of the same example, so that it tells only in those that hold both.",
     )

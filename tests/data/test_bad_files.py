@@ -107,7 +107,7 @@ def test_control_characters_within_names(put: Put, old: bytes, new: bytes, colum
     refuse(
         path,
         f"flows.csv, line {first}, column '{column}'",
-        "control characters",
+        "holds a control character",
         found,
         site="column",
         columns=COLUMNS | {"site": "site"},

@@ -16,6 +16,7 @@ from lazaretto.data.duplicates import remove_duplicates, window_digests
 from lazaretto.data.splits import assign_splits
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
+from lazaretto.run.seen import Seen, window_states
 from lazaretto.types import TEST, TRAIN, UNASSIGNED, VALIDATION, Schema, Table
 
 
@@ -201,6 +202,33 @@ def test_windows_are_compared_by_what_a_model_reads() -> None:
     for read, same in (("traffic", True), ("record", False), ("combined", False)):
         assert np.array_equal(window_digests(both, read)[0], window_digests(less, read)[0]) == same
     np.testing.assert_array_equal(window_digests(both, "traffic")[0], window_digests(table)[0])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_windows_that_lack_what_is_read_are_no_copies(steps: int) -> None:
+    """All that lack the record look alike to who reads the record; none of them is another's copy."""
+    plain = split_table([])
+    valid = plain.valid & (np.arange(plain.valid.shape[1]) < steps)
+    present = np.ones((len(plain.y), 2), bool)
+    present[::2, 1] = False
+    record = np.random.default_rng(1).normal(size=(*valid.shape, 2)).astype(np.float32)
+    record[::2] = 0.0
+    table = replace(
+        plain,
+        x={**plain.x, "record": record},
+        valid=valid,
+        present=present,
+        schema=replace(plain.schema, features={**plain.schema.features, "record": ("pulse", "pressure")}),
+    )
+    assert (np.bincount(plain.split[::2], minlength=3) > 0).all(), "such windows stand in every split"
+    for read in ("record", "traffic", None):
+        kept, removed = remove_duplicates(table, read)
+        assert removed == 0
+        assert kept.counts["duplicates_idle_kept"] == 0
+    assert window_digests(table, "record")[1][::2].all()
+    digests, idle = window_digests(table, "record")
+    seen = Seen(np.unique(digests[~idle], axis=0), ())
+    assert not window_states(seen, table, "record")[0][::2].any()
 
 
 def test_near_copies_and_padding() -> None:

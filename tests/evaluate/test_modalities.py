@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from lazaretto.evaluate.compare import judge
+from lazaretto.evaluate.operating import EVERYONE
 from lazaretto.evaluate.scored import OURS, Protocol, SeedScores
+from lazaretto.evaluate.thresholds import ALARM_POINT, MAIN_POINT, STRICT_POINT, operating_of
 
+_NEVER = {point: {EVERYONE: float("inf")} for point in (MAIN_POINT, STRICT_POINT, ALARM_POINT)}
 Systems = Callable[..., list[SeedScores]]
 
 
@@ -37,6 +40,20 @@ def test_found_and_when_beside_the_better_one(
         assert rows[metric]["low"] <= difference <= rows[metric]["high"]
         assert rows[metric]["holds"] is holds
     assert not _rows(found, "record_only")
+
+
+def test_nothing_is_claimed_where_nobody_finds_anything(system: Systems, protocol: Protocol) -> None:
+    """No alarm at all is not "no less than the other", and certainly not a target that was met."""
+    silent = {
+        name: [
+            replace(seed, operating=replace(operating_of(seed, protocol, name), thresholds=_NEVER))
+            for seed in system(strength, number)
+        ]
+        for number, (name, strength) in enumerate(
+            {OURS: 2.0, "traffic_only": 1.0, "record_only": 0.2}.items()
+        )
+    }
+    assert set(_rows(judge(silent, protocol), "traffic_only")) == {"auroc"}
 
 
 def test_nothing_is_said_of_time_without_a_clock(system: Systems, protocol: Protocol) -> None:

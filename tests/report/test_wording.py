@@ -125,6 +125,19 @@ def test_the_verdict_names_hostile_sites_and_their_rule(entries: Entries, chain:
     )
 
 
+@pytest.mark.parametrize(("how", "said"), [("median", "the median of votes"), ("sum", "taken from a sum")])
+def test_the_verdict_says_what_false_scores_are_up_against(
+    entries: Entries, chain: Chain, how: str, said: str
+) -> None:
+    """No rule sees them."""
+    _part(entries, "data")["attack"] = {"name": "threshold_poisoning", "kind": "scores", "sites": ["a"]}
+    _part(entries, "run")["plan"]["aggregate"] = {"rule": "nnm | multi_krum"}
+    _part(entries, "run")["plan"].setdefault("evaluate", {})["thresholds"] = how
+    text = verdict(read_log(chain(entries)))
+    assert f"(threshold poisoning), against alarm thresholds that are {said}." in text
+    assert "multi_krum" not in text
+
+
 def test_guessing_is_called_guessing(entries: Entries, chain: Chain) -> None:
     ours = _metrics(entries)["test"]["traffic"]
     assert "guessing" not in verdict(read_log(chain(entries)))

@@ -109,6 +109,27 @@ def test_only_the_first_stage_decides_what_is_worst(plan: Plan) -> None:
     assert worst_attacks(plan, [result_of(case, 0.7) for case in first])["mean"] == "backdoor", "by name"
 
 
+def test_false_scores_are_the_worst_only_where_nothing_else_was_tried(tmp_path: Path) -> None:
+    """They leave AUROC as it was, and others may gain some by chance."""
+    both = plan_of(tmp_path, 'robustness.attacks=["foe","threshold_poisoning"]')
+    results = [result_of(case, 0.8 if case.attack == "foe" else 0.7) for case in robustness_trials(both)]
+    assert worst_attacks(both, results) == {"mean": "foe", "krum": "foe"}
+    alone = plan_of(tmp_path, 'robustness.attacks=["threshold_poisoning"]')
+    results = [result_of(case, 0.7) for case in robustness_trials(alone)]
+    assert set(worst_attacks(alone, results).values()) == {"threshold_poisoning"}
+
+
+def test_false_scores_are_left_out_where_each_site_has_a_threshold(tmp_path: Path) -> None:
+    own = plan_of(tmp_path, 'federate.algorithm="fedper"')
+    unnamed = own.model_copy(update={"robustness": own.robustness.model_copy(update={"attacks": None})})
+    assert "threshold_poisoning" not in choices(unnamed).attacks
+    assert "of its own" in choices(unnamed).left_out["threshold_poisoning"]
+    with pytest.raises(PlanError, match="reaches nobody"):
+        plan_of(
+            tmp_path, 'federate.algorithm="fedper"', 'attack.name="threshold_poisoning"', "attack.share=0.4"
+        )
+
+
 def test_plans_of_cases(plan: Plan) -> None:
     honest, hit = under(plan, "mean", "none", 0.0), under(plan, "krum", "foe", 0.2)
     assert (honest.attack.name, honest.attack.share, honest.reputation.enabled) == ("", 0.0, False)

@@ -238,12 +238,13 @@ def _moment(table: TextTable, frame: pl.DataFrame, column: str, format: str | No
 def _text(table: TextTable, frame: pl.DataFrame, column: str) -> pl.Series:
     """The column without blanks at either end of a cell, "" where empty. A control character is refused.
 
-    With one in its midst a name that reads like another on any screen would be another label, host or site.
+    With one in its midst a name that reads like another would be another label, host or site. (Other signs
+    that no screen shows pass.)
     """
     text = frame[column].str.strip_chars().fill_null("")
     bad = text.str.contains(r"\p{Cc}")
     if bad.any():
-        raise _refuse(table, column, frame, bad, "text without control characters")
+        raise _refuse(table, column, frame, bad, "plain text, as it holds a control character")
     return text
 
 

@@ -42,7 +42,8 @@ def remove_duplicates(table: Table, modality: str | None = None) -> tuple[Table,
     "not measured" equals itself). Labels are not looked at.
     Copies inside one split stay. Windows that are idle, that is of two or more valid steps which
     are all the same, stay too: a silent device is silent on both sides of a split, and to drop those
-    windows would bias the false-alarm rate. They are counted as `duplicates_idle_kept`.
+    windows would bias the false-alarm rate. They are counted as `duplicates_idle_kept`. Where nothing of a
+    window is read, all of the modality being missing, it is no copy.
 
     Returns the table, with `duplicates_removed` and `duplicates_idle_kept` in `counts`, and the number
     removed. A unit may lose windows or vanish; unit numbers do not change. Needs split != UNASSIGNED.
@@ -58,7 +59,7 @@ def remove_duplicates(table: Table, modality: str | None = None) -> tuple[Table,
     code = np.unique(digests, axis=0, return_inverse=True)[1] if len(digests) else np.zeros(0, np.int64)
     earliest = np.full(int(code.max(initial=-1)) + 1, TEST, np.int64)
     np.minimum.at(earliest, code, table.split)
-    copied = earliest[code] < table.split
+    copied = (earliest[code] < table.split) & table.present[:, _places(table, modality)].any(axis=1)
     drop = copied & ~idle
     for split, name in _SPLITS.items():
         before = table.split == split
@@ -79,14 +80,15 @@ def remove_duplicates(table: Table, modality: str | None = None) -> tuple[Table,
 
 
 def window_digests(table: Table, modality: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Digest of each window's valid values [n, 16], and whether all its valid steps are the same [n].
+    """Digest of each window's valid values [n, 16], and whether it is idle [n]: says nothing of its own.
 
+    It is where two or more valid steps are all the same, or where nothing of it is read: windows that lack a
+    modality are alike whatever their others hold.
     modality: the one that is looked at, as what is not read makes no other window; all of them where
     it is None or none of the table's, such as "combined".
     """
-    n, every = len(table.y), list(table.schema.features)
-    read = [name for name in every if name == modality] or every
-    places = [every.index(name) for name in read]
+    n, places = len(table.y), _places(table, modality)
+    read = [list(table.schema.features)[place] for place in places]
     digests = np.zeros((n, 16), np.uint8)
     idle = np.zeros(n, bool)
     for start in range(0, n, 4096):  # blocks, so that the copies stay small
@@ -98,7 +100,8 @@ def window_digests(table: Table, modality: str | None = None) -> tuple[NDArray[n
         bits = np.ascontiguousarray(steps).view(np.uint32)
         first = bits[np.arange(len(steps)), valid.argmax(axis=1)]
         same = (bits == first[:, None, :]).all(axis=2) | ~valid
-        idle[part] = same.all(axis=1) & (valid.sum(axis=1) >= 2)
+        absent = ~table.present[part][:, places].any(axis=1)
+        idle[part] = (same.all(axis=1) & (valid.sum(axis=1) >= 2)) | absent
         flat = np.concatenate(
             [
                 np.ascontiguousarray(steps).reshape(len(steps), -1).view(np.uint8),
@@ -110,3 +113,9 @@ def window_digests(table: Table, modality: str | None = None) -> tuple[NDArray[n
         joined = b"".join(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in flat)
         digests[part] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
     return digests, idle
+
+
+def _places(table: Table, modality: str | None) -> list[int]:
+    """Columns of `present` of the modality that is looked at, or of all."""
+    every = list(table.schema.features)
+    return [place for place, name in enumerate(every) if name == modality] or list(range(len(every)))

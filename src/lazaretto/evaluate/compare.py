@@ -190,9 +190,11 @@ def _modality_claims(judged: _Judgements, protocol: Protocol, ours: str) -> list
         triple = _difference(judged[ours], judged[best], "auroc")
         row = _row("better than the better modality alone, certainly", "auroc", best, triple, ">=", 0.0)
         rows.append(row | {"holds": row["certain"]})  # by more than its interval
-        more = _difference(judged[ours], judged[best], "recall")
-        rows.append(_row("finds no less than the better modality alone", "recall", best, more, ">=", 0.0))
-        if protocol.timed:
+        found = max(judged[name].values["recall"] for name in (ours, best)) > 0
+        if found:  # where nobody finds anything, neither finds less
+            more = _difference(judged[ours], judged[best], "recall")
+            rows.append(_row("finds no less than the better modality alone", "recall", best, more, ">=", 0.0))
+        if found and protocol.timed:
             later = _difference(judged[ours], judged[best], "latency_steps")
             title = "no later than the better modality alone"
             rows.append(_row(title, "latency_steps", best, later, "<=", 0.0))

@@ -35,7 +35,8 @@ def alarms_under_attack(
             Column(title="Normal steps that alarm"),
         ),
         rows=(_row("no attack", honest), *rows),
-        note="Below each value its 95 % interval, losses paired, on the seeds of the first stage at least. "
+        note="Below each value its 95 % interval. Losses are paired on the seeds of their attack; a row with "
+        "more seeds, as that without an attack, may differ from another by more than what was lost. "
         "Lies about scores move the threshold and no ranking: they show here and not in AUROC.",
     )
 

@@ -206,10 +206,16 @@ def _protected(log: Log) -> str:
     plan, attack = mapping(log.last("run").get("plan")), mapping(log.first("data").get("attack"))
     hostile, parts = items(attack.get("sites")), []
     if hostile:
-        rule, verb = mapping(plan.get("aggregate")).get("rule"), "was" if len(hostile) == 1 else "were"
+        verb, against = (
+            "was" if len(hostile) == 1 else "were",
+            f"the rule {mapping(plan.get('aggregate')).get('rule')}",
+        )
+        if attack.get("kind") == "scores":  # no rule sees what sites say of scores
+            voted = mapping(plan.get("evaluate")).get("thresholds") == "median"
+            against = f"alarm thresholds that are {'the median of votes' if voted else 'taken from a sum'}"
         parts.append(
             f"{_spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
-            f"({words(attack.get('name'))}), against the rule {rule}."
+            f"({words(attack.get('name'))}), against {against}."
         )
     promise = promise_of(log)
     if promise is not None:

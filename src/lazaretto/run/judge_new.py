@@ -113,8 +113,10 @@ def evaluate_run(
             table = replace(table, notes=(), warnings=())
     _check_steps(data)
     known = _notes(trained, relation, met)
-    grave = [*(note for note in known if relation != "same" and note != _ALL_TEST), *_other_step(meta, table)]
-    told = [*known, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
+    hostile = _hostile_note(trained)
+    grave = [note for note in known if relation != "same" and note != _ALL_TEST]
+    grave += [*hostile, *_other_step(meta, table)]
+    told = [*known, *hostile, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
     sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
     sheet["warnings"] = [*table.warnings, *grave]
     show("begin", {"name": "score", "seed": None})
@@ -232,6 +234,13 @@ def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[
         "That run shifted each site's features (sites.feature_shift); here they are as the source gives them."
     )
     return [kept, shift] if trained.sites.feature_shift else [kept]
+
+
+def _hostile_note(trained: Plan) -> list[str]:
+    """That a model and its thresholds come from a simulation of an attack."""
+    name = trained.attack.name
+    said = f"The training run was attacked on purpose ({name}): model and thresholds are what that left."
+    return [said] if name else []
 
 
 def _absent(meta: ModelMeta) -> str:

@@ -332,7 +332,13 @@ def _with_attack(sheet: dict[str, Any], plan: Plan, names: Sequence[str]) -> dic
     """The sheet, and who is hostile in this simulation; as it was where nobody is."""
     if not names:
         return sheet
-    attack = {"name": plan.attack.name, "options": plan.attack.options, "sites": list(names)}
+    kind = catalog.build("attacks", plan.attack.name, plan.attack.options).kind
+    attack = {
+        "name": plan.attack.name,
+        "kind": kind,
+        "options": plan.attack.options,
+        "sites": list(names),
+    }
     said = f"Attacked on purpose: {', '.join(names)} are hostile in this simulation ({plan.attack.name})."
     return sheet | {"attack": attack, "notes": [said, *sheet["notes"]]}
 

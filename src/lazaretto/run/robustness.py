@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazaretto import __version__, runlog
+from lazaretto import __version__, catalog, runlog
 from lazaretto.compiled import one_blas_thread
 from lazaretto.errors import DataError, InputError
 from lazaretto.evaluate.robust import Judgement, judge_cell, judge_seed, judgement_tree
@@ -94,7 +94,9 @@ def robustness_trials(plan: Plan, worst: Mapping[str, str] | None = None) -> lis
 def worst_attacks(plan: Plan, results: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Rule -> the attack with the lowest mean AUROC in the first stage; of equal ones the first by name.
 
-    results: bodies of records `case`. A training that failed counts as it is judged, with .5.
+    results: bodies of records `case`. A training that failed counts as it is judged, with .5. False scores
+    move no AUROC, and would be the worst where all others gain by chance: they are it only where nothing
+    else was tried.
     """
     stage = set(robustness_trials(plan))
     found: dict[str, dict[str, list[float]]] = {}
@@ -102,10 +104,17 @@ def worst_attacks(plan: Plan, results: Iterable[Mapping[str, Any]]) -> dict[str,
         if _case_of(body) in stage:
             areas = found.setdefault(body["rule"], {}).setdefault(body["attack"], [])
             areas.append(0.5 if body["values"]["auroc"] is None else body["values"]["auroc"])
+    still = {name for attacks in found.values() for name in attacks if _only_scores(name)}
     return {
-        rule: min(sorted(attacks), key=lambda name: float(np.mean(attacks[name])))
+        rule: min(sorted(attacks.keys() - still or attacks), key=lambda name: float(np.mean(attacks[name])))
         for rule, attacks in found.items()
     }
+
+
+def _only_scores(attack: str) -> bool:
+    """Whether the attack falsifies what is said of scores, and nothing that a model is made of."""
+    kind: str = catalog.build("attacks", attack).kind
+    return kind == "scores"
 
 
 def quick_robustness(plan: Plan) -> Plan:

@@ -227,22 +227,23 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
 def withheld(bench: Bench, job: Job, ours: Trained) -> dict[str, SeedScores]:
     """Ours as it was trained, judged with one modality withheld; {} where there is but one.
 
-    Thresholds are set anew on validation units that lack it, too; but where ours were agreed on from noisy
-    counts they serve here as well, as exact ones would tell of those units without a charge; and where sites
-    lied about scores, or had no vote.
+    Thresholds are set anew on validation units that lack it, too, as sites say of these; but where ours were
+    agreed on from noisy counts they serve here as well: exact ones would tell of those units unpriced.
     """
     prepared, program = prepared_for(bench, job), ours_again(bench)
-    weight = bench.plan.evaluate.novelty_weight
-    return {
+    weight, noisy = bench.plan.evaluate.novelty_weight, prepared.count_noise is not None
+    found = {
         name: seed_scores(
             prepared,
             scores_of(program, ours.vector, without(prepared, modality), weight),
             by_site=ours.vector.ndim == 2,
-            operating=ours.scores.operating,
+            operating=ours.scores.operating if noisy else None,
         )
         for name, modality in WITHHELD.items()
         if modality in prepared.data.names
     }
+    protocol = protocol_of(bench.plan, prepared)
+    return found if noisy else {name: as_told(prepared, one, protocol) for name, one in found.items()}
 
 
 def with_trigger(bench: Bench, job: Job, ours: Trained, split: int = TEST) -> SeedScores | None:
