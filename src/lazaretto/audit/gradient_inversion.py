@@ -86,11 +86,12 @@ class Inverted(NamedTuple):
 
 
 def batch_gradient(
-    model: Model, cut: Cut, *, temporal: float = 0.0, kind_weight: float = 1.0
+    model: Model, cut: Cut, weights: tuple[float, float, float] = (0.0, 1.0, 1.0)
 ) -> Callable[[Array, Known], Array]:
     """`(x [n, T, F], Known) -> [d]`: gradient of a site's first step, and of what an attacker thinks up.
 
     The loss is `losses.detection_loss` or the model's own; states begin anew, as in a site's first windows.
+    weights: of its terms, as `LocalTraining.loss_weights`; the attacker knows the plan.
     Of a round of plain SGD with a small learning rate the update is about a number times this; of one by Adam
     it is not. The cut rounds as it does, without noise. A model's features that are not learned, such as
     `models._layers.deviation`, let no gradient pass in training. That binds no attacker, so here they do.
@@ -103,7 +104,7 @@ def batch_gradient(
         if model.loss is not None:
             return model.loss(outputs, known.y, known.weight, known.class_weight)
         labels = (known.y, known.weight, known.class_weight)
-        return detection_loss(outputs, *labels, temporal, kind_weight)
+        return detection_loss(outputs, *labels, *weights)
 
     def gradient(x: Array, known: Known) -> Array:
         return ravel_pytree(jax.grad(loss)(known.params, x, known))[0]

@@ -30,7 +30,7 @@ def gradient_inversion(audited: Audited, tries: int = 4) -> Found | None:
     if audited.model.head is not None or audited.model.novelty is not None:
         return None
     windows, public = audited.windows(TRAIN, tries), audited.windows(VALIDATION, 500)
-    explain = batch_gradient(audited.model, Cut(bits=32))
+    explain = batch_gradient(audited.model, Cut(bits=32), audited.training.loss_weights)
     steps, features = windows.x.shape[1:]
     attackers = [
         make_inverter(explain, (1, steps, features), Search(steps=500, restarts=2, prior=prior))
