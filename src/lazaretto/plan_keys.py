@@ -233,7 +233,7 @@ class ReputationPlan(Section):
     probation_rounds: Annotated[int, Ge(0)] = Field(
         default=0,
         description="Where a site is in quarantine after so many rounds, their model is thrown away and "
-        "training begins anew without those sites, which stay out; 0: never.",
+        "training begins anew without those sites, which stay out; until then none comes back. 0: never.",
     )
 
 

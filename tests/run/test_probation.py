@@ -88,6 +88,38 @@ def test_nothing_is_left_of_what_was_thrown_away(flipped: Any, tmp_path: Path) -
     np.testing.assert_array_equal(other, vector)
 
 
+ON_AND_OFF = '''
+"""Hostile in the first two rounds, and then good."""
+from __future__ import annotations
+from lazaretto.attack_types import Attack
+
+def on_and_off() -> Attack:
+    """Noise, and then what an honest site would send. Nobody 2026, arXiv:2601.00001."""
+
+    def craft(honest, own, context, rng):
+        noise = rng.standard_normal(own.shape).astype("float32")
+        return noise if context.round_number <= 2 else own
+
+    return Attack(name="on_and_off", kind="updates", knows="own", craft=craft)
+'''
+
+
+def test_nobody_comes_back_on_probation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hostile sites taught is in the model, however well they behave when the probation ends."""
+    parts = tmp_path / "parts" / "attack"
+    parts.mkdir(parents=True)
+    (parts / "on_and_off.py").write_text(ON_AND_OFF)
+    monkeypatch.setenv("LAZARETTO_PATH", str(tmp_path / "parts"))
+    sets = ('attack.name="on_and_off"', "attack.share=0.25", "reputation.readmit_rounds=1", "train.rounds=5")
+    rounds, _ = run(tmp_path / "plain", *sets, "reputation.probation_rounds=0")
+    assert rounds[1]["quarantined"]
+    assert not rounds[3]["quarantined"], "they would be back"
+    held, _ = run(tmp_path / "held", *sets, "reputation.probation_rounds=4")
+    assert held[3]["quarantined"] == held[1]["quarantined"] == rounds[1]["quarantined"]
+    assert [bool(body.get("began_anew")) for body in held].index(True) == 4
+    assert set(held[-1]["quarantined"]) >= set(held[1]["quarantined"])
+
+
 def test_without_anybody_out_it_costs_nothing(tmp_path: Path) -> None:
     rounds, vector = run(tmp_path / "out")
     assert not any(body["quarantined"] for body in rounds)

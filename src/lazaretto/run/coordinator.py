@@ -263,7 +263,7 @@ def _concluded(
         for flag in odd:
             if flag["kind"] in evidence and not (copied and flag["kind"] == "against"):
                 against[names.index(flag["site"])] = 1.0
-        group.reputation = reputation_step(group.reputation, against, federation.reputation, group.barred)
+        group.reputation = reputation_step(group.reputation, against, federation.reputation, group.staying)
     return Seen(suspicion, odd, statistics_rows(statistics, own), group.reputation)
 
 

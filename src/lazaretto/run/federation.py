@@ -241,6 +241,7 @@ def train_federation(
                 group.begin_anew(federation, first_vector)
                 sites.begin_anew(program.start(group.vectors(), devices))
             before = 0 if group.barred is None else federation.probation_rounds
+            group.on_probation = group.barred is None and index < federation.probation_rounds
             if index == schedule.rounds + before:
                 break
             part = take_part(federation, seed, index, sizes, group.losses, batches)

@@ -33,7 +33,8 @@ class Group:
     keep of secret rounds. residual [sites, s]: what each site did not send yet, where a compressor keeps
     it. ahead: whether sites train on from that, instead of adding it afterwards. moved [s]: how far the last
     round moved the shared part, where a compressor asks for it. barred [sites] bool: who stays in
-    quarantine since training began anew without it; None where it did not.
+    quarantine since training began anew without it; None where it did not. on_probation: whether nobody
+    comes back from quarantine yet.
     """
 
     def __init__(self, federation: Federation, vector: Float, sites: int, padded: int) -> None:
@@ -41,6 +42,7 @@ class Group:
         self.sites, self.padded = sites, padded
         self.reputation = reputation_start(sites) if watched else None
         self.barred: NDArray[np.bool_] | None = None
+        self.on_probation = False
         self._begin(federation, vector)
         size = vector[self.shared].size
         secret = federation.secure is not None
@@ -48,6 +50,14 @@ class Group:
         self.sums = sums_start(sites, *kept) if watched else None
         self.kept: Any = None
         self.refusals = 0
+
+    @property
+    def staying(self) -> NDArray[np.bool_] | None:
+        """[sites] who cannot come back from quarantine after this round, or None.
+
+        On probation nobody does: who were back in time would be there when it ends, with what they taught.
+        """
+        return self.reputation.quarantined if self.reputation and self.on_probation else self.barred
 
     def begin_anew(self, federation: Federation, vector: Float) -> None:
         """From this vector [d], as if nothing had been learned; who is in quarantine stays there for good.
