@@ -44,6 +44,8 @@ _SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
 _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
 _IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
+_EARLY = 12  # rounds, after which a camp that is new has to stand out by more: chance had many looks by then
+_LATE = 1.2  # times the limit, from then on
 _FEWEST = 6  # distinct sites, below which two camps cannot be told from chance
 _ROUNDS = 3  # before which updates have no past to be compared with
 _NO_PAST = 0.15  # of what sums of others hold more than chance would
@@ -89,10 +91,11 @@ def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
             rounds[site] += 1
     known = np.flatnonzero(rounds >= _ROUNDS)
     if len(known) >= _FEWEST:
-        camp[0, known] = two_camps(inner_products(total[known]), sums.camp[0, known])
+        late = _late(rounds[known])
+        camp[0, known] = two_camps(inner_products(total[known]), sums.camp[0, known], late=late)
         for place, (begin, end) in enumerate(sums.layers, 1):
             inner = inner_products(np.ascontiguousarray(total[known, begin:end]))
-            camp[place, known] = two_camps(inner, sums.camp[place, known], layer=True)
+            camp[place, known] = two_camps(inner, sums.camp[place, known], layer=True, late=late)
     return Sums(total, square, weight, rounds, sums.layers, camp)
 
 
@@ -109,7 +112,8 @@ def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
     rounds[sites] += np.asarray(squares) > 0
     old = np.flatnonzero((rounds[sites] >= _ROUNDS) & (square[sites] > 0))
     if len(old) >= _FEWEST:
-        camp[0, sites[old]] = two_camps(inner[np.ix_(old, old)], sums.camp[0, sites[old]])
+        late = _late(rounds[sites[old]])
+        camp[0, sites[old]] = two_camps(inner[np.ix_(old, old)], sums.camp[0, sites[old]], late=late)
     return Sums(sums.total, square, weight, rounds, sums.layers, camp)
 
 
@@ -122,6 +126,11 @@ def sums_from(arrays: Mapping[str, Array]) -> Sums:
     """From what `sums_arrays` gave."""
     camp = np.asarray(arrays["camp"]).astype(np.bool_)
     return Sums(**{name: arrays[name] for name in Sums._fields if name != "camp"}, camp=camp)
+
+
+def _late(rounds: Int) -> bool:
+    """Whether sites with so many rounds [n] have been looked at often."""
+    return bool(np.median(rounds) > _EARLY)
 
 
 def distinct(cosine: Array, same: float = _SAME) -> Int:
@@ -140,12 +149,12 @@ def distinct(cosine: Array, same: float = _SAME) -> Int:
 
 
 def two_camps(
-    inner: Array, before: NDArray[np.bool_] | None = None, *, layer: bool = False
+    inner: Array, before: NDArray[np.bool_] | None = None, *, layer: bool = False, late: bool = False
 ) -> NDArray[np.bool_]:
     """[n] who is in the smaller of two camps; nobody where there are none. inner: [n, n] of the sites' sums.
 
     before: [n] who was in it last; the same sites stay in it until they are clearly none. layer: whether
-    these are sums of one layer of several.
+    these are sums of one layer of several. late: whether many rounds were looked at before.
 
     Sums are made as long as 1, what they have in common, their mean, is taken off, and what is left made as
     long as 1 again: how far sites got says nothing of where they go. They are then laid along the direction
@@ -158,6 +167,8 @@ def two_camps(
 
     In a layer the limit is a tenth higher, and a camp is at most a third of the sites: honest sites differ in
     what they make of one layer, in late rounds above all, and then fall into two parts of about equal size.
+    Late the limit is a fifth higher for a camp that was none in the round before: every round is one more
+    chance to be taken for one, and by then what is learned otherwise has stood out.
     At least six sites, or nobody: fewer part too easily by chance. Sites that honestly differ in one way
     from all others are a camp, too.
     """
@@ -168,8 +179,9 @@ def two_camps(
     left, out = np.unique(first), np.zeros(n, np.bool_)
     total = len(left)
     most = total // 3 if layer else (total - 1) // 2
+    times = _IN_A_LAYER if layer else 1.0
     while len(left) >= _FEWEST:
-        small = _smaller(cosine[np.ix_(left, left)], last[left], _IN_A_LAYER if layer else 1.0)
+        small = _smaller(cosine[np.ix_(left, left)], last[left], times, _LATE if late else 1.0)
         if small is None or total - (len(left) - int(small.sum())) > most:
             break
         out |= np.isin(first, left[small])
@@ -177,8 +189,11 @@ def two_camps(
     return out if int(out.sum()) <= (n // 3 if layer else (n - 1) // 2) else np.zeros(n, np.bool_)
 
 
-def _smaller(cosine: Array, before: NDArray[np.bool_], times: float) -> NDArray[np.bool_] | None:
-    """[m] who is in the smaller part, or None where two parts are no better than so many times chance."""
+def _smaller(cosine: Array, before: NDArray[np.bool_], times: float, new: float) -> NDArray[np.bool_] | None:
+    """[m] who is in the smaller part, or None where two parts are no better than so many times chance.
+
+    new: factor on `times` where it is not the part that was there before.
+    """
     m = len(cosine)
     values, vectors = np.linalg.eigh(_centred(cosines(_centred(cosine))))
     along = vectors[:, -1]
@@ -195,7 +210,7 @@ def _smaller(cosine: Array, before: NDArray[np.bool_], times: float) -> NDArray[
         return None
     small = np.zeros(m, np.bool_)
     small[order[:count] if 2 * count < m else order[count:]] = True
-    limit = times * (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else 1.0)
+    limit = times * (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else new)
     return small if above[best] - below[best] >= limit * spread else None
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "finite_rows",
     "inner_products",
     "lengths",
+    "lengths_and_products",
     "row_lengths",
     "squared_distances",
 ]
@@ -67,12 +68,38 @@ def inner_products(rows: Array, public: Array | None = None) -> NDArray[np.float
     float32 rows of any size fit: their squares end at 1e77 · d.
     """
     public = np.zeros((0, rows.shape[1])) if public is None else public
+    found = _first_products(rows, public)
+    return _products(rows, public, np.float64, _LONG) if found is None else _near_again(found, rows, public)
+
+
+def lengths_and_products(
+    rows: Array, public: Array
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Lengths [n] of rows [n, d] that need not be finite, and inner products [n + p, n + p] if all are.
+
+    As `row_lengths` and `inner_products`, but a large matrix is read once: lengths are those of float32 then.
+    """
+    found = _first_products(rows, public)
+    if found is not None:
+        return lengths(found)[: len(rows)], _near_again(found, rows, public)
+    length = row_lengths(rows)
+    fine = bool(np.isfinite(length).all())
+    return length, _products(rows, public, np.float64, _LONG) if fine else None
+
+
+def _first_products(rows: Array, public: Array) -> NDArray[np.float64] | None:
+    """[n + p, n + p] from products in float32; None where these would not do."""
     if rows.size < _SMALL or rows.dtype != np.float32:
-        return _products(rows, public, np.float64, _LONG)
+        return None
     found = _products(rows, public, np.float32, _SHORT)
     square = np.diagonal(found)
-    if not ((_SQUARED[0] <= square) & (square <= _SQUARED[1]) | _zero_rows(rows, public, square)).all():
-        return _products(rows, public, np.float64, _LONG)
+    fits = (_SQUARED[0] <= square) & (square <= _SQUARED[1]) | _zero_rows(rows, public, square)
+    return found if fits.all() else None
+
+
+def _near_again(found: NDArray[np.float64], rows: Array, public: Array) -> NDArray[np.float64]:
+    """Products in float32, those of rows near to another taken in float64."""
+    square = np.diagonal(found)
     both = square[:, None] + square[None]
     near = both - 2.0 * found < _NEAR * both
     np.fill_diagonal(near, False)

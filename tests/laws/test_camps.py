@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,36 @@ def test_noise_is_a_camp_once_in_a_hundred_and_in_a_layer_once_in_four_hundred(
     rows = rng.standard_normal((2000, SITES, 60))
     found = sum(bool(two_camps(one @ one.T, layer=layer).any()) for one in rows)
     assert least <= found <= most
+
+
+def test_late_noise_is_a_camp_once_in_a_thousand() -> None:
+    """Of 4000 cases 4 are expected at most: beyond the bound by less than one chance in ten million."""
+    rows = generator(0, "late noise").standard_normal((4000, SITES, 60))
+    assert sum(bool(two_camps(one @ one.T, late=True).any()) for one in rows) <= 18
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_camp_that_was_found_early_is_held_late(seed: int) -> None:
+    """At a distance that is enough for the first is none that is enough for a new one."""
+    rng = generator(seed, "held")
+    rows, way = rng.standard_normal((SITES, 200)), rng.standard_normal(200)
+    camp = np.arange(SITES) < 5
+    for far in np.linspace(0.0, 2.0, 201):
+        inner = inner_products(rows + far * camp[:, None] * way)
+        if np.array_equal(two_camps(inner), camp):
+            break
+    assert not two_camps(inner, late=True).any()
+    np.testing.assert_array_equal(two_camps(inner, camp, late=True), camp)
+
+
+def test_honest_sites_are_hardly_ever_flagged_in_long_training() -> None:
+    """20 federations of 60 rounds, seeds fixed: new camps after round 12 in at most 2 of them."""
+    late = 0
+    for seed in range(20):
+        rounds = flagged(honest(generator(seed, "long"), 60))
+        camps = [any(kind == "camp" for kind, _ in found) for found in rounds]
+        late += any(now and not before for before, now in itertools.pairwise(camps[11:]))
+    assert late <= 2
 
 
 def test_the_limit_is_the_hundredth_case_of_noise() -> None:

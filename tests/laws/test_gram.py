@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from lazaretto import catalog, gram
 from lazaretto.aggregate._coordinates import middle
 from lazaretto.chain import rule_of
-from lazaretto.gram import combine, distances_to, finite_rows, inner_products, row_lengths, squared_distances
+from lazaretto.gram import (
+    combine,
+    distances_to,
+    finite_rows,
+    inner_products,
+    lengths_and_products,
+    row_lengths,
+    squared_distances,
+)
 from lazaretto.keys import generator
 from lazaretto.round import Arrived, aggregate_round
 
@@ -165,3 +173,26 @@ def test_rows_that_are_not_finite(bad: float, kind: type) -> None:
     X[2, 0] = bad
     X[3, 5] = 1e38 if kind is np.float32 else 1e300
     assert finite_rows(X).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("public", [0, 2])
+def test_lengths_come_with_the_products(kind: str, public: int) -> None:
+    X = kinds(kind)
+    known = generator(0, "known").standard_normal((public, X.shape[1]))
+    length, inner = lengths_and_products(X, known)
+    assert inner is not None
+    np.testing.assert_array_equal(inner, inner_products(X, known))
+    np.testing.assert_allclose(length, row_lengths(X), rtol=WORST)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_lengths_of_rows_that_need_not_be_finite(bad: float, kind: type) -> None:
+    X = kinds("without a pattern", 5, 3000).astype(kind)
+    X[2, 1500] = bad
+    length, inner = lengths_and_products(X, np.zeros((0, 3000)))
+    np.testing.assert_array_equal(length, row_lengths(X))
+    assert (inner is not None) == bool(np.isfinite(bad))
+    if inner is not None:
+        np.testing.assert_array_equal(inner, inner_products(X))
