@@ -21,11 +21,12 @@ _LONGEST_LABEL = 60
 
 def show_check(source: Source, path: Path | None, table: Table) -> list[str]:
     """Print what a source has loaded from a path; returns the suspicious features that it keeps."""
+    sites = len(np.unique(table.site[table.site >= 0]))
     facts = {
         "windows": len(table.y),
         "steps": int(table.valid.sum()),
         "units": len(np.unique(table.unit)),
-        "sites": len(np.unique(table.site[table.site >= 0])),
+        **({"sites": sites} if sites else {}),  # else the plan deals units to sites
         **{name.replace("_", " "): count for name, count in table.counts.items()},
     }
     title = source.name if path is None else f"{source.name} from {path}"

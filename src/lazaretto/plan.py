@@ -247,7 +247,7 @@ def _lay(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _near(key: str) -> str:
-    """The way out of an unknown key: the nearest one, and what its section knows."""
+    """The way out of an unknown key: the nearest one, or what its section knows."""
     names = [known.name for known in known_keys()]
     section, _, leaf = key.partition(".")
     same_leaf = [name for name in names if leaf and name.endswith(f".{leaf}")]
@@ -255,7 +255,8 @@ def _near(key: str) -> str:
     hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
     if inside and leaf:
-        return f"{hint}keys of [{section}]: {', '.join(inside)}"
+        near = hint.strip() if hint else f"keys of [{section}]: {', '.join(inside)}"
+        return f"{near} docs/plan.md has all" if hint else near
     return f"{hint}sections: {', '.join(Plan.model_fields)}"
 
 

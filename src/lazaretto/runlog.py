@@ -240,7 +240,11 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         sorted(row[0] or "" for row in connection.execute("SELECT sql FROM sqlite_master")),
     )
     if found != (_APPLICATION, _VERSION, sorted(_SCHEMA)):
-        raise InputError("this database is not a run log", found=path, way_out="give DIR/run.sqlite of a run")
+        raise InputError(
+            "this database is not a run log, or its tables were changed",
+            found=path,
+            way_out="give DIR/run.sqlite as lazaretto wrote it",
+        )
 
 
 def _cannot(path: Path, error: Exception) -> LazarettoError:

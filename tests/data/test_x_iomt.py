@@ -483,6 +483,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / MQTT).write_bytes(gzip.compress(HEADER.encode() + b"\n" + b"\xfe\x00\xff" * 99)),
         f"{MQTT}: ",
     ),
+    "open quotation mark": (
+        lambda f: _number(f, "tcp.flags.syn", '"open'),
+        f"{MQTT}: not a CSV file in UTF-8 .found: a quotation mark in line 4 that nothing closes",
+    ),
     "empty": (lambda f: (f / MQTT).write_bytes(gzip.compress(b"")), f"{MQTT}: the file is empty"),
     "no bytes": (lambda f: (f / MQTT).write_bytes(b""), f"{MQTT}: "),
     "header only": (lambda f: write(f, MQTT, []), "no packets of normal MQTT"),

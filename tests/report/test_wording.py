@@ -238,3 +238,13 @@ def test_families_that_few_units_hold_are_named_at_their_table(entries: Entries,
     again: Entries = [("data", {**sheet, "seed": 9, "splits": {**sheet["splits"], "test": test}})]
     told = few_families_text(read_log(chain([*entries, *again])))
     assert "(with the seed that has fewest): ddos 19, port scan 7." in told
+
+
+def test_an_estimate_just_beside_its_target_does_not_read_as_on_it(entries: Entries, chain: Chain) -> None:
+    """-0.0052 misses -0.005, and "-0.005, at least -0.005: no" would contradict itself."""
+    row = _metrics(entries)["comparison"][0]
+    row |= {"value": -0.0052, "low": -0.014, "high": 0.004, "holds": False}
+    page = render(chain(entries))
+    assert "\u22120.0052" in page
+    row |= {"value": -0.0031, "holds": True}
+    assert "\u22120.0031" not in render(chain(entries))

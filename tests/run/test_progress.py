@@ -64,3 +64,14 @@ def test_lines_are_not_broken_where_they_go_into_a_file(capsys: pytest.CaptureFi
     with display() as show:
         show("vote refused", {"seed": 0, "system": "ours", "site": "ward 3", "reason": reason})
     assert f"ward 3 has no vote on the threshold: {reason}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(150.0, " · about 2 min left"), (40.0, " · about 40 s left"), (0.0, "")]
+)
+def test_what_is_left_of_a_sweep(left: float, said: str) -> None:
+    out, screen = _screen(terminal=False)
+    body = {"system": "gru", "number": 1, "draws": 2, "failed": "", "auroc": {"value": 0.9}, "best": None}
+    with display(console=screen) as show:
+        show("drawn", {**body, "left_seconds": left})
+    assert out.getvalue().splitlines() == [f"gru: 2/2 · AUROC 0.9000{said}"]

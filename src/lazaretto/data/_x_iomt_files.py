@@ -142,7 +142,10 @@ def _frame(file: Path, needed: tuple[str, ...], every: bool = False) -> pl.DataF
             )
         return pl.read_csv(io.BytesIO(data), columns=None if every else list(needed), infer_schema_length=0)
     except (UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        reason = str(error).partition("\n")[0]
+        odd = next((at for at, line in enumerate(data.split(b"\n"), 1) if line.count(b'"') % 2), 0)
+        reason = (
+            f"a quotation mark in line {odd} that nothing closes" if odd else str(error).partition("\n")[0]
+        )
         raise DataError(f"{file}: not a CSV file in UTF-8", found=reason, way_out=again) from error
 
 

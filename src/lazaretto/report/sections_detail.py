@@ -219,7 +219,8 @@ def delays(log: Log) -> Section:
             Column(title="Mean", hint="missed censored"),
         ),
         rows=tuple(rows),
-        note="Mean: a missed attack counts with the steps until its end. Counts of this run; the interval of "
+        note="Detected: at least one step is above the threshold, before alarms are smoothed. Mean: a missed "
+        "attack counts with the steps until its end. Counts of this run; the interval of "
         "the mean stands in the table of all metrics.",
     )
     return Section(name="latency", title=title, nav="Latency", blocks=(figure, table))

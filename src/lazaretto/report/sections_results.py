@@ -50,6 +50,7 @@ from lazaretto.report.wording import (
     Comparison,
     State,
     against,
+    bound_of,
     comparisons,
     verdict,
 )
@@ -231,7 +232,7 @@ def _paired(log: Log) -> Grid | None:
 
 def _claim(row: Comparison) -> Row:
     said, why, tone = _STATES[row.state]
-    decimals = places([row.difference], ratio=row.metric.ratio)
+    decimals = _apart(row, places([row.difference], ratio=row.metric.ratio))
     value, _, interval = interval_text(row.difference, decimals, sign=bool(row.against)).partition(" ")
     hint = f", {row.metric.hint}" if row.metric.hint else ""
     other = f", against {system_name(row.against)}" if row.against else ""
@@ -245,6 +246,17 @@ def _claim(row: Comparison) -> Row:
             Cell(text=said, under=why, tone=tone),
         ),
     )
+
+
+def _apart(row: Comparison, decimals: int) -> int:
+    """Decimals with which an estimate just beside its target does not read as if it were on it."""
+    bound = bound_of(row.target)
+    if bound is None or row.difference is None or abs(row.difference.value) == abs(bound):
+        return decimals
+    value = abs(row.difference.value)
+    while decimals < 6 and round(value, decimals) == round(abs(bound), decimals):
+        decimals += 1
+    return decimals
 
 
 def _floors(log: Log) -> Grid | None:

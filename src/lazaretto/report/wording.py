@@ -41,6 +41,7 @@ __all__ = [
     "Comparison",
     "State",
     "against",
+    "bound_of",
     "comparisons",
     "headline_seeds",
     "sites_of",
@@ -97,6 +98,12 @@ def comparisons(log: Log) -> list[Comparison]:
     return found
 
 
+def bound_of(target: str) -> float | None:
+    """The number in a target's text, None where it is not understood."""
+    match = _TARGET.search(target.lower())
+    return None if match is None else float(match[2].replace("\u2212", "-").replace(" ", ""))
+
+
 def state_of(difference: Triple | None, target: str, holds: Any, certain: Any = None) -> State:
     """How a difference stands to its target (">= -0.005", "at most 0", "within 0.01").
 
@@ -106,12 +113,11 @@ def state_of(difference: Triple | None, target: str, holds: Any, certain: Any = 
     """
     if difference is None:
         return "unknown"
-    match = _TARGET.search(target.lower())
-    if match is None:
+    match, bound = _TARGET.search(target.lower()), bound_of(target)
+    if match is None or bound is None:
         if holds is None:
             return "unknown"
         return ("certain" if certain is True else "likely") if holds else "missed"
-    bound = float(match[2].replace("\u2212", "-").replace(" ", ""))
     low, high = (
         (difference.value, difference.value)
         if difference.low is None or difference.high is None

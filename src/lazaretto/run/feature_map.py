@@ -123,7 +123,7 @@ def match_features(
         raise DataError(
             f"source '{source}' lacks features that the model was trained on, more than half of them",
             found=f"{len(absent)} of {len(wanted)}: {some}",
-            way_out="judge it on a source with the same features, pair them with --map, or train on this one",
+            way_out="pair them with --map, or train on features that both have (docs/public_data.md)",
         )
     return Matched(place=tuple(place), factor=tuple(factor), mapped=tuple(mapped), absent=tuple(absent))
 

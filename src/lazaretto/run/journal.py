@@ -102,11 +102,12 @@ def _read_anew(text: Path) -> bytes | None:
         return None
 
 
-def _done(records: Sequence[Record]) -> str:
-    """How far a log has come, in words."""
+def _done(records: Sequence[Record], parts: Path) -> str:
+    """How far a log has come, in words, and what else was begun."""
     stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
-    trained = f"{many(stages, 'part')} finished"
+    begun = ", ".join(sorted(part.stem.replace("_", " ") for part in parts.glob("*.unfinished")))
+    trained = f"{many(stages, 'part')} finished" + (f", {begun} begun" if begun else "")
     if not rounds:
         return trained
     last = rounds[-1]
@@ -145,7 +146,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
             for record in records
             if record.kind in _IDENTITY
         }
-        show("goes on", {"folder": str(folder), "done": _done(records)})
+        show("goes on", {"folder": str(folder), "done": _done(records, parts)})
         return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show)
     if folder.exists() and any(folder.iterdir()):
         unfinished = parts.is_dir()
@@ -186,7 +187,10 @@ def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        found = f"{what} in {journal.folder}"
+        begun = any(journal.parts.iterdir())
+        found = (
+            f"{what} in {journal.folder}" if begun else f"nothing was finished; {journal.folder} has the plan"
+        )
         raise Interrupted(
             "stopped", found=found, way_out="go on with the same command and --resume"
         ) from error

@@ -94,15 +94,19 @@ def _draw_line(body: Mapping[str, Any]) -> str:
     best = body["best"]
     if best is not None:
         said += f" (best {best['auroc']['value']:.4f}, draw {best['number'] + 1})"
-    minutes = body["left_seconds"] / 60
-    return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said} · about {minutes:.0f} min left"
+    return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said}{_left(body['left_seconds'])}"
 
 
 def _tried_line(body: Mapping[str, Any]) -> str:
     """One finished training of a robustness sweep, and what is left of the whole."""
     said = body["failed"] or f"AUROC {body['values']['auroc']:.3f}"
     met = f"{body['rule']} · {body['attack']}" + (f" {body['share']:.0%}" if body["share"] else "")
-    return f"{met} · {said} · about {body['left_seconds'] / 60:.0f} min left"
+    return f"{met} · {said}{_left(body['left_seconds'])}"
+
+
+def _left(seconds: float) -> str:
+    """What is left of a whole sweep, "" at its end."""
+    return f" · about {_time(seconds)} left" if seconds >= 1 else ""
 
 
 def _bars(progress: Progress) -> Show:

@@ -145,17 +145,17 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """The arrays and metadata of `save_arrays`. Raises InputError for a file that is not one of ours."""
-    way_out = "give a file that lazaretto wrote"
+    way_out = "copy it again from where lazaretto wrote it, whole, or train again"
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path.name} is too large", found=path.stat().st_size, way_out=way_out)
+            raise InputError(f"{path} is too large", found=path.stat().st_size, way_out=way_out)
         with safe_open(path, framework="numpy") as file:
             meta = json.loads((file.metadata() or {})["lazaretto"])
             return {name: file.get_tensor(name) for name in file.keys()}, dict(meta)  # noqa: SIM118
     except FileNotFoundError as error:
         raise InputError("no such file", found=path, way_out=way_out) from error
     except _UNREADABLE as error:
-        raise InputError(f"{path.name} cannot be read", found=error, way_out=way_out) from error
+        raise InputError(f"{path} cannot be read", found=error, way_out=way_out) from error
 
 
 def load_model(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], ModelMeta]:

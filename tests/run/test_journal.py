@@ -1,0 +1,34 @@
+"""What is said of a run's folder when it is stopped, and when it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lazaretto.errors import Interrupted
+from lazaretto.plan import Plan
+from lazaretto.run.journal import kept_for_resuming, open_journal, quiet
+
+
+def test_who_goes_on_hears_what_was_finished_and_what_begun(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    body = {"name": "pooled", "seed": 0, "seconds": 1.0, "compile_seconds": None}
+    journal.record("stage", body)
+    (journal.parts / "federated_split-seed1.unfinished").write_bytes(b"some state")
+    heard: list[tuple[str, Any]] = []
+    open_journal(tmp_path / "run", Plan(), True, lambda kind, said: heard.append((kind, said)))
+    assert heard[0][1]["done"] == "1 part finished, federated split-seed1 begun"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_who_stops_hears_whether_anything_is_finished(finished: bool, tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    if finished:
+        (journal.parts / "pooled.safetensors").write_bytes(b"a part")
+    with pytest.raises(Interrupted) as error, kept_for_resuming(journal, "what was finished is"):
+        raise KeyboardInterrupt
+    said = f"{'what was finished is in' if finished else 'nothing was finished;'} {tmp_path / 'run'}"
+    assert str(error.value.found).startswith(said)
+    assert "--resume" in str(error.value.way_out)
