@@ -44,7 +44,7 @@ _SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
 _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
 _IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
-_EARLY = 12  # rounds, after which a camp that is new has to stand out by more: chance had many looks by then
+_EARLY = 12  # updates of the median site, after which a camp that is new has to stand out by more
 _LATE = 1.2  # times the limit, from then on
 _FEWEST = 6  # distinct sites, below which two camps cannot be told from chance
 _ROUNDS = 3  # before which updates have no past to be compared with
@@ -106,7 +106,7 @@ def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
     they sent in it. Nothing is forgotten, lengths count, and layers cannot be told apart.
     """
     square, weight, rounds = sums.square.copy(), sums.weight.copy(), sums.rounds.copy()
-    camp = np.zeros(sums.camp.shape, np.bool_)
+    camp = sums.camp.copy()  # who stays away is what it was
     square[sites] = np.diagonal(inner)
     weight[sites] += squares
     rounds[sites] += np.asarray(squares) > 0
@@ -129,7 +129,7 @@ def sums_from(arrays: Mapping[str, Array]) -> Sums:
 
 
 def _late(rounds: Int) -> bool:
-    """Whether sites with so many rounds [n] have been looked at often."""
+    """Whether the median site has sent so often, of rounds [n], that chance had many looks."""
     return bool(np.median(rounds) > _EARLY)
 
 
@@ -167,8 +167,8 @@ def two_camps(
 
     In a layer the limit is a tenth higher, and a camp is at most a third of the sites: honest sites differ in
     what they make of one layer, in late rounds above all, and then fall into two parts of about equal size.
-    Late the limit is a fifth higher for a camp that was none in the round before: every round is one more
-    chance to be taken for one, and by then what is learned otherwise has stood out.
+    Late the limit is a fifth higher for a part with somebody who was in no camp before: every round is one
+    more chance to be taken for one. Who is out of camps for a round has to stand out by that to be back.
     At least six sites, or nobody: fewer part too easily by chance. Sites that honestly differ in one way
     from all others are a camp, too.
     """
@@ -192,7 +192,7 @@ def two_camps(
 def _smaller(cosine: Array, before: NDArray[np.bool_], times: float, new: float) -> NDArray[np.bool_] | None:
     """[m] who is in the smaller part, or None where two parts are no better than so many times chance.
 
-    new: factor on `times` where it is not the part that was there before.
+    new: factor on `times` where somebody is in it who was in no camp before.
     """
     m = len(cosine)
     values, vectors = np.linalg.eigh(_centred(cosines(_centred(cosine))))
@@ -210,7 +210,8 @@ def _smaller(cosine: Array, before: NDArray[np.bool_], times: float, new: float)
         return None
     small = np.zeros(m, np.bool_)
     small[order[:count] if 2 * count < m else order[count:]] = True
-    limit = times * (2.75 + 38 / m) * (_STAYS if np.array_equal(small, before) else new)
+    held = _STAYS if np.array_equal(small, before) else 1.0 if before[small].all() else new
+    limit = times * (2.75 + 38 / m) * held
     return small if above[best] - below[best] >= limit * spread else None
 
 

@@ -255,8 +255,9 @@ def _near(key: str) -> str:
     hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
     if inside and leaf:
-        near = hint.strip() if hint else f"keys of [{section}]: {', '.join(inside)}"
-        return f"{near} docs/plan.md has all" if hint else near
+        if f"'{section}." in hint:  # a slip of the pen; else what the section has says more
+            return f"{hint}docs/plan.md has all keys"
+        return f"{hint}keys of [{section}]: {', '.join(inside)}"
     return f"{hint}sections: {', '.join(Plan.model_fields)}"
 
 

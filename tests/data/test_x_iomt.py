@@ -487,6 +487,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: _number(f, "tcp.flags.syn", '"open'),
         f"{MQTT}: not a CSV file in UTF-8 .found: a quotation mark in line 4 that nothing closes",
     ),
+    "a field of two lines before it": (
+        lambda f: (f / MQTT).write_bytes(gzip.compress(f'{HEADER}\n1,"x\ny",2\n4,"5,6\n'.encode())),
+        "a quotation mark in line 4 that nothing closes",
+    ),
     "empty": (lambda f: (f / MQTT).write_bytes(gzip.compress(b"")), f"{MQTT}: the file is empty"),
     "no bytes": (lambda f: (f / MQTT).write_bytes(b""), f"{MQTT}: "),
     "header only": (lambda f: write(f, MQTT, []), "no packets of normal MQTT"),

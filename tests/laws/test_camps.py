@@ -15,6 +15,7 @@ from lazaretto.camps import (
     derived_flags,
     distinct,
     own_parts,
+    sums_seen,
     sums_start,
     sums_step,
     two_camps,
@@ -131,6 +132,54 @@ def test_a_camp_that_was_found_early_is_held_late(seed: int) -> None:
             break
     assert not two_camps(inner, late=True).any()
     np.testing.assert_array_equal(two_camps(inner, camp, late=True), camp)
+
+
+def _far_enough(rows: Any, camps: Any, way: Any) -> tuple[Any, Any]:
+    """Inner products at the least distance at which just these sites are found early, and who is."""
+    for far in np.linspace(0.0, 3.0, 301):
+        inner = inner_products(rows + far * camps.astype(np.float64) @ way)
+        found = two_camps(inner)
+        if np.array_equal(found, camps.any(axis=1)):
+            return inner, found
+    raise AssertionError("never found")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_camps_are_held_late_as_they_were_found(seed: int) -> None:
+    """The first parting finds one of them, where both together were in camps before."""
+    rng = generator(seed, "two camps")
+    camps = np.zeros((SITES, 2), np.bool_)
+    camps[:4, 0], camps[4:8, 1] = True, True
+    inner, found = _far_enough(rng.standard_normal((SITES, 200)), camps, rng.standard_normal((2, 200)))
+    np.testing.assert_array_equal(two_camps(inner, found, late=True), found)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_is_left_of_a_camp_is_held_late(seed: int) -> None:
+    rng = generator(seed, "left over")
+    camp = np.zeros((SITES, 1), np.bool_)
+    camp[:5] = True
+    inner, found = _far_enough(rng.standard_normal((SITES, 200)), camp, rng.standard_normal((1, 200)))
+    before = found.copy()
+    before[5] = True  # has turned honest since
+    np.testing.assert_array_equal(two_camps(inner, before, late=True), found)
+
+
+def test_who_stays_away_under_sharing_is_still_in_its_camp() -> None:
+    """Sums that the sites keep themselves: one round without a site says nothing of it."""
+    rng = generator(0, "away")
+    sums, total = sums_start(SITES, 0), np.zeros((SITES, SIZE))
+    everyone, others = np.arange(SITES), np.arange(1, SITES)
+    for _ in range(8):
+        sent = honest(rng, 1)[0].astype(np.float64)
+        sent[:6] *= -1
+        total += sent
+        sums = sums_seen(sums, inner_products(total), np.sum(sent**2, axis=1), everyone)
+    assert sums.camp[0].nonzero()[0].tolist() == list(range(6))
+    total[1:] += sent[1:]
+    after = sums_seen(sums, inner_products(total[1:]), np.sum(sent[1:] ** 2, axis=1), others)
+    assert after.camp[0].nonzero()[0].tolist() == list(range(6))
+    assert after.rounds.tolist() == [8, *[9] * (SITES - 1)]
 
 
 def test_honest_sites_are_hardly_ever_flagged_in_long_training() -> None:

@@ -19,16 +19,30 @@ def test_who_goes_on_hears_what_was_finished_and_what_begun(tmp_path: Path) -> N
     (journal.parts / "federated_split-seed1.unfinished").write_bytes(b"some state")
     heard: list[tuple[str, Any]] = []
     open_journal(tmp_path / "run", Plan(), True, lambda kind, said: heard.append((kind, said)))
-    assert heard[0][1]["done"] == "1 part finished, federated split-seed1 begun"
+    assert heard[0][1]["done"] == "1 part finished, federated split (seed 1) begun"
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_who_stops_hears_whether_anything_is_finished(finished: bool, tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "run", Plan(), False, quiet)
-    if finished:
-        (journal.parts / "pooled.safetensors").write_bytes(b"a part")
+    body = {"name": "pooled" if finished else "prepare data", "seed": 0, "seconds": 1.0}
+    journal.record("stage", {**body, "compile_seconds": None})
+    (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
     with pytest.raises(Interrupted) as error, kept_for_resuming(journal, "what was finished is"):
         raise KeyboardInterrupt
     said = f"{'what was finished is in' if finished else 'nothing was finished;'} {tmp_path / 'run'}"
     assert str(error.value.found).startswith(said)
     assert "--resume" in str(error.value.way_out)
+
+
+@pytest.mark.parametrize("kind", ["draw", "case", None])
+def test_an_error_takes_a_folder_away_only_where_nothing_is_finished(
+    kind: str | None, tmp_path: Path
+) -> None:
+    """A sweep keeps what it has tried in its log alone."""
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    if kind is not None:
+        journal.record(kind, dict.fromkeys(("system", "number", "rule", "attack", "share", "seed"), 0))
+    with pytest.raises(ZeroDivisionError), kept_for_resuming(journal, "finished trainings are"):
+        raise ZeroDivisionError
+    assert (tmp_path / "run").exists() == (kind is not None)

@@ -142,11 +142,17 @@ def _frame(file: Path, needed: tuple[str, ...], every: bool = False) -> pl.DataF
             )
         return pl.read_csv(io.BytesIO(data), columns=None if every else list(needed), infer_schema_length=0)
     except (UnicodeDecodeError, pl.exceptions.PolarsError) as error:
-        odd = next((at for at, line in enumerate(data.split(b"\n"), 1) if line.count(b'"') % 2), 0)
-        reason = (
-            f"a quotation mark in line {odd} that nothing closes" if odd else str(error).partition("\n")[0]
-        )
+        plain = isinstance(error, UnicodeDecodeError) or "utf-8" in str(error)
+        line = 0 if plain else _left_open(data)
+        said = f"a quotation mark in line {line} that nothing closes"
+        reason = said if line else str(error).partition("\n")[0]
         raise DataError(f"{file}: not a CSV file in UTF-8", found=reason, way_out=again) from error
+
+
+def _left_open(data: bytes) -> int:
+    """The line of the quotation mark that nothing closes, from 1; 0 where there is none."""
+    before, _, _ = data.rpartition(b'"')
+    return before.count(b"\n") + 1 if data.count(b'"') % 2 else 0
 
 
 def _numbers(frame: pl.DataFrame, file: Path) -> pl.DataFrame:

@@ -24,6 +24,8 @@ __all__ = ["Journal", "Show", "close_journal", "kept_for_resuming", "open_journa
 Show = Callable[[str, Mapping[str, Any]], None]
 Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
 
+_DATA = "prepare data"  # a stage after which nothing is trained
+
 # which fields tell two records of a kind apart: a resumed run does not repeat one
 _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "run": (),
@@ -106,7 +108,8 @@ def _done(records: Sequence[Record], parts: Path) -> str:
     """How far a log has come, in words, and what else was begun."""
     stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
-    begun = ", ".join(sorted(part.stem.replace("_", " ") for part in parts.glob("*.unfinished")))
+    found = sorted(part.stem.rpartition("-seed") for part in parts.glob("*.unfinished"))
+    begun = ", ".join(f"{name.replace('_', ' ')} (seed {seed})" for name, _, seed in found)
     trained = f"{many(stages, 'part')} finished" + (f", {begun} begun" if begun else "")
     if not rounds:
         return trained
@@ -170,12 +173,23 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
 
 def _discard_if_empty(journal: Journal) -> None:
     """After an error: take away a folder in which no stage was finished; nothing half-written stays."""
-    if not any(journal.parts.iterdir()):
+    if not any(journal.parts.iterdir()) and not _finished(journal):
         shutil.rmtree(journal.parts)
         for path in (journal.log, journal.folder / "plan.toml"):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # somebody else's files stay
             journal.folder.rmdir()
+
+
+def _finished(journal: Journal) -> bool:
+    """Whether anything was trained to its end, as the log tells; a log that cannot be read may tell of it."""
+    try:
+        return any(
+            record.kind in ("draw", "case") or (record.kind == "stage" and record.body["name"] != _DATA)
+            for record in runlog.read(journal.log)
+        )
+    except LazarettoError:
+        return True
 
 
 @contextlib.contextmanager
@@ -187,10 +201,8 @@ def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        begun = any(journal.parts.iterdir())
-        found = (
-            f"{what} in {journal.folder}" if begun else f"nothing was finished; {journal.folder} has the plan"
-        )
+        nothing = f"nothing was finished; {journal.folder} has the plan"
+        found = f"{what} in {journal.folder}" if _finished(journal) else nothing
         raise Interrupted(
             "stopped", found=found, way_out="go on with the same command and --resume"
         ) from error
