@@ -168,6 +168,10 @@ WRONG = {
         "[train]\nlearningrate = 1\n",
         ["train.learningrate", "unknown key", "'train.learning_rate'"],
     ),
+    "a key like none": (
+        "[train]\nsites = 1\n",
+        ["train.sites", "unknown key", "keys of [train]: ", "learning_rate"],
+    ),
     "a key of another section": ("[train]\nbits = 3\n", ["train.bits", "did you mean 'cut.bits'"]),
     "a section misspelt": (
         "[trian]\nx = 1\n",

@@ -94,14 +94,14 @@ class Interrupted(LazarettoError):
     exit_code = 3
 
 
-def did_you_mean(given: object, known: Iterable[str], before: str = "") -> str:
+def did_you_mean(given: object, known: Iterable[str], before: str = "", cutoff: float = 0.5) -> str:
     """How a way out begins: "did you mean 'mean'? " with the nearest known name, "" where none is near.
 
-    before: what is written before the name, as that of its section.
+    before: what is written before the name, as that of its section. cutoff: in [0, 1], how near it has to be.
     """
     said, names = str(given), list(known)
     near = [name for name in names if name.lower() == said.lower()]
-    near = near or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
+    near = near or difflib.get_close_matches(said, names, n=1, cutoff=cutoff)
     return f"did you mean '{before}{near[0]}'? " if near else ""
 
 

@@ -69,6 +69,7 @@ __all__ = [
     "toml_value",
 ]
 
+_SLIP = 0.75  # how alike two names are of which one is taken for the other misspelt
 _MAX_FILE_BYTES = 2**20
 
 
@@ -255,8 +256,9 @@ def _near(key: str) -> str:
     hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
     if inside and leaf:
-        if f"'{section}." in hint:  # a slip of the pen; else what the section has says more
-            return f"{hint}docs/plan.md has all keys"
+        slip = "" if same_leaf else did_you_mean(leaf, inside, f"{section}.", _SLIP)
+        if slip:
+            return f"{slip}docs/plan.md has all keys"
         return f"{hint}keys of [{section}]: {', '.join(inside)}"
     return f"{hint}sections: {', '.join(Plan.model_fields)}"
 

@@ -114,24 +114,10 @@ def test_noise_is_a_camp_once_in_a_hundred_and_in_a_layer_once_in_four_hundred(
     assert least <= found <= most
 
 
-def test_late_noise_is_a_camp_once_in_a_thousand() -> None:
-    """Of 4000 cases 4 are expected at most: beyond the bound by less than one chance in ten million."""
+def test_late_noise_is_a_camp_once_in_seven_hundred() -> None:
+    """Of 4000 cases 6 are expected (29 of 20,000): the bound is passed once in ten thousand seeds."""
     rows = generator(0, "late noise").standard_normal((4000, SITES, 60))
     assert sum(bool(two_camps(one @ one.T, late=True).any()) for one in rows) <= 18
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_camp_that_was_found_early_is_held_late(seed: int) -> None:
-    """At a distance that is enough for the first is none that is enough for a new one."""
-    rng = generator(seed, "held")
-    rows, way = rng.standard_normal((SITES, 200)), rng.standard_normal(200)
-    camp = np.arange(SITES) < 5
-    for far in np.linspace(0.0, 2.0, 201):
-        inner = inner_products(rows + far * camp[:, None] * way)
-        if np.array_equal(two_camps(inner), camp):
-            break
-    assert not two_camps(inner, late=True).any()
-    np.testing.assert_array_equal(two_camps(inner, camp, late=True), camp)
 
 
 def _far_enough(rows: Any, camps: Any, way: Any) -> tuple[Any, Any]:
@@ -142,6 +128,16 @@ def _far_enough(rows: Any, camps: Any, way: Any) -> tuple[Any, Any]:
         if np.array_equal(found, camps.any(axis=1)):
             return inner, found
     raise AssertionError("never found")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_camp_that_was_found_early_is_held_late(seed: int) -> None:
+    """At a distance that is enough for the first is none that is enough for a new one."""
+    rng = generator(seed, "held")
+    rows, way = rng.standard_normal((SITES, 200)), rng.standard_normal((1, 200))
+    inner, found = _far_enough(rows, np.arange(SITES)[:, None] < 5, way)
+    assert not two_camps(inner, late=True).any()
+    np.testing.assert_array_equal(two_camps(inner, found, late=True), found)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -251,10 +251,11 @@ def _claim(row: Comparison) -> Row:
 def _apart(row: Comparison, decimals: int) -> int:
     """Decimals with which an estimate just beside its target does not read as if it were on it."""
     bound = bound_of(row.target)
-    if bound is None or row.difference is None or abs(row.difference.value) == abs(bound):
+    if bound is None or row.difference is None:
         return decimals
-    value = abs(row.difference.value)
-    while decimals < 6 and round(value, decimals) == round(abs(bound), decimals):
+    value = row.difference.value
+    edges = [edge for edge in (bound, -bound) if edge != value and edge * value >= 0]  # "within" has two
+    while decimals < 6 and any(round(value, decimals) == round(edge, decimals) for edge in edges):
         decimals += 1
     return decimals
 
