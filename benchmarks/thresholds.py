@@ -1,4 +1,4 @@
-"""What alarm thresholds let through and find where some sites lie about their counts: summed, and voted on.
+"""What alarm thresholds let through and find where some sites lie about their counts: summed, voted on, own.
 
     python benchmarks/thresholds.py examples/recommended_rule.toml
     python benchmarks/thresholds.py PLAN --data PLACE --set KEY=VALUE
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import typing
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,9 @@ import numpy as np
 
 from lazaretto.attack.threshold_poisoning import threshold_poisoning
 from lazaretto.attack_types import Attack
-from lazaretto.evaluate.operating import EVERYONE
 from lazaretto.evaluate.robust import halves
-from lazaretto.evaluate.scored import OURS, Protocol, Scored
-from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
+from lazaretto.evaluate.scored import OURS, Agreement, Protocol, Scored
+from lazaretto.evaluate.thresholds import operating_points, thresholds_of
 from lazaretto.plan import load_plan
 from lazaretto.plan_robustness_checks import NO_ATTACK, under
 from lazaretto.run import systems
@@ -43,6 +43,7 @@ __all__ = ["alarms", "main"]
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 _ENDS = ("highest", "lowest")
+_WAYS = typing.get_args(Agreement)
 
 
 def _rows(scored: Scored, own: np.ndarray) -> Scored:
@@ -60,7 +61,7 @@ def alarms(
             replace(protocol, calibration="none"),
             lambda part: false_scores(attack, part, hostile, seed),
         )
-        alarm[own] = scored.score[own] > points.thresholds[MAIN_POINT][EVERYONE]
+        alarm[own] = scored.score[own] > thresholds_of(_rows(scored, own), points)[:, None]
     return tuple(float(alarm[scored.valid & kind].mean()) for kind in (scored.y == 0, scored.y > 0))
 
 
@@ -89,13 +90,14 @@ def main() -> None:
     print(
         f"{given.plan} {' '.join(given.sets)}: seeds {list(plan.run.seeds)}, {rate:.0%} of normal steps asked"
     )
-    print("| sites that lie | normal, sum | attacked, sum | normal, median | attacked, median |")
-    print("|---|---|---|---|---|")
+    columns = [f"{what}, {how}" for how in _WAYS for what in ("normal", "attacked")]
+    print(f"| sites that lie | {' | '.join(columns)} |")
+    print("|---" * (1 + len(columns)) + "|")
     for end in _ENDS:
         attack = threshold_poisoning(end)
         for share in _SHARES:
             row = []
-            for how in ("sum", "median"):
+            for how in _WAYS:
                 found = []
                 for one, scores in zip(prepared, trained, strict=True):
                     assert scores.validation is not None  # noqa: S101  every trained system has them

@@ -203,7 +203,7 @@ def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
                 way_out="leave it out",
             )
         )
-    if model.novelty is not None and plan.evaluate.thresholds == "median":
+    if model.novelty is not None and plan.evaluate.thresholds != "sum":
         problems.append(
             PlanError(
                 "evaluate.thresholds: a self-supervised score is fused by summed counts, which one can bend",

@@ -271,17 +271,18 @@ class EvaluatePlan(Section):
     baselines: Baselines = Field(default=USUAL, description="Systems to compare with.")
     false_positive_rate: Share = Field(
         default=0.01,
-        description="Share of normal validation steps above the threshold: of all, or at the median site.",
+        description="Share of normal validation steps above the threshold: of all, at the median site, or at each.",
     )
     alarm_k: Count = Field(
         default=3,
         description="An alarm is raised once so many of the last `alarm_m` steps are above the threshold.",
     )
     alarm_m: Count = Field(default=5, description="Steps that `alarm_k` looks back over.")
-    thresholds: Literal["sum", "median"] = Field(
+    thresholds: Literal["sum", "median", "own"] = Field(
         default="sum",
-        description="How sites agree on alarm thresholds: from summed counts of scores, where one site that "
-        "lies can silence everyone's alarms, or by the `median` of the sites' own.",
+        description="How sites come by alarm thresholds: from summed counts of scores, where one site that "
+        "lies can silence everyone's alarms; by the `median` of the sites' own; or each goes by its `own`, "
+        "and those without one by the median.",
     )
     calibration: Literal["platt", "temperature", "none"] = Field(
         default="platt",

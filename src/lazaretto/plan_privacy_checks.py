@@ -56,7 +56,7 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
             found=plan.data.scaling,
             way_out='data.scaling = "sum"',
         )
-    if plan.evaluate.thresholds == "median":
+    if plan.evaluate.thresholds != "sum":
         yield PlanError(
             "evaluate.thresholds: the median is taken of each site's exact threshold",
             found=plan.evaluate.thresholds,

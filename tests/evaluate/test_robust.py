@@ -76,6 +76,21 @@ def test_a_unit_sets_no_threshold_that_judges_it() -> None:
     assert not np.array_equal(before["hits"][~own], after["hits"][~own]), "the other half goes by it"
 
 
+@pytest.mark.parametrize("lie", [1e9, -1e9])
+def test_lies_reach_no_site_that_goes_by_its_own_threshold(lie: float) -> None:
+    one, asked = scored(4, 3.0), replace(PROTOCOL, thresholds="own")
+
+    def said(part: Scored) -> np.ndarray:
+        return np.where((part.site == 1)[:, None] & (part.y == 0), lie, part.score)
+
+    honest, before = judge_seed(one, asked, 6)
+    values, after = judge_seed(one, asked, 6, said=said)
+    assert values == honest
+    assert honest["recall"] > 0
+    for name, column in before.columns.items():
+        np.testing.assert_array_equal(after.columns[name], column)
+
+
 @pytest.mark.parametrize("how", ["sum", "median"])
 @pytest.mark.parametrize("lie", [1e9, -1e9])
 def test_lies_act_on_what_sets_a_threshold_and_never_on_what_is_judged(how, lie: float) -> None:

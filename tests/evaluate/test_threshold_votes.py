@@ -15,6 +15,9 @@ from lazaretto.evaluate.operating import (
     EDGES,
     EVERYONE,
     edge_counts,
+    for_elsewhere,
+    operating_from_json,
+    operating_to_json,
     score_counts,
     threshold_from_counts,
     threshold_from_edges,
@@ -28,7 +31,13 @@ from lazaretto.evaluate.threshold_votes import (
     threshold_ballot,
     threshold_from_ballots,
 )
-from lazaretto.evaluate.thresholds import ALARM_POINT, MAIN_POINT, STRICT_POINT, operating_points
+from lazaretto.evaluate.thresholds import (
+    ALARM_POINT,
+    MAIN_POINT,
+    STRICT_POINT,
+    operating_points,
+    thresholds_of,
+)
 from lazaretto.keys import generator
 
 edges = st.sampled_from([*EDGES[::97].tolist(), *EDGES[-20:].tolist(), float("inf")])
@@ -140,6 +149,56 @@ def test_a_site_without_normal_steps_has_no_vote() -> None:
     assert kept[MAIN_POINT][EVERYONE] == on_grid(max(t for t in two if t is not None))
     with pytest.raises(DataError, match="no normal validation step"):
         operating_points(replace(found, y=np.ones_like(y)), VOTED)
+
+
+OWN = replace(VOTED, thresholds="own")
+
+
+@pytest.mark.parametrize("liars", [0, 2, 9])
+def test_each_site_goes_by_its_own_and_nobody_s_lie_reaches_it(liars: int) -> None:
+    """Whatever is said in the vote, even by all."""
+    found, site = scored()
+    some = replace(found, y=np.where((site == 8)[:, None], 1, found.y))  # that one has no normal step
+
+    def said(part: Scored) -> np.ndarray:
+        return np.where((part.site < liars)[:, None] & (part.y == 0), np.float32(1e9), part.score)
+
+    operating = operating_points(some, OWN, said)
+    voted = operating_points(some, VOTED, said)
+    smoothed = smooth(found.score, found.valid, OWN.alarm_k, OWN.alarm_m)
+    for point, rate in ((MAIN_POINT, 0.01), (STRICT_POINT, 0.001), (ALARM_POINT, None)):
+        each = thresholds_of(some, operating, point)
+        for one in range(8):
+            at, normal = site == one, found.y[site == one] == 0
+            if rate is None:
+                own = threshold_from_edges(edge_counts(smoothed[at], normal), 60.0 * normal.sum())
+            else:
+                own = threshold_from_counts(score_counts(found.score[at][normal]), rate)
+            assert set(each[at]) == {own}
+        assert set(each[site == 8]) == {voted.thresholds[point][EVERYONE]}
+    assert operating.platt == voted.platt, "one model, one calibration"
+
+
+def test_own_thresholds_are_kept_and_stay_at_their_sites() -> None:
+    found, site = scored()
+    operating = operating_points(found, OWN)
+    again = operating_from_json(operating_to_json(operating))
+    assert again == operating
+    away = for_elsewhere(operating)
+    assert set(thresholds_of(found, away)) == {operating_points(found, VOTED).thresholds[MAIN_POINT][EVERYONE]}
+    moved = replace(found, site=site + 100)  # nobody who was there
+    np.testing.assert_array_equal(thresholds_of(moved, operating), thresholds_of(found, away))
+    for by_site in (None, 1, "true"):
+        with pytest.raises(DataError, match="cannot be read"):
+            operating_from_json({**operating_to_json(operating), "by_site": by_site})
+
+
+def test_where_each_site_has_a_model_its_own_is_as_before() -> None:
+    found, site = scored()
+    apart = replace(found, threshold_group=site)
+    own, voted = (operating_points(apart, one) for one in (OWN, VOTED))
+    assert own == voted
+    np.testing.assert_array_equal(thresholds_of(apart, own), thresholds_of(apart, voted))
 
 
 @pytest.mark.parametrize(

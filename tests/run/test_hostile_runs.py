@@ -211,7 +211,7 @@ def scores_of(prepared: Prepared, by_site: bool = False) -> SeedScores:
     return SeedScores(**found)
 
 
-@pytest.mark.parametrize("how", ["sum", "median"])
+@pytest.mark.parametrize("how", ["sum", "median", "own"])
 @pytest.mark.parametrize("door", ["none", "sharing"])
 def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Path) -> None:
     """The same kinds of messages, as many bytes, nobody refused; what is told is what is judged by."""
@@ -235,9 +235,9 @@ def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Pat
     assert main_ones[1] > main_ones[0]
 
 
-@pytest.mark.parametrize("how", ["sum", "median"])
+@pytest.mark.parametrize("how", ["sum", "median", "own"])
 def test_a_threshold_that_nothing_passes_is_told_as_none(
-    how: Literal["sum", "median"], tmp_path: Path
+    how: Literal["sum", "median", "own"], tmp_path: Path
 ) -> None:
     """Scores beyond all that is counted have no threshold; infinity would be no message between processes."""
     plan = load_plan(plan_file(tmp_path, ""))

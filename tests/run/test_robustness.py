@@ -286,7 +286,7 @@ def test_lies_about_scores_show_at_the_threshold_as_the_plan_sets_it(plan: Plan,
         update={"rules": ("mean",), "shares": (0.4,), "seeds": 1, "attacks": ("threshold_poisoning",)}
     )
     cells = {}
-    for how in ("sum", "median"):
+    for how in ("sum", "median", "own"):
         asked = plan.evaluate.model_copy(update={"thresholds": how})
         tried = plan.model_copy(update={"robustness": some, "evaluate": asked})
         tree = run_robustness(tried, tmp_path / how)["robustness"]["mean"]
@@ -301,6 +301,10 @@ def test_lies_about_scores_show_at_the_threshold_as_the_plan_sets_it(plan: Plan,
     honest, hit = cells["median"]
     assert hit["recall"]["value"] > 0
     assert 0 < hit["false_positive_rate"]["value"] <= honest["false_positive_rate"]["value"]
+    honest, hit = cells["own"]
+    assert hit["recall"]["value"] > 0
+    for name in ("f1", "recall", "false_positive_rate"):
+        assert hit[name] == honest[name], "nobody's lie reaches another site"
 
 
 def test_a_training_that_diverges_counts_as_chance(

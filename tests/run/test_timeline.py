@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lazaretto.data.streams import select
+from lazaretto.evaluate.operating import EVERYONE, probability
 from lazaretto.evaluate.scored import OURS, Protocol, SeedScores
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run.bench import scored_part
 from lazaretto.run.journal import open_journal, quiet
@@ -83,6 +86,27 @@ def test_traffic_and_record_disagree(given: tuple[Prepared, Protocol], plan: Pla
         assert one is not None
         journal.record("timeline", one)
     assert len(journal.seen) == 2, "both stand in the log"
+
+
+def test_a_case_shows_the_threshold_of_its_own_site(given: tuple[Prepared, Protocol]) -> None:
+    """Alarms of the case are those of its site's threshold, which is not the other site's."""
+    prepared, protocol = given
+    own = replace(protocol, thresholds="own")
+    loud = scores(prepared, np.ones(int((prepared.data.split == TEST).sum()), bool))
+    assert loud.validation is not None
+    # what is normal at site 1 scores higher
+    shifted = {
+        name: replace(part, score=part.score + 0.5 * (part.site == 1)[:, None])
+        for name, part in (("validation", loud.validation), ("test", loud.test))
+    }
+    systems = {OURS: [SeedScores(**shifted)]}
+    operating = operating_of(systems[OURS][0], own, "here")
+    one, other = (operating.thresholds[MAIN_POINT][site] for site in (0, 1))
+    assert other > one + 0.3
+    case = timeline(prepared, systems, own)
+    assert case is not None
+    threshold = operating.thresholds[MAIN_POINT][prepared.site_names.index(case["site"])]
+    assert case["threshold"] == probability(operating.platt[EVERYONE], np.array([threshold]))[0]
 
 
 def test_no_case_where_both_see_the_same(given: tuple[Prepared, Protocol]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "fit_calibration",
     "fit_platt",
     "fit_temperature",
+    "for_elsewhere",
     "log_loss",
     "log_odds",
     "operating_from_json",
@@ -236,11 +237,19 @@ class Operating:
 
     thresholds: operating point -> {group: threshold}.  platt: {group: Platt}, fitted by `calibration`.
     Group EVERYONE stands for all units, and for a group that validation did not hold.
+    by_site: groups of thresholds are sites, though one model scored all of them.
     """
 
     thresholds: Mapping[str, Mapping[int, float]]
     platt: Mapping[int, Platt]
     calibration: Calibration = "platt"
+    by_site: bool = False
+
+
+def for_elsewhere(operating: Operating) -> Operating:
+    """The same for units of other sites than those of training: everyone's thresholds alone."""
+    everyone = {point: {EVERYONE: groups[EVERYONE]} for point, groups in operating.thresholds.items()}
+    return replace(operating, thresholds=everyone, by_site=False) if operating.by_site else operating
 
 
 def per_unit(by_group: Mapping[int, Any], groups: Iterable[int]) -> list[Any]:
@@ -257,6 +266,7 @@ def operating_to_json(operating: Operating) -> dict[str, Any]:
         },
         "platt": {str(g): [p.slope, p.intercept] for g, p in operating.platt.items()},
         "calibration": operating.calibration,
+        "by_site": operating.by_site,
     }
 
 
@@ -273,10 +283,13 @@ def operating_from_json(body: Mapping[str, Any]) -> Operating:
         calibration = body.get("calibration", "platt")
         if calibration not in typing.get_args(Calibration):
             raise ValueError(calibration)
+        by_site = body.get("by_site", False)
+        if not isinstance(by_site, bool):
+            raise ValueError(by_site)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             "stored operating points cannot be read", found=error, way_out="train again"
         ) from None
     if EVERYONE not in platt or not all(EVERYONE in groups for groups in thresholds.values()):
         raise DataError("stored operating points lack those of all units", way_out="train again")
-    return Operating(thresholds, platt, calibration)
+    return Operating(thresholds, platt, calibration, by_site)

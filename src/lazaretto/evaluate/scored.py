@@ -24,6 +24,7 @@ __all__ = [
     "SUPERVISED",
     "TRIGGERED",
     "WITHHELD",
+    "Agreement",
     "Protocol",
     "Said",
     "Scored",
@@ -70,6 +71,8 @@ class Scored:
     unit: NDArray[Any] | None = None
 
 
+Agreement: TypeAlias = Literal["sum", "median", "own"]
+
 # Scores [u, L] as sites say they are when thresholds are agreed on: hostile ones may lie
 Said: TypeAlias = Callable[[Scored], NDArray[Any]]
 
@@ -98,7 +101,8 @@ class Protocol:
     timed: False where steps have no clock: latency and alarms per device-day are then left undefined.
     same_units: True where every seed judges the very same units; they are then drawn together.
     calibration: how validation scores become probabilities: "platt", "temperature" or "none".
-    thresholds: "sum", of all sites' counts, or "median", of the sites' own (`evaluate.threshold_votes`).
+    thresholds: "sum", of all sites' counts, "median", of the sites' own (`evaluate.threshold_votes`), or "own":
+        each site by its own, those without one by the median.
     intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.
@@ -114,7 +118,7 @@ class Protocol:
     alarm_m: int = 5
     same_units: bool = False
     calibration: Calibration = "platt"
-    thresholds: Literal["sum", "median"] = "sum"
+    thresholds: Agreement = "sum"
     intensity_edges: tuple[float, ...] = ()
     timed: bool = True
     floors: Mapping[str, float] = field(default_factory=dict)

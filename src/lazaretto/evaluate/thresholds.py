@@ -33,6 +33,7 @@ __all__ = [
     "operating_points",
     "probabilities_of",
     "thresholds_of",
+    "with_own",
 ]
 
 MAIN_POINT = "main"
@@ -59,10 +60,10 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
     """Thresholds (on the common scale) and calibration, for everyone and for each threshold group.
 
     Sites contribute capped counts, of which only the sum is used, or a vote each, where
-    `protocol.thresholds` is "median". A group without a normal validation step goes by everyone's values.
-    said: what sites say of their scores, or None for the truth; thresholds go by it, and calibration, which
-    nobody agrees on, does not. Not asked where there are groups: each sets its own then.
-    Raises DataError where there is no normal step at all.
+    `protocol.thresholds` is not "sum". A group without a normal validation step goes by everyone's values.
+    said: what sites say of their scores, or None for the truth; thresholds that they agree on go by it;
+    calibration, which nobody agrees on, and what a site keeps to itself do not. Not asked where there are
+    groups: each sets its own then. Raises DataError where there is no normal step at all.
     """
     groups = (
         [] if validation.threshold_group is None else sorted({int(g) for g in validation.threshold_group})
@@ -89,7 +90,7 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
         scores = [common.score[at][normal[at]] for at in sites]
         alarms = [edge_counts(smoothed[at], normal[at]) for at in sites]
         seconds = [float(np.count_nonzero(normal[at])) * protocol.step_seconds for at in sites]
-        if protocol.thresholds == "median":
+        if protocol.thresholds != "sum":
             for point, rate in ((MAIN_POINT, protocol.false_positive_rate), (STRICT_POINT, STRICT_RATE)):
                 thresholds[point][group] = median_threshold([own_threshold(one, rate) for one in scores])
             each = zip(alarms, seconds, strict=True)
@@ -100,7 +101,23 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
         thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
         thresholds[STRICT_POINT][group] = threshold_from_counts(counts, STRICT_RATE)
         thresholds[ALARM_POINT][group] = threshold_from_edges(np.sum(alarms, axis=0), sum(seconds))
-    return Operating(thresholds, platt, protocol.calibration)
+    found = Operating(thresholds, platt, protocol.calibration)
+    if protocol.thresholds == "own" and validation.threshold_group is None:
+        return with_own(found, validation, protocol)
+    return found
+
+
+def with_own(operating: Operating, validation: Scored, protocol: Protocol) -> Operating:
+    """The same, but that each site with a normal validation step goes by a threshold of its own.
+
+    validation: scores of one model for all sites, as they are: nobody lies to himself.
+    """
+    alone = replace(protocol, thresholds="sum", calibration="none")
+    found = operating_points(replace(validation, threshold_group=validation.site), alone).thresholds
+    merged = {
+        point: {**found[point], EVERYONE: groups[EVERYONE]} for point, groups in operating.thresholds.items()
+    }
+    return replace(operating, thresholds=merged, by_site=True)
 
 
 def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:
@@ -130,7 +147,8 @@ def _groups(scored: Scored) -> NDArray[np.int64]:
 
 def thresholds_of(scored: Scored, operating: Operating, point: str = MAIN_POINT) -> NDArray[np.float64]:
     """Threshold of each unit, [u], for scores on the common scale."""
-    return np.asarray(per_unit(operating.thresholds[point], _groups(scored)), dtype=np.float64)
+    groups = np.asarray(scored.site) if operating.by_site else _groups(scored)
+    return np.asarray(per_unit(operating.thresholds[point], groups), dtype=np.float64)
 
 
 def probabilities_of(scored: Scored, operating: Operating) -> NDArray[np.float64]:

@@ -116,8 +116,11 @@ def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
         value, rule = max(held)
         said.append(f"Highest under its own worst attack: {rule}, {fixed(value, 3)}.")
     rate = percent(number(about.get("false_positive_rate")) or 0.01)
-    voted = mapping(mapping(about.get("plan")).get("evaluate")).get("thresholds") == "median"
-    other = "other, as the median of its sites asks for it" if voted else "other"
+    agreed = mapping(mapping(about.get("plan")).get("evaluate")).get("thresholds")
+    other = {
+        "median": "other, as the median of its sites asks for it",
+        "own": "other, each site by its own threshold",
+    }.get(str(agreed), "other")
     how = (
         "All figures are of validation units; test units were dropped before any training. F1 and recall "
         "need a threshold, which may not be set on what it judges: the units are dealt into two halves, and "

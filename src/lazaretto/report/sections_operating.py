@@ -69,12 +69,12 @@ def operating_points(log: Log) -> Section:
     for name in names:
         bodies = {s: mapping(mapping(body.get("operating_points")).get(name)) for s, body in found.items()}
         points[_POINTS.get(name, words(name))] = bodies
-    voted = mapping(mapping(log.last("run").get("plan")).get("evaluate")).get("thresholds") == "median"
-    blocks: tuple[Block, ...] = (_recall_figure(points, voted), _points_table(log, points))
+    how = str(mapping(mapping(log.last("run").get("plan")).get("evaluate")).get("thresholds"))
+    blocks: tuple[Block, ...] = (_recall_figure(points, how), _points_table(log, points))
     return Section(name="points", title=title, nav="Thresholds", blocks=blocks)
 
 
-def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], voted: bool) -> Picture:
+def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str) -> Picture:
     first = next(iter(points.values()))
     shown = [OURS, *[s for s in ("pooled", "gradient_boosting", "local", "gru") if s in first][:2]]
     look = looks(shown, OURS)
@@ -90,8 +90,10 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], voted: bool) ->
         "Share of attacked steps that are found, by what the threshold lets through. The numbers are ours; "
         "bars are 95\u202f% intervals."
     )
-    if voted:
+    if how == "median":
         caption += " Each threshold is the median of the sites' own: of all steps more or less may pass."
+    if how == "own":
+        caption += " Each site goes by a threshold of its own."
     return picture(
         "points",
         ("Attacked steps found, at each threshold", caption, finding),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from lazaretto.evaluate.operating import (
     score_counts,
     threshold_from_counts,
 )
-from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
+from lazaretto.evaluate.scored import Agreement, Protocol, Scored, SeedScores
 from lazaretto.evaluate.threshold_votes import (
     CHOICES,
     FEWEST_VOTERS,
@@ -27,7 +26,7 @@ from lazaretto.evaluate.threshold_votes import (
     threshold_ballot,
     threshold_from_ballots,
 )
-from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points
+from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points, with_own
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
@@ -96,19 +95,19 @@ def sum_normal_counts(
 
 
 def agree_threshold(
-    prepared: Prepared, score: Float, rate: float, post: Post, how: Literal["sum", "median"] = "sum"
+    prepared: Prepared, score: Float, rate: float, post: Post, how: Agreement = "sum"
 ) -> dict[str, str]:
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
-    score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" for
-    a vote of each site on it instead, in secret where updates are. Hostile sites may say false scores.
+    score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" or
+    "own" for a vote of each site on it instead, in secret where updates are. Hostile sites may say false scores.
     Returns site -> why its vote does not count: the threshold that was told is that of the others. Raises
     RoundRefused where fewer than three have a vote in secret.
     """
     part, named = select(prepared.data, prepared.data.split == VALIDATION), dict[str, str]()
     if prepared.said is not None:
         score = prepared.said(Scored(score=score, y=part.y, valid=part.judged, site=part.site))
-    if how == "median":
+    if how != "sum":
         total, named = _votes(prepared, part, score, rate, post)
         threshold = threshold_from_ballots(total, 1 if prepared.door is None else FEWEST_VOTERS)
     else:
@@ -156,6 +155,7 @@ def agree_common(
 
     Returns {"site", "reason"} of those whose vote does not count, and then, or where a site may lie, also
     operating points from what the others said, so that what is judged and kept is what was told; else None.
+    Where each site goes by its own threshold, a vote that does not count takes nobody's away.
     """
     whole = scores.validation
     assert whole is not None  # noqa: S101  of scores that were just made
@@ -165,7 +165,8 @@ def agree_common(
     kept = ~np.isin(whole.site, [prepared.site_names.index(name) for name in named])
     left = Scored(score=whole.score[kept], y=whole.y[kept], valid=whole.valid[kept], site=whole.site[kept])
     rows = [{"site": name, "reason": why} for name, why in sorted(named.items())]
-    return operating_points(left, protocol, prepared.said), rows
+    told = operating_points(left, protocol, prepared.said)
+    return (with_own(told, whole, protocol) if protocol.thresholds == "own" else told), rows
 
 
 def as_told(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> SeedScores:

@@ -22,7 +22,7 @@ from lazaretto.data.streams import COMBINED, Streams, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
-from lazaretto.evaluate.operating import operating_from_json
+from lazaretto.evaluate.operating import for_elsewhere, operating_from_json
 from lazaretto.evaluate.scored import OURS, Protocol, Scored, SeedScores
 from lazaretto.local import LocalTraining
 from lazaretto.parameters import parameter_count
@@ -116,7 +116,7 @@ def evaluate_run(
     hostile = _hostile_note(trained)
     grave = [note for note in known if relation != "same" and note != _ALL_TEST]
     grave += [*hostile, *_other_step(meta, table)]
-    told = [*known, *hostile, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
+    told = [*known, *_own_note(meta), *hostile, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
     sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
     sheet["warnings"] = [*table.warnings, *grave]
     show("begin", {"name": "score", "seed": None})
@@ -144,7 +144,7 @@ def evaluate_run(
     )
     show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
-    operating = operating_from_json(meta.operating.model_dump())
+    operating = for_elsewhere(operating_from_json(meta.operating.model_dump()))
     verdict = judge({OURS: [SeedScores(test=scored, operating=operating)]}, protocol)
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):
@@ -241,6 +241,12 @@ def _hostile_note(trained: Plan) -> list[str]:
     name = trained.attack.name
     said = f"The training run was attacked on purpose ({name}): model and thresholds are what that left."
     return [said] if name else []
+
+
+def _own_note(meta: ModelMeta) -> list[str]:
+    """That here nobody is at a site of training."""
+    said = "In training each site went by a threshold of its own; here all units go by the median of these."
+    return [said] if meta.operating.by_site else []
 
 
 def _absent(meta: ModelMeta) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from lazaretto.data.streams import select
 from lazaretto.evaluate.operating import EVERYONE, probability
 from lazaretto.evaluate.scored import OURS, Protocol, SeedScores
-from lazaretto.evaluate.thresholds import MAIN_POINT, operating_of
+from lazaretto.evaluate.thresholds import operating_of, thresholds_of
 from lazaretto.run.prepare import Prepared
 from lazaretto.types import TEST
 
@@ -24,7 +24,7 @@ def timeline(
 ) -> dict[str, Any] | None:
     """One worked case: of the first seed's detected campaigns, the one of median latency.
 
-    None where steps have no clock, nothing was detected, or each site has its own threshold.
+    None where steps have no clock, nothing was detected, or each site has its own model.
     """
     late = _latencies(prepared, systems[OURS][0], protocol)
     cases = sorted((steps, row) for row, steps in late.items() if steps is not None)
@@ -62,16 +62,16 @@ def disagreement(
 def _latencies(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> dict[int, int | None]:
     """Row of each attacked test unit -> steps until the first alarm, None where there was none.
 
-    Empty where steps have no clock or each site has its own threshold.
+    Empty where steps have no clock or each site has its own model.
     """
     if scores.validation is None or not protocol.timed or scores.test.threshold_group is not None:
         return {}
     part = select(prepared.data, prepared.data.split == TEST)
-    threshold = operating_of(scores, protocol, "timeline").thresholds[MAIN_POINT][EVERYONE]
+    threshold = thresholds_of(scores.test, operating_of(scores, protocol, "timeline"))
     found: dict[int, int | None] = {}
     for row in map(int, np.flatnonzero(((part.y > 0) & part.judged).any(axis=1))):
         attacked = np.flatnonzero((part.y[row] > 0) & part.judged[row])
-        alarms = attacked[scores.test.score[row, attacked] > threshold]
+        alarms = attacked[scores.test.score[row, attacked] > threshold[row]]
         found[row] = int(alarms[0] - attacked[0]) if alarms.size else None
     return found
 
@@ -105,14 +105,14 @@ def _case(
         "steps": [int(step) for step in steps],
         "truth": [int(part.y[row, step] > 0) for step in steps],
         "score": chances(OURS),
-        "threshold": _alarm_chance(systems[OURS][0], protocol),
+        "threshold": _alarm_chance(systems[OURS][0], protocol, row),
         "others": {name: chances(name) for name in others},
-        "other_thresholds": {name: _alarm_chance(systems[name][0], protocol) for name in others},
+        "other_thresholds": {name: _alarm_chance(systems[name][0], protocol, row) for name in others},
     }
 
 
-def _alarm_chance(scores: SeedScores, protocol: Protocol) -> float:
-    """The system's alarm threshold as a probability."""
+def _alarm_chance(scores: SeedScores, protocol: Protocol, row: int) -> float:
+    """The system's alarm threshold for a test unit, as a probability."""
     operating = operating_of(scores, protocol, "timeline")
-    threshold = operating.thresholds[MAIN_POINT][EVERYONE]
-    return float(probability(operating.platt[EVERYONE], np.array([threshold]))[0])
+    threshold = thresholds_of(scores.test, operating)[row : row + 1]
+    return float(probability(operating.platt[EVERYONE], threshold)[0])
