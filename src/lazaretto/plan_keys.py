@@ -271,7 +271,8 @@ class EvaluatePlan(Section):
     baselines: Baselines = Field(default=USUAL, description="Systems to compare with.")
     false_positive_rate: Share = Field(
         default=0.01,
-        description="Share of normal validation steps above the threshold: of all, at the median site, or at each.",
+        description="Share of normal validation steps above the threshold: of all, at the median site, or at "
+        "each.",
     )
     alarm_k: Count = Field(
         default=3,

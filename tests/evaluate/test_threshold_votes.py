@@ -185,7 +185,9 @@ def test_own_thresholds_are_kept_and_stay_at_their_sites() -> None:
     again = operating_from_json(operating_to_json(operating))
     assert again == operating
     away = for_elsewhere(operating)
-    assert set(thresholds_of(found, away)) == {operating_points(found, VOTED).thresholds[MAIN_POINT][EVERYONE]}
+    assert set(thresholds_of(found, away)) == {
+        operating_points(found, VOTED).thresholds[MAIN_POINT][EVERYONE]
+    }
     moved = replace(found, site=site + 100)  # nobody who was there
     np.testing.assert_array_equal(thresholds_of(moved, operating), thresholds_of(found, away))
     for by_site in (None, 1, "true"):

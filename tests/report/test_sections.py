@@ -57,11 +57,13 @@ def test_every_system_stands_at_every_threshold(read: Read, metrics: dict[str, A
     assert "once 3 of the last 5 steps" in grid.note
 
 
-@pytest.mark.parametrize("how", ["sum", "median"])
+@pytest.mark.parametrize("how", ["sum", "median", "own"])
 def test_thresholds_of_a_vote_are_called_so(how: str, read: Read, entries: Entries) -> None:
     run = next(body for kind, body in entries if kind == "run")
     run["plan"].setdefault("evaluate", {})["thresholds"] = how
-    assert ("median of the sites' own" in said(operating_points(read()))) == (how == "median")
+    text = said(operating_points(read()))
+    assert ("median of the sites' own" in text) == (how == "median")
+    assert ("goes by a threshold of its own" in text) == (how == "own")
 
 
 def test_strengths_come_in_their_order_and_in_words(read: Read, entries: Entries) -> None:

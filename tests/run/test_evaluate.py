@@ -101,6 +101,26 @@ def test_judged_on_its_own_data_only_test_units_count(trained: Path, tmp_path: P
     assert here["false_positive_rate"] == there["false_positive_rate"]
 
 
+def test_own_thresholds_of_sites_judge_nobody_elsewhere(trained: Path, tmp_path: Path) -> None:
+    """A site of training whose threshold nothing passes changes no figure here; the sheet says by what."""
+    arrays, meta = load_arrays(trained / "model.safetensors")
+    operating = meta["operating"]
+    silent = {point: {**groups, "0": None} for point, groups in operating["thresholds"].items()}
+    sites = {**meta, "operating": {**operating, "thresholds": silent, "by_site": True}}
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "plan.toml").write_bytes((trained / "plan.toml").read_bytes())
+    save_arrays(tmp_path / "own" / "model.safetensors", arrays, sites)
+    tests = []
+    for folder, name in ((trained, "one"), (tmp_path / "own", "other")):
+        out = tmp_path / name
+        assert main([*EVALUATE, str(folder), "--source", "consortium", "--out", str(out), *SAME]) == 0
+        tests.append(json.loads((out / "metrics.json").read_text())["test"])
+        said = any("go by the median" in note for note in _body(out, "data")["notes"])
+        assert said == (name == "other")
+    assert tests[0] == tests[1]
+    assert tests[0]["traffic"]["recall"]["value"] > 0
+
+
 def test_other_options_judge_everything_and_say_so(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sets = ["--set", "sites=3", "--set", "units_per_site=12", "--set", "windows=2"]

@@ -101,8 +101,8 @@ class Protocol:
     timed: False where steps have no clock: latency and alarms per device-day are then left undefined.
     same_units: True where every seed judges the very same units; they are then drawn together.
     calibration: how validation scores become probabilities: "platt", "temperature" or "none".
-    thresholds: "sum", of all sites' counts, "median", of the sites' own (`evaluate.threshold_votes`), or "own":
-        each site by its own, those without one by the median.
+    thresholds: "sum", of all sites' counts, "median", of the sites' own (`evaluate.threshold_votes`), or
+        "own": each site by its own, those without one by the median.
     intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.

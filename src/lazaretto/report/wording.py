@@ -217,8 +217,9 @@ def _protected(log: Log) -> str:
             f"the rule {mapping(plan.get('aggregate')).get('rule')}",
         )
         if attack.get("kind") == "scores":  # no rule sees what sites say of scores
-            voted = mapping(plan.get("evaluate")).get("thresholds") == "median"
-            against = f"alarm thresholds that are {'the median of votes' if voted else 'taken from a sum'}"
+            how = {"median": "the median of votes", "own": "each site's own"}
+            agreed = str(mapping(plan.get("evaluate")).get("thresholds"))
+            against = f"alarm thresholds that are {how.get(agreed, 'taken from a sum')}"
         parts.append(
             f"{_spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
             f"({words(attack.get('name'))}), against {against}."

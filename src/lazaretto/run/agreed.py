@@ -100,9 +100,9 @@ def agree_threshold(
     """The sites send counts of the normal validation steps' scores; the coordinator tells them the threshold.
 
     score: [u, L] of the validation units. rate: share of normal steps that it lets through. how: "median" or
-    "own" for a vote of each site on it instead, in secret where updates are. Hostile sites may say false scores.
-    Returns site -> why its vote does not count: the threshold that was told is that of the others. Raises
-    RoundRefused where fewer than three have a vote in secret.
+    "own" for a vote of each site on it instead, in secret where updates are. Hostile sites may say false
+    scores. Returns site -> why its vote does not count: the threshold that was told is that of the others.
+    Raises RoundRefused where fewer than three have a vote in secret.
     """
     part, named = select(prepared.data, prepared.data.split == VALIDATION), dict[str, str]()
     if prepared.said is not None:

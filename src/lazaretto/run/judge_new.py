@@ -31,6 +31,14 @@ from lazaretto.run.backend import use_all_cores
 from lazaretto.run.experiment import run_record, write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
+from lazaretto.run.new_data_notes import (
+    ALL_TEST,
+    absent,
+    hostile_note,
+    other_step,
+    own_note,
+    relation_notes,
+)
 from lazaretto.run.prepare import read, reading_notes, split_table
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
@@ -40,7 +48,6 @@ from lazaretto.types import TEST, Float, Model, Table
 
 __all__ = ["evaluate_run"]
 
-_ALL_TEST = "Everything here is test data: thresholds and calibration come from the training run."
 
 # every file that an evaluation writes, with those that SQLite keeps beside a log while it writes
 _WRITTEN = (
@@ -112,11 +119,17 @@ def evaluate_run(
         if trained.privacy.mechanism != "none":  # they tell of training and validation units as well
             table = replace(table, notes=(), warnings=())
     _check_steps(data)
-    known = _notes(trained, relation, met)
-    hostile = _hostile_note(trained)
-    grave = [note for note in known if relation != "same" and note != _ALL_TEST]
-    grave += [*hostile, *_other_step(meta, table)]
-    told = [*known, *_own_note(meta), *hostile, *matched.sentences(source, _absent(meta)), *_other_step(meta, table)]
+    known = relation_notes(trained, relation, met)
+    hostile = hostile_note(trained)
+    grave = [note for note in known if relation != "same" and note != ALL_TEST]
+    grave += [*hostile, *other_step(meta, table)]
+    told = [
+        *known,
+        *own_note(meta),
+        *hostile,
+        *matched.sentences(source, absent(meta)),
+        *other_step(meta, table),
+    ]
     sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
     sheet["warnings"] = [*table.warnings, *grave]
     show("begin", {"name": "score", "seed": None})
@@ -201,63 +214,6 @@ def _check_new(met: NDArray[np.bool_]) -> None:
             found=f"{len(met)} windows, all known",
             way_out="judge it on data that it never saw",
         )
-
-
-def _notes(trained: Plan, relation: str, met: NDArray[np.bool_] | None) -> list[str]:
-    """What a reader must know of how this data relates to that of training."""
-    if met is not None and met.any():
-        known = (
-            f"{int(met.sum())} of {len(met)} windows hold the very values that the model was trained, or its "
-            "thresholds set, on. They are left out; the rest is judged. Thresholds and calibration come from "
-            "the training run."
-        )
-        return [known]
-    silent = (
-        "The training run promises privacy, so it keeps no digests of the windows it has seen: they would "
-        "tell who was in. Nobody can say whether windows that are judged here are among them."
-    )
-    unsaid = [silent] if trained.privacy.mechanism != "none" and relation != "same" else []
-    if relation == "other":
-        return [*unsaid, _ALL_TEST]
-    if relation == "akin":
-        mixed = (
-            "The model was trained on data of this source, at another place or with other options. All units "
-            "are judged here; some may hold what it was trained on. Thresholds and calibration come from the "
-            "training run."
-        )
-        return [*unsaid, mixed]
-    kept = (
-        "The model was trained on this very data. Only the units that its training run kept for testing "
-        "are judged here; thresholds and calibration come from that run."
-    )
-    shift = (
-        "That run shifted each site's features (sites.feature_shift); here they are as the source gives them."
-    )
-    return [kept, shift] if trained.sites.feature_shift else [kept]
-
-
-def _hostile_note(trained: Plan) -> list[str]:
-    """That a model and its thresholds come from a simulation of an attack."""
-    name = trained.attack.name
-    said = f"The training run was attacked on purpose ({name}): model and thresholds are what that left."
-    return [said] if name else []
-
-
-def _own_note(meta: ModelMeta) -> list[str]:
-    """That here nobody is at a site of training."""
-    said = "In training each site went by a threshold of its own; here all units go by the median of these."
-    return [said] if meta.operating.by_site else []
-
-
-def _absent(meta: ModelMeta) -> str:
-    """What is made of a feature that the new data lacks."""
-    return "never measured" if meta.irregular else "kept at the median of training"
-
-
-def _other_step(meta: ModelMeta, table: Table) -> list[str]:
-    if table.schema.step == meta.step:
-        return []
-    return [f"A step was {meta.step} in training, and is {table.schema.step} here."]
 
 
 def _check_free(out: Path) -> None:
