@@ -58,7 +58,7 @@ def privacy_conflicts(plan: Plan) -> Iterator[PlanError]:
         )
     if plan.evaluate.thresholds != "sum":
         yield PlanError(
-            "evaluate.thresholds: the median is taken of each site's exact threshold",
+            "evaluate.thresholds: votes are taken on each site's exact threshold",
             found=plan.evaluate.thresholds,
             way_out='evaluate.thresholds = "sum"',
         )

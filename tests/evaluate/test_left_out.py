@@ -17,7 +17,8 @@ from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.judge import draws_for, judge_system, table_of
 from lazaretto.evaluate.left_out import judge_families, judge_sites, recall_gain, taking_part
 from lazaretto.evaluate.metrics import alarm_columns, intensity_bins, intensity_columns, ratios
-from lazaretto.evaluate.scored import OURS, SUPERVISED, Protocol, SeedScores
+from lazaretto.evaluate.operating import EVERYONE
+from lazaretto.evaluate.scored import OURS, SUPERVISED, Protocol, Scored, SeedScores
 from lazaretto.evaluate.thresholds import operating_points
 from lazaretto.keys import generator
 
@@ -224,6 +225,24 @@ def test_nothing_is_gained_where_nothing_changes(system: Make, protocol: Protoco
     left = judge_sites({OURS: given_sites}, protocol)[OURS]
     assert taking_part(seeds, left, given_sites, protocol)["auroc"]["value"] == pytest.approx(0.0)
     assert taking_part(system(2.0, 0, seeds=3)[::-1], left, given_sites, protocol) == {}
+
+
+def test_a_threshold_of_one_s_own_is_no_gain_of_taking_part(system: Make, protocol: Protocol) -> None:
+    """A site scores higher than the others, alike with and without it: its own threshold is left aside."""
+
+    def higher(part: Scored) -> Scored:
+        return dataclasses.replace(part, score=part.score + 1.0 * (part.site == 1)[:, None])
+
+    seeds = [SeedScores(validation=higher(s.validation), test=higher(s.test)) for s in system(2.0, 0)]
+    given_sites, gains = {1: of_site(seeds, 1, 0.0)}, {}
+    for how in ("median", "own"):
+        asked = dataclasses.replace(protocol, thresholds=how, false_positive_rate=0.05)
+        left = judge_sites({OURS: given_sites}, asked)[OURS]
+        gains[how] = taking_part(seeds, left, given_sites, asked)
+        points = operating_points(seeds[0].validation, asked)
+    assert points.thresholds["main"][1] > points.thresholds["main"][EVERYONE] + 0.5
+    assert gains["own"] == gains["median"]
+    assert gains["own"]["auroc"]["value"] == pytest.approx(0.0)
 
 
 def test_sites_share_the_draw_of_seeds_and_draw_their_own_units(system: Make, protocol: Protocol) -> None:

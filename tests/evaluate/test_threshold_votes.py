@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazaretto.errors import DataError, RoundRefused
+from lazaretto.errors import DataError, PlanError, RoundRefused
 from lazaretto.evaluate.metrics import smooth
 from lazaretto.evaluate.operating import (
     EDGES,
@@ -163,15 +163,20 @@ def test_each_site_goes_by_its_own_and_nobody_s_lie_reaches_it(liars: int) -> No
     def said(part: Scored) -> np.ndarray:
         return np.where((part.site < liars)[:, None] & (part.y == 0), np.float32(1e9), part.score)
 
-    operating = operating_points(some, OWN, said)
-    voted = operating_points(some, VOTED, said)
+    asked = replace(OWN, false_positive_rate=0.05, step_seconds=3600.0)
+    operating = operating_points(some, asked, said)
+    voted = operating_points(some, replace(asked, thresholds="median"), said)
     smoothed = smooth(found.score, found.valid, OWN.alarm_k, OWN.alarm_m)
-    for point, rate in ((MAIN_POINT, 0.01), (STRICT_POINT, 0.001), (ALARM_POINT, None)):
+    for point, rate in ((MAIN_POINT, 0.05), (STRICT_POINT, 0.001), (ALARM_POINT, None)):
         each = thresholds_of(some, operating, point)
         for one in range(8):
             at, normal = site == one, found.y[site == one] == 0
-            if rate is None:
-                own = threshold_from_edges(edge_counts(smoothed[at], normal), 60.0 * normal.sum())
+            if point == STRICT_POINT:  # 280 and more steps, of which none may pass
+                own = voted.thresholds[point][EVERYONE]
+            elif rate is None:
+                own = threshold_from_edges(
+                    edge_counts(smoothed[at], normal), asked.step_seconds * normal.sum()
+                )
             else:
                 own = threshold_from_counts(score_counts(found.score[at][normal]), rate)
             assert set(each[at]) == {own}
@@ -195,12 +200,36 @@ def test_own_thresholds_are_kept_and_stay_at_their_sites() -> None:
             operating_from_json({**operating_to_json(operating), "by_site": by_site})
 
 
-def test_where_each_site_has_a_model_its_own_is_as_before() -> None:
+@pytest.mark.parametrize("how", ["sum", "median", "own"])
+def test_where_each_site_has_a_model_it_votes_with_nobody(how) -> None:
+    """On the grid of scores, as an own threshold beside one model is; that of ballots would put it up."""
     found, site = scored()
-    apart = replace(found, threshold_group=site)
-    own, voted = (operating_points(apart, one) for one in (OWN, VOTED))
-    assert own == voted
-    np.testing.assert_array_equal(thresholds_of(apart, own), thresholds_of(apart, voted))
+    apart = operating_points(replace(found, threshold_group=site), replace(OWN, thresholds=how))
+    beside = operating_points(found, OWN)
+    for one in range(9):
+        for point in (MAIN_POINT, ALARM_POINT):
+            same = apart.thresholds[point][one] == beside.thresholds[point].get(one)
+            assert same == (point == MAIN_POINT), "a site of this table has less than a day"
+
+
+@pytest.mark.parametrize(("steps", "own"), [(0, False), (1, False), (99, False), (100, True)])
+def test_too_few_normal_steps_for_one_to_pass_go_by_the_vote(steps: int, own: bool) -> None:
+    found, site = scored()
+    y = found.y.copy()
+    place = np.argwhere((site == 8)[:, None] & (y == 0))[steps:]
+    y[place[:, 0], place[:, 1]] = 1
+    some = replace(found, y=y)
+    operating, voted = (operating_points(some, one).thresholds for one in (OWN, VOTED))
+    assert (8 in operating[MAIN_POINT]) == own
+    assert set(operating[STRICT_POINT]) == set(operating[ALARM_POINT]) == {EVERYONE}
+    assert operating[MAIN_POINT][EVERYONE] == voted[MAIN_POINT][EVERYONE]
+    day = replace(OWN, step_seconds=86_400.0 / 280)  # of 320 steps 280 and more are normal
+    assert set(operating_points(some, day).thresholds[ALARM_POINT]) == {EVERYONE, *range(8)}
+
+
+def test_a_word_that_is_no_way_to_agree_is_refused() -> None:
+    with pytest.raises(PlanError, match="thresholds"):
+        replace(VOTED, thresholds="medain")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str
         (["evaluate.leave_one_site_out=2"], "costs as much as the run"),
         (["data.scaling=median"], "exact counts"),
         (["evaluate.thresholds=median"], "exact threshold"),
+        (["evaluate.thresholds=own"], "exact threshold"),
         (["model.options={novelty_hidden=8}"], "pieces of other streams"),
         (["privacy.noise_multiplier=null"], "needs a budget or its noise"),
         (["privacy.budget_epsilon=3"], "no file to add runs up in"),

@@ -44,7 +44,7 @@ def train(plan: Plan, folder: Path) -> tuple[list[Message], Post, Prepared, Floa
     return messages, post, prepared, vector
 
 
-@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised", "u-shape", "voted"])
+@pytest.fixture(scope="module", params=["fedavg", "scaffold", "self-supervised", "u-shape", "voted", "own"])
 def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
     if request.param == "u-shape":
@@ -53,8 +53,9 @@ def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         path.write_text(text.replace("[model.options]", '[model]\nname = "fusion"\n[model.options]'))
     elif request.param == "self-supervised":
         path.write_text(PLAN.replace("[model.options]", "[model.options]\nnovelty_hidden = 8"))
-    elif request.param == "voted":
-        path.write_text(PLAN + '[evaluate]\nthresholds = "median"\n')
+    elif request.param in ("voted", "own"):
+        how = {"voted": "median"}.get(request.param, request.param)
+        path.write_text(PLAN + f'[evaluate]\nthresholds = "{how}"\n')
     else:
         path.write_text(PLAN + f'[federate]\nalgorithm = "{request.param}"\n')
     return load_plan(path)
@@ -68,7 +69,7 @@ def sent(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mes
 def idle_kinds(plan: Plan) -> set[str]:
     """Kinds that this plan has no use for."""
     control = set() if plan.federate.algorithm == "scaffold" else CONTROL
-    counts = {"score counts"} if plan.evaluate.thresholds == "median" else VOTES
+    counts = {"score counts"} if plan.evaluate.thresholds != "sum" else VOTES
     return control | counts | SECRET | (set() if "novelty_hidden" in plan.model.options else FUSION)
 
 

@@ -127,7 +127,11 @@ def test_the_verdict_names_hostile_sites_and_their_rule(entries: Entries, chain:
 
 @pytest.mark.parametrize(
     ("how", "said"),
-    [("median", "the median of votes"), ("own", "each site's own"), ("sum", "taken from a sum")],
+    [
+        ("median", "the median of votes"),
+        ("own", "each site's own, or the median of votes where a site has too few normal steps"),
+        ("sum", "taken from a sum"),
+    ],
 )
 def test_the_verdict_says_what_false_scores_are_up_against(
     entries: Entries, chain: Chain, how: str, said: str

@@ -102,23 +102,20 @@ def test_judged_on_its_own_data_only_test_units_count(trained: Path, tmp_path: P
 
 
 def test_own_thresholds_of_sites_judge_nobody_elsewhere(trained: Path, tmp_path: Path) -> None:
-    """A site of training whose threshold nothing passes changes no figure here; the sheet says by what."""
-    arrays, meta = load_arrays(trained / "model.safetensors")
-    operating = meta["operating"]
-    silent = {point: {**groups, "0": None} for point, groups in operating["thresholds"].items()}
-    sites = {**meta, "operating": {**operating, "thresholds": silent, "by_site": True}}
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "plan.toml").write_bytes((trained / "plan.toml").read_bytes())
-    save_arrays(tmp_path / "own" / "model.safetensors", arrays, sites)
-    tests = []
-    for folder, name in ((trained, "one"), (tmp_path / "own", "other")):
-        out = tmp_path / name
-        assert main([*EVALUATE, str(folder), "--source", "consortium", "--out", str(out), *SAME]) == 0
-        tests.append(json.loads((out / "metrics.json").read_text())["test"])
-        said = any("go by the median" in note for note in _body(out, "data")["notes"])
-        assert said == (name == "other")
-    assert tests[0] == tests[1]
-    assert tests[0]["traffic"]["recall"]["value"] > 0
+    """They stay at their sites: the model that is kept has the vote, and page and sheet say so."""
+    (tmp_path / "plan.toml").write_text(PLAN.replace("[3, 0]", "[3]") + 'thresholds = "own"\n')
+    run, new, old = (tmp_path / name for name in ("run", "new", "old"))
+    assert main(["run", str(tmp_path / "plan.toml"), "--out", str(run), "--quiet"]) == 0
+    _, meta = load_arrays(run / "model.safetensors")
+    assert all(set(groups) == {"-1"} for groups in meta["operating"]["thresholds"].values())
+    said = "thresholds" in meta["operating"], "Each site goes by a threshold of its own"
+    assert said[1] in (run / "report.html").read_text()
+    for folder, out in ((run, new), (trained, old)):
+        assert main(["evaluate", str(folder), "--source", "consortium", "--out", str(out), *SAME]) == 0
+        notes = _body(out, "data")["notes"]
+        assert any("median of their votes" in note for note in notes) == (folder == run)
+        assert said[1] not in (out / "report.html").read_text()
+    assert json.loads((new / "metrics.json").read_text())["test"]["traffic"]["recall"]["value"] > 0
 
 
 def test_other_options_judge_everything_and_say_so(trained: Path, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def scores_of(prepared: Prepared, by_site: bool = False) -> SeedScores:
 def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Path) -> None:
     """The same kinds of messages, as many bytes, nobody refused; what is told is what is judged by."""
     sets = [f'evaluate.thresholds="{how}"', f'secure.protocol="{door}"']
-    told, main_ones, rows = [], [], []
+    told, main_ones, rows, own_ones = [], [], [], []
     for name in ("", "threshold_poisoning"):
         plan = load_plan(plan_file(tmp_path, name), sets=sets)
         prepared, sent = prepare(plan, 0, Post()), list[Message]()
@@ -226,12 +226,17 @@ def test_false_scores_go_the_way_of_true_ones(how: str, door: str, tmp_path: Pat
         assert (operating is None) == (not name)
         judged = operating or operating_of(scores, protocol, "here")
         main_ones.append(judged.thresholds[MAIN_POINT][EVERYONE])
+        own_ones.append(
+            {site: one for site, one in judged.thresholds[MAIN_POINT].items() if site != EVERYONE}
+        )
         assert as_told(prepared, scores, protocol).operating == operating
         told.append({float(np.asarray(m.payload["value"])[0]) for m in sent if m.kind == "threshold"})
         rows.append({row["kind"]: (row["count"], row["bytes"]) for row in post.rows()})
     assert told == [{float(np.float32(one))} for one in main_ones]
     assert rows[0] == rows[1]
     assert (main_ones[1] > 1e8) == (how == "sum")
+    assert own_ones[0] == own_ones[1]
+    assert bool(own_ones[0]) == (how == "own")
     assert main_ones[1] > main_ones[0]
 
 

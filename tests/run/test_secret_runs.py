@@ -220,6 +220,30 @@ def test_votes_on_the_alarm_threshold_come_to_the_judge_s_open_and_unseen(
     assert told == {float(np.float32(main))}
 
 
+def test_a_refused_vote_takes_no_site_s_own_threshold_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    sets = ['evaluate.thresholds="own"', "evaluate.false_positive_rate=0.1"]
+    plan, found, seen = load_plan(tmp_path / "plan.toml", sets=sets), [], list[int]()
+    for name in ("all", "all but one"):
+        if name != "all":
+            monkeypatch.setattr(
+                agreed, "choice_of", lambda value: seen.append(1) if not seen else choice_of(value)
+            )
+        post = Post()
+        prepared = prepare(plan, 2, post)
+        journal = open_journal(tmp_path / name, plan, False, quiet)
+        bench = make_bench(plan, [prepared], [post], journal)
+        scores = systems.federated(bench, systems.OURS, Job(place=0)).scores
+        found.append(operating_of(scores, protocol_of(plan, prepared), name))
+        assert len(list(runlog.read(journal.log, "vote refused"))) == (name != "all")
+    whole, less = ({**one.thresholds[MAIN_POINT]} for one in found)
+    assert whole.pop(EVERYONE) != less.pop(EVERYONE)
+    assert 0 in whole, "the one that was refused"
+    assert whole == less
+
+
 @pytest.mark.parametrize(
     "counts",
     [
@@ -280,6 +304,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['aggregate.rule="mean"', *HOSTILE], "sees sums alone"),
         ([MASKED, 'aggregate.rule="mean"', 'data.scaling="median"'], "cannot be told from ten"),
         ([MASKED, 'aggregate.rule="mean"', 'evaluate.thresholds="median"'], "until nothing alarms"),
+        ([MASKED, 'aggregate.rule="mean"', 'evaluate.thresholds="own"'], "until nothing alarms"),
         (['federate.algorithm="scaffold"'], "sends two vectors"),
         (['compress.scheme="top_k"', "compress.share=0.1"], "cannot be summed before it is decoded"),
         (['compress.scheme="random_k | quantise"'], "cannot be summed before it is decoded"),
@@ -287,6 +312,7 @@ def test_fewer_than_three_updates_are_not_shared(tmp_path: Path) -> None:
         (['compress.scheme="random_k"', "reputation.enabled=true"], "asks for sums over rounds"),
         (['compress.scheme="random_k"', 'aggregate.rule="nnm | foolsgold"'], "asks for sums over rounds"),
         (["evaluate.thresholds=median", "model.options.novelty_hidden=8"], "which one can bend"),
+        (["evaluate.thresholds=own", "model.options.novelty_hidden=8"], "which one can bend"),
         (["evaluate.leave_one_site_out=1"], "sums with and without a site"),
         ([MASKED], "a sum shows none"),
         ([MASKED, 'aggregate.rule="mean"', "secure.noise=0.1"], "secure.noise"),

@@ -24,7 +24,9 @@ from lazaretto.evaluate.judge import (
     recall_by_intensity,
     same_truth,
 )
+from lazaretto.evaluate.operating import for_elsewhere
 from lazaretto.evaluate.scored import Protocol, SeedScores
+from lazaretto.evaluate.thresholds import operating_of
 
 __all__ = [
     "LeaveOut",
@@ -97,12 +99,13 @@ def taking_part(
 
     with_all: the system trained on all sites, one entry per seed (only as many as were repeated without the
     site are used). left: of `judge_sites`, made from `leave_out`. Paired differences of AUROC and recall on
-    the site's own test units, mean over sites. {} where a site's units are not those of `with_all`.
+    the site's own test units, mean over sites; both at thresholds that all agree on, also where the site
+    would go by its own if it took part. {} where a site's units are not those of `with_all`.
     """
     with_it: dict[int, Judged] = {}
     for site, seeds in leave_out.items():
         both = list(zip(with_all, seeds, strict=False))
-        own = [_of_site(whole, site) for whole, _ in both]
+        own = [_of_site(whole, site, protocol) for whole, _ in both]
         fine = all(
             np.array_equal(a.test.y, b.test.y) and np.array_equal(a.test.valid, b.test.valid)
             for a, (_, b) in zip(own, both, strict=True)
@@ -113,7 +116,9 @@ def taking_part(
     return {metric: _gain(with_it, left, metric) for metric in ("auroc", "recall")}
 
 
-def _of_site(seed: SeedScores, site: int) -> SeedScores:
+def _of_site(seed: SeedScores, site: int, protocol: Protocol) -> SeedScores:
+    if protocol.thresholds == "own":
+        seed = replace(seed, operating=for_elsewhere(operating_of(seed, protocol, "taking part")))
     own, test = np.asarray(seed.test.site) == site, seed.test
     group = None if test.threshold_group is None else test.threshold_group[own]
     part = replace(

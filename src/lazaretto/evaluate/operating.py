@@ -266,8 +266,7 @@ def operating_to_json(operating: Operating) -> dict[str, Any]:
         },
         "platt": {str(g): [p.slope, p.intercept] for g, p in operating.platt.items()},
         "calibration": operating.calibration,
-        "by_site": operating.by_site,
-    }
+    } | ({"by_site": True} if operating.by_site else {})
 
 
 def operating_from_json(body: Mapping[str, Any]) -> Operating:

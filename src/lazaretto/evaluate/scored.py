@@ -6,6 +6,7 @@ Letters in shapes: u units (streams), L steps of a stream, R bootstrap replicate
 from __future__ import annotations
 
 import itertools
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -102,7 +103,7 @@ class Protocol:
     same_units: True where every seed judges the very same units; they are then drawn together.
     calibration: how validation scores become probabilities: "platt", "temperature" or "none".
     thresholds: "sum", of all sites' counts, "median", of the sites' own (`evaluate.threshold_votes`), or
-        "own": each site by its own, those without one by the median.
+        "own": each site by its own, those with too few normal steps by the median.
     intensity_edges: ascending borders of the bins of `Scored.intensity`, > 0; empty where it is not known.
     floors: system -> AUROC it must stay under (`CONSORTIUM_FLOORS` on the simulator), or empty.
     Raises PlanError on a value outside its range.
@@ -139,6 +140,12 @@ class Protocol:
                 (self.alarm_k, self.alarm_m),
                 1 <= self.alarm_k <= self.alarm_m,
                 "1 <= k <= m",
+            ),
+            (
+                "thresholds",
+                self.thresholds,
+                self.thresholds in typing.get_args(Agreement),
+                "sum, median or own",
             ),
             (
                 "intensity_edges",

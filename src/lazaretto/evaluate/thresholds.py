@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from lazaretto.errors import DataError
 from lazaretto.evaluate.metrics import smooth
 from lazaretto.evaluate.operating import (
     EVERYONE,
+    SECONDS_PER_DAY,
     Operating,
     edge_counts,
     fit_calibration,
@@ -60,7 +62,8 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
     """Thresholds (on the common scale) and calibration, for everyone and for each threshold group.
 
     Sites contribute capped counts, of which only the sum is used, or a vote each, where
-    `protocol.thresholds` is not "sum". A group without a normal validation step goes by everyone's values.
+    `protocol.thresholds` is not "sum"; a group of one site has nobody to vote with. A group without a normal
+    validation step goes by everyone's values.
     said: what sites say of their scores, or None for the truth; thresholds that they agree on go by it;
     calibration, which nobody agrees on, and what a site keeps to itself do not. Not asked where there are
     groups: each sets its own then. Raises DataError where there is no normal step at all.
@@ -82,25 +85,18 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
     common = on_common_scale(validation, Operating({}, platt))
     if said is not None and validation.threshold_group is None:
         common = replace(common, score=said(common))
-    smoothed = smooth(common.score, common.valid, protocol.alarm_k, protocol.alarm_m)
-    normal = common.valid & (common.y == 0)
     thresholds: dict[str, dict[int, float]] = {MAIN_POINT: {}, STRICT_POINT: {}, ALARM_POINT: {}}
     for group, own in members.items():
-        sites = [own & (common.site == site) for site in np.unique(common.site[own])]
-        scores = [common.score[at][normal[at]] for at in sites]
-        alarms = [edge_counts(smoothed[at], normal[at]) for at in sites]
-        seconds = [float(np.count_nonzero(normal[at])) * protocol.step_seconds for at in sites]
-        if protocol.thresholds != "sum":
-            for point, rate in ((MAIN_POINT, protocol.false_positive_rate), (STRICT_POINT, STRICT_RATE)):
-                thresholds[point][group] = median_threshold([own_threshold(one, rate) for one in scores])
-            each = zip(alarms, seconds, strict=True)
-            votes = [threshold_from_edges(one, time) if time else None for one, time in each]
-            thresholds[ALARM_POINT][group] = median_threshold(votes)
+        sites = _sites(common, own, protocol)
+        if protocol.thresholds != "sum" and (group == EVERYONE or len(sites) > 1):
+            for point in thresholds:
+                thresholds[point][group] = median_threshold([_own(site, point, protocol) for site in sites])
             continue
-        counts = np.sum([score_counts(one) for one in scores], axis=0)
+        counts = np.sum([score_counts(site.normal) for site in sites], axis=0)
         thresholds[MAIN_POINT][group] = threshold_from_counts(counts, protocol.false_positive_rate)
         thresholds[STRICT_POINT][group] = threshold_from_counts(counts, STRICT_RATE)
-        thresholds[ALARM_POINT][group] = threshold_from_edges(np.sum(alarms, axis=0), sum(seconds))
+        alarms, seconds = np.sum([site.alarms for site in sites], axis=0), sum(site.seconds for site in sites)
+        thresholds[ALARM_POINT][group] = threshold_from_edges(alarms, seconds)
     found = Operating(thresholds, platt, protocol.calibration)
     if protocol.thresholds == "own" and validation.threshold_group is None:
         return with_own(found, validation, protocol)
@@ -108,16 +104,58 @@ def operating_points(validation: Scored, protocol: Protocol, said: Said | None =
 
 
 def with_own(operating: Operating, validation: Scored, protocol: Protocol) -> Operating:
-    """The same, but that each site with a normal validation step goes by a threshold of its own.
+    """The same, but that each site goes by a threshold of its own where it has normal steps enough for it.
 
-    validation: scores of one model for all sites, as they are: nobody lies to himself.
+    Enough: of so many at least one may pass (for alarms: a day). With fewer more would pass of later steps
+    than was asked, whatever the threshold; such a site goes by everyone's. validation: scores of one model
+    for all sites, as they are: nobody lies to himself.
     """
-    alone = replace(protocol, thresholds="sum", calibration="none")
-    found = operating_points(replace(validation, threshold_group=validation.site), alone).thresholds
-    merged = {
-        point: {**found[point], EVERYONE: groups[EVERYONE]} for point, groups in operating.thresholds.items()
-    }
-    return replace(operating, thresholds=merged, by_site=True)
+    sites = _sites(validation, np.ones(len(validation.site), bool), protocol)
+    thresholds = {}
+    for point, groups in operating.thresholds.items():
+        own = {site.number: _own(site, point, protocol) for site in sites if _enough(site, point, protocol)}
+        kept = {number: value for number, value in own.items() if value is not None}
+        thresholds[point] = {**groups, **kept}
+    return replace(operating, thresholds=thresholds, by_site=True)
+
+
+class _Site(NamedTuple):
+    """A site's number, its normal scores [n], `edge_counts` of them, and how long its normal steps last."""
+
+    number: int
+    normal: NDArray[Any]
+    alarms: NDArray[np.int64]
+    seconds: float
+
+
+def _sites(scored: Scored, own: NDArray[np.bool_], protocol: Protocol) -> list[_Site]:
+    """What the sites of the units `own` [u] know of their normal steps."""
+    score, valid, whose = scored.score[own], scored.valid[own], np.asarray(scored.site)[own]
+    smoothed = smooth(score, valid, protocol.alarm_k, protocol.alarm_m)
+    normal, found = valid & (scored.y[own] == 0), []
+    for number in np.unique(whose):
+        at = whose == number
+        seconds = float(np.count_nonzero(normal[at])) * protocol.step_seconds
+        alarms = edge_counts(smoothed[at], normal[at])
+        found.append(_Site(int(number), score[at][normal[at]], alarms, seconds))
+    return found
+
+
+def _rate(point: str, protocol: Protocol) -> float:
+    return STRICT_RATE if point == STRICT_POINT else protocol.false_positive_rate
+
+
+def _own(site: _Site, point: str, protocol: Protocol) -> float | None:
+    """A site's own threshold; None without a normal step."""
+    if point == ALARM_POINT:
+        return threshold_from_edges(site.alarms, site.seconds) if site.seconds else None
+    return own_threshold(site.normal, _rate(point, protocol))
+
+
+def _enough(site: _Site, point: str, protocol: Protocol) -> bool:
+    if point == ALARM_POINT:
+        return site.seconds >= SECONDS_PER_DAY
+    return site.normal.size * _rate(point, protocol) >= 1
 
 
 def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:

@@ -37,7 +37,7 @@ def alarms_under_attack(
         rows=(_row("no attack", honest), *rows),
         note="Below each value its 95 % interval. Losses are paired on the seeds of their attack; a row with "
         "more seeds, as that without an attack, may differ from another by more than what was lost. "
-        "Lies about scores move the threshold and no ranking: they show here and not in AUROC.",
+        "Lies about scores move agreed thresholds and no ranking: they show here and not in AUROC.",
     )
 
 

@@ -119,7 +119,7 @@ def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
     agreed = mapping(mapping(about.get("plan")).get("evaluate")).get("thresholds")
     other = {
         "median": "other, as the median of its sites asks for it",
-        "own": "other, each site by its own threshold",
+        "own": "other, of each site by itself (a site with too few of them goes by the median of votes)",
     }.get(str(agreed), "other")
     how = (
         "All figures are of validation units; test units were dropped before any training. F1 and recall "

@@ -69,7 +69,10 @@ def operating_points(log: Log) -> Section:
     for name in names:
         bodies = {s: mapping(mapping(body.get("operating_points")).get(name)) for s, body in found.items()}
         points[_POINTS.get(name, words(name))] = bodies
-    how = str(mapping(mapping(log.last("run").get("plan")).get("evaluate")).get("thresholds"))
+    run = log.last("run")
+    how = str(mapping(mapping(run.get("plan")).get("evaluate")).get("thresholds"))
+    if how == "own" and run.get("evaluates"):  # nobody is at a site of training there
+        how = "median"
     blocks: tuple[Block, ...] = (_recall_figure(points, how), _points_table(log, points))
     return Section(name="points", title=title, nav="Thresholds", blocks=blocks)
 
@@ -93,7 +96,10 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str) -> Pi
     if how == "median":
         caption += " Each threshold is the median of the sites' own: of all steps more or less may pass."
     if how == "own":
-        caption += " Each site goes by a threshold of its own."
+        caption += (
+            " Each site goes by a threshold of its own; one with too few normal validation steps for it by "
+            "the median of the sites' votes."
+        )
     return picture(
         "points",
         ("Attacked steps found, at each threshold", caption, finding),

@@ -217,7 +217,10 @@ def _protected(log: Log) -> str:
             f"the rule {mapping(plan.get('aggregate')).get('rule')}",
         )
         if attack.get("kind") == "scores":  # no rule sees what sites say of scores
-            how = {"median": "the median of votes", "own": "each site's own"}
+            how = {
+                "median": "the median of votes",
+                "own": "each site's own, or the median of votes where a site has too few normal steps",
+            }
             agreed = str(mapping(plan.get("evaluate")).get("thresholds"))
             against = f"alarm thresholds that are {how.get(agreed, 'taken from a sum')}"
         parts.append(

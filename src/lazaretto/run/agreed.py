@@ -166,7 +166,7 @@ def agree_common(
     left = Scored(score=whole.score[kept], y=whole.y[kept], valid=whole.valid[kept], site=whole.site[kept])
     rows = [{"site": name, "reason": why} for name, why in sorted(named.items())]
     told = operating_points(left, protocol, prepared.said)
-    return (with_own(told, whole, protocol) if protocol.thresholds == "own" else told), rows
+    return (with_own(told, whole, protocol) if named and told.by_site else told), rows
 
 
 def as_told(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> SeedScores:

@@ -20,7 +20,7 @@ from lazaretto import __version__, runlog
 from lazaretto.data.streams import select
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.left_out import LeaveOut
-from lazaretto.evaluate.operating import operating_to_json
+from lazaretto.evaluate.operating import for_elsewhere, operating_to_json
 from lazaretto.evaluate.scored import (
     DEEP,
     ONLY,
@@ -291,7 +291,9 @@ def run_record(plan: Plan) -> dict[str, Any]:
 
 
 def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, folder: Path) -> None:
-    vector, operating = trained.vector, operating_of(trained.scores, protocol, "the model that is kept")
+    # thresholds that sites keep to themselves stay there: the file may be handed on
+    operating = for_elsewhere(operating_of(trained.scores, protocol, "the model that is kept"))
+    vector = trained.vector
     arrays = {"center": prepared.scaling.center, "scale": prepared.scaling.scale}
     # a row for each site where a part of the model stayed there: this folder stands for all of them
     arrays |= {"vector" if vector.ndim == 1 else "vectors": vector}

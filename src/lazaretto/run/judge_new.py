@@ -22,7 +22,7 @@ from lazaretto.data.streams import COMBINED, Streams, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.evaluate.compare import judge
 from lazaretto.evaluate.fusion import fuse, tails_from_array
-from lazaretto.evaluate.operating import for_elsewhere, operating_from_json
+from lazaretto.evaluate.operating import operating_from_json
 from lazaretto.evaluate.scored import OURS, Protocol, Scored, SeedScores
 from lazaretto.local import LocalTraining
 from lazaretto.parameters import parameter_count
@@ -125,7 +125,7 @@ def evaluate_run(
     grave += [*hostile, *other_step(meta, table)]
     told = [
         *known,
-        *own_note(meta),
+        *own_note(trained),
         *hostile,
         *matched.sentences(source, absent(meta)),
         *other_step(meta, table),
@@ -157,7 +157,7 @@ def evaluate_run(
     )
     show("begin", {"name": "judge", "seed": None})
     start = time.perf_counter()
-    operating = for_elsewhere(operating_from_json(meta.operating.model_dump()))
+    operating = operating_from_json(meta.operating.model_dump())
     verdict = judge({OURS: [SeedScores(test=scored, operating=operating)]}, protocol)
     seconds["judge"] = time.perf_counter() - start
     with _whole_or_gone(out):

@@ -54,10 +54,10 @@ def hostile_note(trained: Plan) -> list[str]:
     return [said] if name else []
 
 
-def own_note(meta: ModelMeta) -> list[str]:
-    """That here nobody is at a site of training."""
-    said = "In training each site went by a threshold of its own; here all units go by the median of these."
-    return [said] if meta.operating.by_site else []
+def own_note(trained: Plan) -> list[str]:
+    """That nobody is at a site of training here."""
+    said = "In training each site went by a threshold of its own; here all go by the median of their votes."
+    return [said] if trained.evaluate.thresholds == "own" else []
 
 
 def absent(meta: ModelMeta) -> str:

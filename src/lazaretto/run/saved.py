@@ -84,7 +84,6 @@ class OperatingMeta(_Meta):
     thresholds: Annotated[dict[str, _Thresholds], AfterValidator(_main)]
     platt: _Platts
     calibration: Literal["platt", "temperature", "none"] = "platt"
-    by_site: bool = False
 
 
 class PersonalMeta(_Meta):
