@@ -117,7 +117,7 @@ def run(
     _report(_commands().train(plan, data, out, laid, resume=resume, quiet=quiet))
 
 
-@app.command()
+@app.command(short_help="Tune systems, walk a grid, or try rules against attacks.")
 @_stoppable
 def sweep(
     plan: PlanFile,
@@ -140,7 +140,7 @@ def sweep(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted sweep.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tune every system alike, walk a grid, or try rules against attacks; judged on validation units."""
+    """Tune all systems alike, walk a grid, or try rules against attacks; on validation units."""
     _check_out(out)
     words = (plan, data, out, sets or (), over or ())
     _report(_commands().sweep(*words, quick=quick, resume=resume, quiet=quiet))

@@ -207,7 +207,7 @@ def _model_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
         problems.append(
             PlanError(
                 "evaluate.thresholds: a self-supervised score is fused by summed counts, which one can bend",
-                found=f"{plan.evaluate.thresholds}, {shown(plan.model.options)}",
+                found=f"{plan.evaluate.thresholds}, a model with such a score",
                 way_out='novelty_hidden = 0, or evaluate.thresholds = "sum" where all sites are trusted',
             )
         )

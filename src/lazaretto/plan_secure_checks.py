@@ -50,7 +50,7 @@ def secure_conflicts(plan: Plan) -> Iterator[PlanError]:
     ):
         if plan.secure.protocol in _OF_SUMS and value != "sum":
             yield PlanError(
-                f"{key}: a vote of each site cannot be told from ten where only sums are seen",
+                f"{key}: sites vote for it, and one vote cannot be told from ten where only sums are seen",
                 found=f"{value}, secure.protocol={plan.secure.protocol!r}",
                 way_out=f'secure.protocol = "sharing", which checks ballots; or {key} = "sum", which {harm}',
             )

@@ -58,6 +58,16 @@ def test_a_site_counts_with_every_seed_and_that_is_said() -> None:
     assert _flagged("honest ", [calm] * 3, 2) == "0 of 3 honest sites of 2 seeds together were flagged."
 
 
+@pytest.mark.parametrize("kind", ["update", "scores"])
+def test_flags_under_lies_about_scores_are_called_chance(kind: str, entries: Entries, chain: Chain) -> None:
+    found = attacked(entries)
+    next(body for name, body in found if name == "data")["attack"]["kind"] = kind
+    made = section(found, chain)
+    assert made is not None
+    (text,) = (block for block in made.blocks if isinstance(block, Text))
+    assert ("flags of any site are chance" in text.text) == (kind == "scores")
+
+
 def test_who_was_hostile_flagged_and_out(entries: Entries, chain: Chain) -> None:
     found = section(attacked(entries), chain)
     assert found is not None

@@ -269,6 +269,15 @@ def test_other_data_other_classes_features_in_another_order(trained: Path, tmp_p
     assert "never" in (out / "report.html").read_text()
 
 
+def test_a_run_that_is_not_finished_has_no_model_to_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "parts").mkdir(parents=True)
+    words = ["evaluate", str(tmp_path / "run"), "--source", "consortium", "--out", str(tmp_path / "out")]
+    assert main([*words, "--quiet"]) == 2
+    assert "or go on with lazaretto run --resume if it was stopped" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_missing_features_and_missing_models_are_said(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

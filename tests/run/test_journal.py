@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lazaretto.errors import Interrupted
+from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan
 from lazaretto.run.journal import kept_for_resuming, open_journal, quiet
+
+_HOLD = """
+import fcntl, os, sys
+handle = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 def test_who_goes_on_hears_what_was_finished_and_what_begun(tmp_path: Path) -> None:
@@ -33,6 +43,47 @@ def test_who_stops_hears_whether_anything_is_finished(finished: bool, tmp_path: 
     said = f"{'what was finished is in' if finished else 'nothing was finished;'} {tmp_path / 'run'}"
     assert str(error.value.found).startswith(said)
     assert "--resume" in str(error.value.way_out)
+
+
+def test_what_was_begun_is_no_loss(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    for begun in (False, True):
+        if begun:
+            (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
+        with pytest.raises(Interrupted) as error, kept_for_resuming(journal, "what was finished is"):
+            raise KeyboardInterrupt
+        assert str(error.value.found).endswith("and what was begun") == begun
+
+
+def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
+    """Neither from this process nor from another; when work is over, or its process gone, the next may."""
+    folder = tmp_path / "run"
+    journal = open_journal(folder, Plan(), False, quiet)
+    (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
+    with kept_for_resuming(journal, "what was finished is"):
+        again = open_journal(folder, Plan(), True, quiet)
+        with (
+            pytest.raises(InputError, match="another process is at work") as error,
+            kept_for_resuming(again, "what was finished is"),
+        ):
+            pytest.fail("two at once")
+        assert error.value.found == folder
+        assert journal.log.exists(), "nothing of the first is taken away"
+    other = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(journal.parts)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"held\n"
+    again = open_journal(folder, Plan(), True, quiet)
+    with (
+        pytest.raises(InputError, match="another process is at work"),
+        kept_for_resuming(again, "what was finished is"),
+    ):
+        pytest.fail("two at once")
+    other.kill()
+    other.communicate()
+    with kept_for_resuming(open_journal(folder, Plan(), True, quiet), "what was finished is"):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["draw", "case", None])

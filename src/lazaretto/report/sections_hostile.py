@@ -89,6 +89,8 @@ def _story(
             f"In this simulation {count(few)} of {counted(of, 'site')} {_was(few)} hostile on purpose "
             f"({words(attacks[0].get('name'))}), drawn anew with each seed."
         )
+        if attacks[0].get("kind") == "scores":
+            said.append("They lie about scores alone: updates are honest, and flags of any site are chance.")
         said.append(_flagged("hostile ", bad, len(read)))
     said.append(_flagged("honest " if attacks else "", good, len(read)))
     if trusted:

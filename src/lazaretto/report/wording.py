@@ -351,7 +351,8 @@ def _targets(log: Log) -> str:
         return f"The one target ({rows[0].name}) is {phrases[rows[0].state]}."
     states = {row.state for row in rows}
     if len(states) == 1:
-        return f"All {_spelled(len(rows))} targets are {phrases[states.pop()]}."
+        every = "Both" if len(rows) == 2 else f"All {_spelled(len(rows))}"
+        return f"{every} targets are {phrases[states.pop()]}."
     parts = []
     for state, phrase in phrases.items():
         found = [_titled(row, rows) for row in rows if row.state == state]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 import time
 import tomllib
@@ -196,12 +198,42 @@ def _finished(journal: Journal) -> bool:
 def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
     """Around the work of a folder: what is finished stays, and a folder without anything finished goes.
 
-    what: is finished, in words. Raises Interrupted (exit 3) for Ctrl-C; other errors pass on.
+    what: is finished, in words. Raises InputError while another process works there, Interrupted (exit 3) for
+    Ctrl-C; other errors pass on.
     """
+    with _alone(journal):
+        yield from _kept(journal, what)
+
+
+@contextlib.contextmanager
+def _alone(journal: Journal) -> Iterator[None]:
+    """A lock on the folder of parts, which goes with the process; none on file systems without locks."""
+    handle = os.open(journal.parts, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            "another process is at work in this folder",
+            found=journal.folder,
+            way_out="wait until it is done, or choose another --out",
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _kept(journal: Journal, what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        nothing = f"nothing was finished; {journal.folder} has the plan"
+        begun = any(journal.parts.glob("*.unfinished"))
+        nothing = (
+            f"nothing was finished; {journal.folder} has the plan{' and what was begun' if begun else ''}"
+        )
         found = f"{what} in {journal.folder}" if _finished(journal) else nothing
         raise Interrupted(
             "stopped", found=found, way_out="go on with the same command and --resume"

@@ -85,6 +85,12 @@ def evaluate_run(
     _check_free(out)
     given = parse_map(maps)
     file = directory / "model.safetensors"
+    if not file.exists() and (directory / "parts").is_dir():
+        raise InputError(
+            "there is no finished run whose model could be judged",
+            found=directory,
+            way_out="wait until it is done, or go on with lazaretto run --resume if it was stopped",
+        )
     arrays, meta = load_model(file)
     trained = load_plan(directory / "plan.toml", check_parts=False)
     plan = _plan(trained, meta, source, path, options)
