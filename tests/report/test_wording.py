@@ -166,6 +166,12 @@ def test_missed_attacks_are_counted_beside_the_delay(entries: Entries, chain: Ch
     text = verdict(read_log(chain(entries)))
     assert "None of the 7 attacks has a step above the threshold" in text
     assert "first alarm comes" not in text
+    assert "lie about scores" not in text
+    _part(entries, "data")["attack"] = {"name": "threshold_poisoning", "kind": "scores", "sites": ["a"]}
+    for how, silenced in (("sum", True), ("median", False), ("own", False)):
+        _part(entries, "run")["plan"].setdefault("evaluate", {})["thresholds"] = how
+        text = verdict(read_log(chain(entries)))
+        assert ('"own" is out of their reach' in text) == silenced
 
 
 @pytest.mark.parametrize(

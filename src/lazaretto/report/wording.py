@@ -60,6 +60,10 @@ _DOUBTS: dict[Level, str] = {  # what weakens a price, and has to stand beside i
     "refuted": ", which an audit refutes",
     "doubted": ", which an audit casts doubt on",
 }
+_SILENCED = (
+    "A summed threshold goes where sites that lie about scores put it, and neither AUROC nor accuracy tells; "
+    'evaluate.thresholds = "own" is out of their reach.'
+)
 _CHANCE = 0.5  # AUROC of guessing
 _UPWARD = (">=", "≥", ">", "at least", "no less than", "above")
 
@@ -267,7 +271,11 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     found, of = raised(log)
     attacks = f"{count(of)} attacks{' of all seeds' if len(log.all('data')) > 1 else ''}"
     if of and not found:
-        return f"None of the {attacks} has a step above the threshold{f', at {alarms}' if alarms else ''}."
+        none = f"None of the {attacks} has a step above the threshold{f', at {alarms}' if alarms else ''}."
+        attack = mapping(log.first("data").get("attack"))
+        plan = mapping(mapping(log.last("run").get("plan")).get("evaluate"))
+        lied = attack.get("kind") == "scores" and plan.get("thresholds", "sum") == "sum"
+        return f"{none} {_SILENCED}" if lied else none
     if not delay:
         return f"It gives {alarms}." if alarms else ""
     time = f" ({duration(delay.value * length)})" if length else ""
