@@ -273,6 +273,7 @@ def test_a_run_that_is_not_finished_has_no_model_to_judge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run" / "parts").mkdir(parents=True)
+    (tmp_path / "run" / "run.sqlite").touch()
     words = ["evaluate", str(tmp_path / "run"), "--source", "consortium", "--out", str(tmp_path / "out")]
     assert main([*words, "--quiet"]) == 2
     assert "or go on with lazaretto run --resume if it was stopped" in capsys.readouterr().err

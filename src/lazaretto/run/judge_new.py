@@ -85,7 +85,7 @@ def evaluate_run(
     _check_free(out)
     given = parse_map(maps)
     file = directory / "model.safetensors"
-    if not file.exists() and (directory / "parts").is_dir():
+    if not file.exists() and (directory / "parts").is_dir() and (directory / "run.sqlite").exists():
         raise InputError(
             "there is no finished run whose model could be judged",
             found=directory,
