@@ -12,6 +12,7 @@ import pytest
 from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan
 from lazaretto.run.journal import kept_for_resuming, open_journal, quiet
+from lazaretto.run.train import stopped
 
 _HOLD = """
 import fcntl, os, sys
@@ -43,6 +44,13 @@ def test_who_stops_hears_whether_anything_is_finished(finished: bool, tmp_path: 
     said = f"{'what was finished is in' if finished else 'nothing was finished;'} {tmp_path / 'run'}"
     assert str(error.value.found).startswith(said)
     assert "--resume" in str(error.value.way_out)
+
+
+def test_who_stops_hears_what_and_how_far() -> None:
+    for file, name in (("federated_split-seed1", "federated split (seed 1)"), ("pooled", "pooled")):
+        error = stopped(18, 400, Path("run") / "parts" / f"{file}.unfinished")
+        assert str(error.found) == f"after round 18 of 400 of {name}"
+    assert str(stopped(18, 400, None).found) == "after round 18 of 400"
 
 
 def test_what_was_begun_is_no_loss(tmp_path: Path) -> None:

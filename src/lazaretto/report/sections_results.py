@@ -85,7 +85,7 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         "AUPRC": "precision over all recalls",
         "F1": "at the validation threshold",
         "Accuracy": "at the validation threshold",
-        "Recall": f"of {called(log)[0]}, at {rate} false positives",
+        "Recall": f"of {called(log)[0]}, with {rate} false positives asked for",
         "Recall, unseen at site": "recall of families the site never had",
         "AUROC, unknown families": "mean AUROC, each family left out in turn",
         "Latency": "steps from onset to first alarm",

@@ -258,7 +258,9 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
         parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}{guess}")
     if recall:
         rate = percent(false_positive_rate(log))
-        parts.append(f"at {rate} false positives it finds {_share(recall)} of the {called(log)[0]}")
+        parts.append(
+            f"where {rate} false positives are asked for, it finds {_share(recall)} of the {called(log)[0]}"
+        )
     if unseen:
         parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
     said = [f"{where}, {_listed(parts)}." if parts else "", _alarms(log, ours), few_units_text(log)]

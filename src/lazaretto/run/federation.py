@@ -268,7 +268,7 @@ def train_federation(
             force = stop.asked or (made is not None and made.source == "system")
             checkpoint.save(sites.state, index + 1, extra, force=force, arrays=held)
             if stop.asked:
-                raise stopped(index + 1)
+                raise stopped(index + 1, schedule.rounds + before, checkpoint.path)
     rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)
     _tell(post, group, names, rounds, training=False)
     checkpoint.remove()

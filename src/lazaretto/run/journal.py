@@ -21,7 +21,16 @@ from lazaretto.plan import Plan, dump, load_plan
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 from lazaretto.types import Record
 
-__all__ = ["Journal", "Show", "close_journal", "kept_for_resuming", "open_journal", "quiet", "stage"]
+__all__ = [
+    "Journal",
+    "Show",
+    "close_journal",
+    "kept_for_resuming",
+    "open_journal",
+    "quiet",
+    "stage",
+    "unfinished_name",
+]
 
 Show = Callable[[str, Mapping[str, Any]], None]
 Stage = tuple[dict[str, "np.ndarray[Any, Any]"], dict[str, Any]]
@@ -106,12 +115,17 @@ def _read_anew(text: Path) -> bytes | None:
         return None
 
 
+def unfinished_name(unfinished: Path) -> str:
+    """What is trained there, by the name of its file."""
+    name, _, seed = unfinished.stem.rpartition("-seed")
+    return f"{name.replace('_', ' ')} (seed {seed})" if name else seed.replace("_", " ")
+
+
 def _done(records: Sequence[Record], parts: Path) -> str:
     """How far a log has come, in words, and what else was begun."""
     stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
-    found = sorted(part.stem.rpartition("-seed") for part in parts.glob("*.unfinished"))
-    begun = ", ".join(f"{name.replace('_', ' ')} (seed {seed})" for name, _, seed in found)
+    begun = ", ".join(unfinished_name(part) for part in sorted(parts.glob("*.unfinished")))
     trained = f"{many(stages, 'part')} finished" + (f", {begun} begun" if begun else "")
     if not rounds:
         return trained

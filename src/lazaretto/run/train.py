@@ -18,6 +18,7 @@ import numpy as np
 from lazaretto.errors import Interrupted
 from lazaretto.keys import seed_of
 from lazaretto.local import LocalState, SiteData
+from lazaretto.run.journal import unfinished_name
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.run.simulate import Program
 from lazaretto.types import Array, Float
@@ -94,11 +95,11 @@ def _leaves(state: LocalState) -> dict[str, Any]:
     return {f"leaf{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def stopped(round_number: int) -> Interrupted:
-    """What to raise when a training stops after a round because it was asked to."""
-    return Interrupted(
-        "stopped", found=f"after round {round_number}", way_out="go on with the same command and --resume"
-    )
+def stopped(round_number: int, rounds: int, unfinished: Path | None) -> Interrupted:
+    """What to raise when a training, kept at `unfinished`, stops after a round because it was asked to."""
+    of = "" if unfinished is None else f" of {unfinished_name(unfinished)}"
+    found = f"after round {round_number} of {rounds}{of}"
+    return Interrupted("stopped", found=found, way_out="go on with the same command and --resume")
 
 
 class Checkpoint:
@@ -163,6 +164,6 @@ def train_alone(
             done(index + 1, np.asarray(loss), np.asarray(state.vector))
             checkpoint.save(state, index + 1, {}, force=stop.asked)
             if stop.asked:
-                raise stopped(index + 1)
+                raise stopped(index + 1, schedule.rounds, place)
     checkpoint.remove()
     return np.asarray(state.vector)
