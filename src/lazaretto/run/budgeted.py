@@ -7,7 +7,6 @@ overwrites what another was charged.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import secrets
@@ -35,6 +34,7 @@ from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import dealing_of, lies_in
 from lazaretto.run.charges import charges_of, data_digest, privacy_record
 from lazaretto.run.journal import Journal
+from lazaretto.run.lock import taken
 from lazaretto.run.saved import write_whole
 
 __all__ = ["Entry", "conclude_run", "enter_run", "go_on", "keep_apart", "promise_run"]
@@ -257,7 +257,7 @@ def _locked(plan: Plan, wait_seconds: float) -> Iterator[None]:
     path, until = _folder_of(place) / f"{place.name}.lock", time.monotonic() + wait_seconds
     try:
         with path.open("ab") as lock:
-            while not _taken(lock.fileno()):
+            while not taken(lock.fileno()):
                 if time.monotonic() > until:
                     raise InputError(
                         "the budget file is in use by another run",
@@ -272,11 +272,3 @@ def _locked(plan: Plan, wait_seconds: float) -> Iterator[None]:
             found=f"{path}: {error.strerror}",
             way_out="a folder on a file system with locks, which this user may write",
         ) from error
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from lazaretto import runlog
 from lazaretto.errors import InputError, Interrupted, LazarettoError, many
 from lazaretto.plan import Plan, dump, load_plan
+from lazaretto.run.lock import taken
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 from lazaretto.types import Record
 
@@ -224,17 +224,16 @@ def _alone(journal: Journal) -> Iterator[None]:
     """A lock on the folder of parts, which goes with the process; none on file systems without locks."""
     handle = os.open(journal.parts, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(
-            "another process is at work in this folder",
-            found=journal.folder,
-            way_out="wait until it is done, or choose another --out",
-        ) from None
-    except OSError:
-        pass
-    try:
+        try:
+            alone = taken(handle)
+        except OSError:  # a file system without locks: it goes on without, as it did before there was one
+            alone = True
+        if not alone:
+            raise InputError(
+                "another process is at work in this folder",
+                found=journal.folder,
+                way_out="wait until it is done, or choose another --out",
+            )
         yield
     finally:
         os.close(handle)
