@@ -7,11 +7,11 @@
 
 Every program gets the same data, initial parameters and arithmetic; before anything is timed, the first
 round's update is compared with ours: no parameter may differ by 1e-5 (updates reach 5e-3), beyond N = 1000
-by N times 1e-8, because some peers add up whole parameters in float32. The first round of each, with its
-compilation or the start of its workers, stands apart. A pair is one round of ours and one of the peer's,
-the order changing from pair to pair; while one works, the other waits. FILE holds one JSON object a line:
-what is there is not measured again, so a long comparison goes on where it was stopped (`--minutes` stops
-it). CPU time and memory are of all processes of a program, read from /proc (Linux only).
+by as much as a float32 sum of N whole parameters may round by, because some peers add them up so. The first
+round of each, with its compilation or the start of its workers, stands apart. A pair is one round of ours
+and one of the peer's, the order changing from pair to pair; while one works, the other waits. FILE holds one
+JSON object a line: what is there is not measured again, so a long comparison goes on where it was stopped
+(`--minutes` stops it). CPU time and memory are of all processes of a program, read from /proc (Linux only).
 """
 
 # ruff: noqa: T201
@@ -98,6 +98,16 @@ def _started(name: str, peers: Path, clients: int, seed: int, log: Path) -> Prog
     return Program([str(python), str(HERE / "peers" / program), *common, *extra], log)
 
 
+def _bound(clients: int) -> float:
+    """How far two programs may be apart: 1e-5, or beyond N = 1000 what a float32 sum may round by.
+
+    At worst N · 2⁻²⁴ times the largest parameter (Higham 2002, Accuracy and Stability of Numerical
+    Algorithms, section 4.2).
+    """
+    largest = max(float(np.abs(value).max()) for value in w.initial(0).values())
+    return 1e-5 if clients <= 1000 else clients * 2.0**-24 * largest
+
+
 def _apart(ours: Path, theirs: Path) -> float:
     """Largest absolute difference between the parameters after a round from the same start."""
     a, b = np.load(ours), np.load(theirs)
@@ -116,8 +126,11 @@ def _compare(name: str, clients: int, done: int, arguments: argparse.Namespace, 
         try:
             first = [p.round(place / f"{i}.npz") for i, p in enumerate(programs)]
             apart = _apart(place / "0.npz", place / "1.npz")
-            if not apart < 1e-5 * max(1, clients / 1000):
-                raise SystemExit(f"error: the update of {name} differs from ours by {apart:.2g}")
+            bound = _bound(clients)
+            if not apart < bound:
+                raise SystemExit(
+                    f"error: the update of {name} differs from ours by {apart:.2g}, more than {bound:.2g}"
+                )
             what = {"clients": clients, "peer": name, "seed": seed, "apart": apart}
             what |= {"first": first, "hello": [p.hello for p in programs], "machine": machine.described()}
             for pair in range(done, arguments.pairs):

@@ -1,4 +1,4 @@
-"""What is done to training streams before a model sees them: noise, hidden features, made-up campaigns.
+"""What is done to training streams before a model sees them: noise, hidden features, campaigns, patches.
 
 All of it is traceable and happens inside a hospital. Made-up campaigns come in two kinds: `disturb` moves
 features at random, `compose` lays pieces of what known attacks changed over quiet steps.
@@ -24,6 +24,7 @@ __all__ = [
     "disturb_values",
     "hide_modality",
     "jitter",
+    "patch",
     "pieces_of",
     "settled_values",
 ]
@@ -32,6 +33,8 @@ _WEAKEST = 0.03  # of a piece's size; the strongest is 1
 _PIECES = 2  # that are added up in one campaign
 _FEWEST_QUIET_STEPS = 8  # that a unit's own level is taken from
 _ATTACKED_SHARE = 0.6  # of streams that get a campaign
+_SHORTEST_PATCH = 4  # steps
+_FARTHEST = 6.0  # scaled values are bounded by it
 
 
 class Pieces(NamedTuple):
@@ -160,6 +163,44 @@ def jitter(
         return noisy * kept
     read = settled_values(x.at[..., columns].set(noisy), layout)
     return jnp.concatenate([read[..., : len(owner)] * kept[..., owner], x[..., len(owner) :]], axis=-1)
+
+
+def patch(x: Array, y: Array, weight: Array, key: Array, share: float, layout: Sequence[Part] = ()) -> Array:
+    """x [..., L, F] where in about `share` of the streams attacked steps have some features overwritten.
+
+    y, weight [..., L]; labels stay. Half of the pieces of such a stream, each at least four steps long, get
+    constants in a random subset of the features, up to half of them, the same all along the stream. The
+    constants are drawn from all that scaled features can be (± 6), in half of the streams one for all. So no
+    few features can make an attack look normal, which is what a backdoor's trigger needs
+    (`lazaretto.attack.backdoor`): where some sites teach that one does, the others teach that none does,
+    without knowing which it is.
+    layout: of modalities; then values alone are overwritten, also where none was measured, since who puts a
+    trigger on need not keep to that. 0 stays in a modality that is not there.
+
+    After Borgnia et al. 2021, arXiv:2011.09527 (strong augmentation against backdoors).
+    """
+    columns = _variables(layout)[0] if layout else np.arange(x.shape[-1])
+    keys = jax.random.split(key, 9)
+    lead, steps, features = x.shape[:-2], x.shape[-2], len(columns)
+    chosen = jax.random.bernoulli(keys[0], share, lead)
+    shortest, whole = jnp.log(float(min(_SHORTEST_PATCH, steps))), jnp.log(float(steps))
+    length = jnp.exp(jax.random.uniform(keys[1], (*lead, 1), minval=shortest, maxval=whole))
+    piece = (jnp.arange(steps) + jax.random.uniform(keys[2], (*lead, 1)) * length) // length
+    drawn = jax.random.bernoulli(keys[3], 0.5, (*lead, steps + 1))
+    hit = jnp.take_along_axis(drawn, piece.astype(jnp.int32), axis=-1)
+    where = hit & chosen[..., None] & (y != 0) & (weight > 0)
+    least = jnp.log(1 / features)
+    density = jnp.exp(jax.random.uniform(keys[4], (*lead, 1), minval=least, maxval=jnp.log(0.5)))
+    which = jax.random.bernoulli(keys[5], density, (*lead, features))
+    which = which | (jax.random.randint(keys[6], (*lead, 1), 0, features) == jnp.arange(features))
+    value = jax.random.uniform(keys[7], (*lead, features), minval=-_FARTHEST, maxval=_FARTHEST)
+    value = jnp.where(jax.random.bernoulli(keys[8], 0.5, (*lead, 1)), value, value[..., :1])
+    values = x[..., columns]
+    new = jnp.where(where[..., None] & which[..., None, :], value[..., None, :], values)
+    if len(layout) > 1:
+        there = np.repeat(np.arange(len(layout)), [part.values - part.begin for part in layout])
+        new = new * x[..., layout[-1].end + there]
+    return x.at[..., columns].set(new) if layout else new
 
 
 def _variables(layout: Sequence[Part]) -> tuple[Any, Any]:

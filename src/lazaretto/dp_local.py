@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
 from lazaretto.alignment import alignment_loss, distance_correlation
-from lazaretto.augment import disturb_values, hide_modality, jitter
+from lazaretto.augment import disturb_values, hide_modality, jitter, patch
 from lazaretto.cut import Cut
 from lazaretto.errors import PlanError
 from lazaretto.local import LocalState, LocalTraining, SiteData, optimiser_of
@@ -173,6 +173,9 @@ def _augmented(
         x = jitter(
             x, own, training.level_noise, training.step_noise, training.feature_dropout, training.layout
         )
+    if training.patches:
+        key, own = jax.random.split(key)
+        x = patch(x, y, weight, own, training.patches, training.layout)
     if training.pseudo_attacks:
         key, own = jax.random.split(key)
         x, y = disturb_values(x, y, weight, own, training.pseudo_attacks, training.layout)

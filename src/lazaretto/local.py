@@ -19,7 +19,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from lazaretto.alignment import alignment_loss, distance_correlation
-from lazaretto.augment import compose, disturb_values, hide_modality, jitter, pieces_of
+from lazaretto.augment import compose, disturb_values, hide_modality, jitter, patch, pieces_of
 from lazaretto.cut import Cut
 from lazaretto.losses import class_balance, detection_loss, novelty_loss
 from lazaretto.split import Terms, split_gradients, u_gradients
@@ -55,6 +55,7 @@ class LocalTraining:
     level_noise, step_noise: standard deviations, >= 0, in scaled units, of what is added to a stream as
     a whole and to every step. feature_dropout: largest share of features hidden from a stream, in
     [0, 1). All three are noise against learning devices and families by heart (see `jitter`).
+    patches: share of streams, in [0, 1], whose attacked steps have features overwritten (see `patch`).
     clip_norm: largest norm of a gradient, > 0; infinity clips nothing. momentum: of "sgd", in [0, 1).
     local_epochs: passes over a site's data in a round: whole, or below 1 that part of its batches.
     shuffle: draw the order of units anew in each epoch, else take them as they stand.
@@ -70,6 +71,7 @@ class LocalTraining:
     level_noise: float = 0.0
     step_noise: float = 0.0
     feature_dropout: float = 0.0
+    patches: float = 0.0
     kind_weight: float = 1.0
     anomaly_weight: float = 1.0
     novelty_weight: float = 1.0
@@ -253,6 +255,9 @@ def make_site_round(
                 key, jitter_key = jax.random.split(key)
                 noise = (training.level_noise, training.step_noise, training.feature_dropout)
                 x = jitter(x, jitter_key, *noise, training.layout)
+            if training.patches:
+                key, patch_key = jax.random.split(key)
+                x = patch(x, y, weight, patch_key, training.patches, training.layout)
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
                 x, y = disturb_values(x, y, weight, disturb_key, training.pseudo_attacks, training.layout)

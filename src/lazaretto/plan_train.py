@@ -61,6 +61,11 @@ class TrainPlan(Section):
     feature_dropout: Annotated[float, Ge(0), Lt(1)] = Field(
         default=0.3, description="Largest share of the features that is hidden from a training stream."
     )
+    patches: Annotated[float, Ge(0), Le(1)] = Field(
+        default=0.0,
+        description="Share of training streams in whose attacked steps features are overwritten, so that no "
+        "few of them can make an attack look normal: against backdoors.",
+    )
     temporal_consistency: Annotated[float, Ge(0)] = Field(
         default=0.3, description="Weight of the temporal consistency term of the loss."
     )

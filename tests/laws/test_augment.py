@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazaretto.augment import compose, disturb_values, hide_modality, jitter, pieces_of, settled_values
+from lazaretto.augment import compose, disturb_values, hide_modality, jitter, patch, pieces_of, settled_values
 from lazaretto.types import Part
 
 U, L, F = 6, 40, 5
@@ -195,3 +195,54 @@ def test_a_hidden_modality_is_gone_as_a_whole_and_one_always_stays() -> None:
     np.testing.assert_array_equal(hidden[:-1][kept], x[:-1][kept])
     # 4,000 streams, each modality in a fifth of them: five standard deviations are .032
     np.testing.assert_allclose(lost.mean(axis=0), 0.2, atol=0.032)
+
+
+def test_patches_overwrite_attacked_steps_alone() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(2000, 40, 10)).astype(np.float32)
+    y = (rng.random((2000, 40)) < 0.5).astype(np.int32) * rng.integers(1, 4, (2000, 1)).astype(np.int32)
+    y[:, 30:] = -1  # an attack of unknown kind
+    weight = (rng.random((2000, 40)) < 0.9).astype(np.float32)
+    new = np.asarray(patch(jnp.asarray(x), y, weight, jax.random.key(0), 0.4))
+    moved = new != x
+    assert not moved[(y == 0) | (weight == 0)].any(), "normal and padded steps stay"
+    streams = moved.any(axis=(1, 2))
+    # of 2,000 streams 40 % are chosen, and in few of those no attacked step is hit: five standard deviations
+    assert 0.30 < streams.mean() < 0.4 + 5 * (0.4 * 0.6 / 2000) ** 0.5
+    columns = moved.any(axis=1)[streams].sum(axis=1)
+    assert columns.min() == 1, "a single feature, too"
+    assert columns.max() >= 6, "and many"
+    for stream in np.flatnonzero(streams)[:50]:
+        for column in np.flatnonzero(moved[stream].any(axis=0)):
+            values = new[stream, moved[stream, :, column], column]
+            assert np.unique(values).size == 1, "a constant along the stream"
+            assert abs(values[0]) <= 6
+    several = [s for s in np.flatnonzero(streams) if moved[s].any(axis=0).sum() > 1]
+    one = [np.unique(new[s][moved[s]]).size == 1 for s in several]
+    # half of the streams have one constant for all features: five standard deviations of some 500 are .11
+    assert 0.38 < np.mean(one) < 0.62
+    hit = moved.any(axis=2)[streams] & ((y != 0) & (weight > 0))[streams]
+    share = hit.sum() / ((y != 0) & (weight > 0))[streams].sum()
+    assert 0.4 < share < 0.75, "half of the pieces, more in the streams where any was"
+
+
+def test_patches_of_every_stream_and_of_none() -> None:
+    x, y, weight = np.zeros((50, 6, 1), np.float32), np.ones((50, 6), np.int32), np.ones((50, 6), np.float32)
+    assert (np.asarray(patch(x, y, weight, jax.random.key(1), 0.0)) == 0).all()
+    moved = np.asarray(patch(x, y, weight, jax.random.key(1), 1.0)) != 0
+    assert moved.any(axis=(1, 2)).mean() > 0.4, "one feature and six steps are enough"
+    short = patch(x[:, :2], y[:, :2], weight[:, :2], jax.random.key(1), 1.0)
+    assert np.isfinite(np.asarray(short)).all(), "streams shorter than a patch"
+
+
+def test_patches_of_modalities_leave_what_says_what_was_measured() -> None:
+    x = _combined(400)
+    y, weight = np.ones(x.shape[:2], np.int32), np.ones(x.shape[:2], np.float32)
+    new = np.asarray(patch(jnp.asarray(x), y, weight, jax.random.key(2), 1.0, LAYOUT))
+    np.testing.assert_array_equal(new[..., 4:], x[..., 4:])
+    moved = new != x
+    assert moved[..., :2].any()
+    assert moved[..., 2:4].any()
+    absent = x[..., 8:] == 0
+    assert (new[..., :2][absent[..., 0]] == 0).all(), "nothing in a modality that is not there"
+    assert (new[..., 2:4][absent[..., 1]] == 0).all()

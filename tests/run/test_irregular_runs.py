@@ -106,6 +106,21 @@ def prepared(tmp_path: Path, task: str, stays: Path) -> Prepared:
     return prepare(plan_of(tmp_path, task, stays), 0, Post())
 
 
+def test_an_outcome_has_no_attacked_steps_to_overwrite(
+    stays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "run",
+        str(plan_file(tmp_path, "mortality")),
+        "--data",
+        str(stays),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*words, "--set", "train.patches=0.5"]) != 0
+    assert "train.patches" in capsys.readouterr().err
+
+
 def test_a_run_ends_with_a_report(ran: Path) -> None:
     metrics = json.loads((ran / "metrics.json").read_text())
     assert 0 <= metrics["test"]["record"]["auroc"]["value"] <= 1

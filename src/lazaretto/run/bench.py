@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
@@ -96,6 +98,12 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
             found="record, and an irregular modality",
             way_out='"patient", which covers the whole stream',
         )
+    if plan.train.patches and any(not np.array_equal(one.data.judged, one.data.valid) for one in prepared):
+        raise PlanError(
+            "train.patches: where one outcome is asked for, there are no attacked steps to overwrite",
+            found=str(plan.train.patches),
+            way_out="leave it out, or a task that finds attacks",
+        )
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units, mechanism=made)
 
 
@@ -126,6 +134,7 @@ def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool =
         level_noise=plan.train.level_noise if noisy else 0.0,
         step_noise=plan.train.step_noise if noisy else 0.0,
         feature_dropout=plan.train.feature_dropout if noisy else 0.0,
+        patches=plan.train.patches if ours else 0.0,
         weight_decay=plan.train.weight_decay,
         clip_norm=plan.train.clip_norm,
         synchronise=plan.cut.synchronise,
