@@ -139,3 +139,19 @@ def test_padding_changes_nothing() -> None:
         run = jax.jit(make_site_round(MODEL, EXACT, training, unravel))
         found.append(np.asarray(run(state, given, jax.random.key(0), 1e-2)[0].vector))
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_patches_reach_training_where_steps_are_attacked_and_nowhere_else() -> None:
+    """With nothing drawn but patches, quiet data trains as without them, and attacked data does not."""
+    unravel = unravel_of(MODEL, F, K)
+    vector = ravel_pytree(MODEL.init(jax.random.key(5), F, K))[0]
+    data = _data(2, 3, 2 * T)
+    quiet = data._replace(y=np.zeros_like(data.y))
+    found = {}
+    for patches in (0.0, 1.0):
+        training = LocalTraining(window=T, batch_units=2, shuffle=False, patches=patches)
+        run = jax.jit(make_site_round(MODEL, EXACT, training, unravel))
+        state = local_start(MODEL, training, vector, unravel, 2)
+        found[patches] = [np.asarray(run(state, d, jax.random.key(2), 1e-2)[0].vector) for d in (data, quiet)]
+    assert np.abs(found[1.0][0] - found[0.0][0]).max() > 1e-4
+    np.testing.assert_allclose(found[1.0][1], found[0.0][1], atol=1e-5)  # programs differ, and so last bits

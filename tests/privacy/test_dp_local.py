@@ -352,6 +352,17 @@ def test_a_patient_counts_as_much_however_long_the_longest_stream_is(noise: floa
     np.testing.assert_allclose(short, long, atol=1e-6)
 
 
+def test_a_private_example_is_patched_where_it_is_attacked_and_nowhere_else() -> None:
+    found, params = {}, UNRAVEL(vector())
+    x, y, weight, keys = examples(site())
+    for patches in (0.0, 1.0):
+        of_example = make_example_gradient(MODEL, EXACT, replace(TRAINING, patches=patches), K + 2)
+        run = jax.jit(jax.vmap(lambda *example, f=of_example: ravel_pytree(f(params, *example))[0]))
+        found[patches] = [np.asarray(run(x, labels, weight, keys)) for labels in (y, jnp.zeros_like(y))]
+    assert np.abs(found[1.0][0] - found[0.0][0]).max() > 1e-3
+    np.testing.assert_allclose(found[1.0][1], found[0.0][1], atol=1e-5)  # programs differ, and so last bits
+
+
 def test_examples_are_windows_or_streams_with_anything_to_judge() -> None:
     weight = np.zeros((2, 2, 8), np.float32)
     weight[0, 1, 5], weight[1, 0] = 1, 1
