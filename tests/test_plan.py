@@ -496,3 +496,7 @@ def test_the_example_takes_fewer_seeds_than_it_names() -> None:
     assert plan.run.seeds == (0,)
     with pytest.raises(PlanError, match=r"robustness.seeds: more than run.seeds holds"):
         plans.load_plan(example, sets=["run.seeds=[0]", "robustness.seeds=3"])
+
+
+def test_a_source_s_option_may_be_named_as_in_a_plan() -> None:
+    assert plans.parse_options(["data.options.view=full", "steps=3"]) == {"view": "full", "steps": 3}

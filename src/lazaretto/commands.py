@@ -65,7 +65,9 @@ def judge(
     """Judge the model in `directory` on data it never saw; returns the path of the report in `out`."""
     _check_path(source, data, options, "--data", "--source")
     with display(silent=quiet) as show:
-        evaluate_run(directory, source, data, out, options, show, maps)
+        known = evaluate_run(directory, source, data, out, options, show, maps)
+    for note in () if quiet else known:
+        say(f"note: {note}")
     return _reported(out, quiet)
 
 

@@ -149,12 +149,13 @@ def parse_values(text: str) -> tuple[str, list[str]]:
 def parse_options(sets: Sequence[str], below: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Options of a part from `key=value` texts (as `--set`, dots go into tables), laid over `below`.
 
-    Raises PlanError for a text that is no key and value.
+    A source's may be named as in a plan, too: `data.options.view` is its `view`. Raises PlanError for a text
+    that is no key and value.
     """
     tree: dict[str, Any] = {"options": copy.deepcopy(dict(below or {}))}
     for text in sets:
         key, value = _parse_set(text)
-        _lay(tree, f"options.{key}", value)
+        _lay(tree, f"options.{key.removeprefix('data.options.')}", value)
     options: dict[str, Any] = tree["options"]
     return options
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lazaretto.data._flow_read import open_table, read_columns
 from lazaretto.data.duplicates import remove_duplicates
 from lazaretto.data.flows_csv import flows_csv
 from lazaretto.data.splits import assign_splits
-from lazaretto.errors import PlanError
+from lazaretto.errors import DataError, PlanError
 from lazaretto.types import UNASSIGNED, Table
 
 ARGUS = (
@@ -293,3 +294,15 @@ def test_example_plan_on_argus_captures(root: Path, data_folder: Callable[[str],
     for part in (0, 1, 2):
         held = kept.y_step[kept.split == part][kept.valid[kept.split == part]]
         assert set(held.tolist()) == {0, 1, 2, 3}
+
+
+def test_a_file_that_was_cut_off_is_refused_and_a_whole_one_without_a_line_end_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "flows.csv"
+    whole = "a,b,c\n1,2,3\n4,5,6"
+    for text in (whole, whole + "\n", whole + "\r\n", whole + "\n7,8\n", whole[:-1] + '"6,7"'):
+        file.write_text(text)
+        assert len(read_columns(open_table(file), ["a"])) >= 2
+    for text in (whole[:-2], whole[:-3] + "\r"):
+        file.write_text(text)
+        with pytest.raises(DataError, match="line 3, the last, has too few cells and no line end"):
+            read_columns(open_table(file), ["a"])

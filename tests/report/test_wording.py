@@ -85,7 +85,7 @@ def test_verdict_names_a_baseline_that_is_better_than_ours(entries: Entries, cha
     text = verdict(read_log(chain(entries)))
     assert "gradient boosting, has AUROC 0.990 [0.985, 0.995]; ours is lower" in text
     boosted |= {"low": 0.95}
-    assert "the intervals overlap, so neither is shown to be better" in verdict(read_log(chain(entries)))
+    assert "and without a paired difference neither is said to be better" in verdict(read_log(chain(entries)))
 
 
 def test_verdict_without_metrics_says_so(entries: Entries, chain: Chain) -> None:
@@ -159,13 +159,13 @@ def _ours_late(entries: Entries) -> dict[str, Any]:
 def test_missed_attacks_are_counted_beside_the_delay(entries: Entries, chain: Chain) -> None:
     late = _ours_late(entries)
     late["steps"], late["campaigns"] = [1, 2, 3], 7
-    assert "3 of 7 attacks have a step above the threshold. The first alarm comes" in verdict(
-        read_log(chain(entries))
-    )
+    said = verdict(read_log(chain(entries)))
+    assert "3 of 7 attacks have a step above the threshold. The first such step comes" in said
+    assert "An alarm is raised once several are, which gives" in said
     late["steps"] = []
     text = verdict(read_log(chain(entries)))
     assert "None of the 7 attacks has a step above the threshold" in text
-    assert "first alarm comes" not in text
+    assert "first such step comes" not in text
     assert "lie about scores" not in text
     _part(entries, "data")["attack"] = {"name": "threshold_poisoning", "kind": "scores", "sites": ["a"]}
     for how, silenced in (("sum", True), ("median", False), ("own", False)):

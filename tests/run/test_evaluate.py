@@ -79,12 +79,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAZARETTO_PATH", str(tmp_path / "parts"))
 
 
-def test_judged_on_its_own_data_only_test_units_count(trained: Path, tmp_path: Path) -> None:
+def test_judged_on_its_own_data_only_test_units_count(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """On the very data of training: its test units alone, so the same figures as the run's first seed."""
     out = tmp_path / "again"
     # an option that is given as its default does not make the data other
     sets = [*SAME, "--set", "window_steps=16"]
     assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
+    assert "note: The model was trained on this very data. Only the units" in capsys.readouterr().out
     sheet = _body(out, "data")
     before = next(r.body for r in runlog.read(trained / "run.sqlite", "data") if r.body["seed"] == 3)
     assert sheet["splits"]["test"] == before["splits"]["test"]

@@ -215,8 +215,10 @@ def _check_text(file: Path, data: bytes) -> None:
 def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
     """Columns `chosen` as text, LINE [rows] (line in the file) before them. Empty lines are left out.
 
-    Where a column name stands twice, the first is meant. Raises DataError naming the first bad line.
+    Where a column name stands twice, the first is meant. Raises DataError naming the first bad line, and
+    where the file seems to be cut off.
     """
+    _check_end(table)
     position = {name: place for place, name in reversed(list(enumerate(table.columns)))}
     wanted = [position[name] for name in chosen]
     width = len(table.columns)
@@ -235,6 +237,19 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
     )
     lines = pl.int_range(table.first_line, pl.len() + table.first_line, dtype=pl.Int64).alias(LINE)
     return frame.select(lines, pl.all()).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+
+
+def _check_end(table: TextTable) -> None:
+    """Raises DataError where the last line has too few cells and no end."""
+    last = table.body.rpartition(b"\n")[2].decode().rstrip("\r")
+    cells, width = last.count(table.delimiter) + 1, len(table.columns)
+    if last.strip() and '"' not in last and cells < width:
+        raise DataError(
+            f"{table.name}, line {table.body.count(10) + table.first_line}, the last, has too few cells and "
+            "no line end",
+            found=f"{cells} of {width}: {last[:80]}",
+            way_out="was the file cut off? copy it again; if it is whole, end the line",
+        )
 
 
 def _bad_line(table: TextTable, error: Exception) -> DataError:

@@ -182,7 +182,7 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
     ticks(plot, "y", (0, 0.25, 0.5, 0.75, 1))
     key(plot, [(d.name, d.look) for d in lines], drawn)
     unit = "" if seconds is None else f"; one step is {duration(seconds)}"
-    plot.set_xlabel(f"steps from onset to first alarm{unit}")
+    plot.set_xlabel(f"steps from onset to the first above the threshold{unit}")
     put(figure, left, 10, "Share of attacks detected", fontweight="bold")
     return figure
 

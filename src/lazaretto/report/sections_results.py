@@ -88,7 +88,7 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         "Recall": f"of {called(log)[0]}, with {rate} false positives asked for",
         "Recall, unseen at site": "recall of families the site never had",
         "AUROC, unknown families": "mean AUROC, each family left out in turn",
-        "Latency": "steps from onset to first alarm",
+        "Latency": "steps from onset to the first above the threshold",
         "False alarms": "per device and day",
     }
     cards = []
@@ -110,7 +110,8 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         if metric.title == "Latency":
             found, of = raised(log)
             if seconds and value:
-                note = f"steps, about {duration(value.value * seconds)}, onset to first alarm"
+                time = duration(value.value * seconds)
+                note = f"steps, about {time}, from onset to the first above the threshold"
             if of and not found:
                 text, interval, note = (
                     NOT_AVAILABLE,
@@ -153,7 +154,7 @@ def _forest(scored: list[tuple[str, Triple]]) -> Picture:
     title = "AUROC of every system"
     caption = (
         "Dots are estimates, bars 95\u202f% intervals over units and seeds. Bars that overlap do not tell "
-        "whether two systems differ; the paired differences below do."
+        "whether two systems differ; paired differences do, where they are given."
     )
     finding = f"The highest of {len(scored)} estimates is that of {best}, {interval_text(scored[0][1])}"
     finding += f"; ours is number {rank}, {interval_text(dict(scored)[OURS])}." if rank > 1 else "."

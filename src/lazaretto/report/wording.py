@@ -249,21 +249,22 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
         else "On the test data"
     )
     auroc, recall, unseen = (measured(ours, name) for name in ("auroc", "recall", "unseen_at_site.recall"))
-    parts = []
+    parts, found = [], ""
     if auroc:
         plain = called(log) == ("attacked steps", "normal steps")
         ranked = "attacked above normal steps" if plain else " above ".join(called(log))
         chance = auroc.low is not None and auroc.high is not None and auroc.low <= _CHANCE <= auroc.high
         guess = ", no better than guessing as far as is shown" if chance else ""
         parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}{guess}")
+    if unseen and not recall:
+        parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
     if recall:
         rate = percent(false_positive_rate(log))
-        parts.append(
-            f"where {rate} false positives are asked for, it finds {_share(recall)} of the {called(log)[0]}"
+        more = f", {_share(unseen)} of families that the site never had in training" if unseen else ""
+        found = (
+            f"With {rate} false positives asked for, it finds {_share(recall)} of the {called(log)[0]}{more}."
         )
-    if unseen:
-        parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
-    said = [f"{where}, {_listed(parts)}." if parts else "", _alarms(log, ours), few_units_text(log)]
+    said = [f"{where}, {_listed(parts)}." if parts else "", found, _alarms(log, ours), few_units_text(log)]
     return " ".join(one for one in said if one)
 
 
@@ -284,8 +285,8 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     some = f"{count(found)} of {attacks} have a step above the threshold. " if of else ""
     missed = ", missed attacks counted to their end" if found < of else ""
     steps = f"{_plain(delay, ratio=False)} steps{time}"
-    late = f"{some}The first alarm comes {steps} after onset on average{missed}"
-    return f"{late}, at {alarms}." if alarms else f"{late}."
+    late = f"{some}The first such step comes {steps} after onset on average{missed}."
+    return f"{late} An alarm is raised once several are, which gives {alarms}." if alarms else late
 
 
 def _pooled(log: Log) -> str:
@@ -319,7 +320,7 @@ def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
         return f"{text}; without intervals no more can be said."
     apart = max(ours.low or 0, other.low or 0) > min(ours.high or 0, other.high or 0)
     if not apart:
-        return f"{text}; the intervals overlap, so neither is shown to be better."
+        return f"{text}; the intervals overlap, and without a paired difference neither is said to be better."
     outcome = "higher" if ours.value > other.value else "lower"
     return f"{text}; ours is {outcome}, and the intervals do not overlap."
 

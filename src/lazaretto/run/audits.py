@@ -262,7 +262,7 @@ def run_audits(audited: Audited, show: Callable[[str, Mapping[str, Any]], None])
 def _idle(name: str, audited: Audited) -> str:
     """Why an audit had nothing to attack."""
     if name != "canaries":
-        return "nothing in this run to attack so"
+        return "nothing in this run that it could attack"
     return (
         "no mechanism to test" if audited.mechanism is None else "no promise to records or patients to test"
     )
