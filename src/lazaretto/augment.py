@@ -168,16 +168,16 @@ def jitter(
 def patch(x: Array, y: Array, weight: Array, key: Array, share: float, layout: Sequence[Part] = ()) -> Array:
     """x [..., L, F] where in about `share` of the streams attacked steps have some features overwritten.
 
-    y, weight [..., L]; labels stay. Half of the pieces of such a stream, each at least four steps long, get
-    constants in a random subset of the features, up to half of them, the same all along the stream. The
-    constants are drawn from all that scaled features can be (± 6), in half of the streams one for all. So no
-    few features can make an attack look normal, which is what a backdoor's trigger needs
-    (`lazaretto.attack.backdoor`): where some sites teach that one does, the others teach that none does,
-    without knowing which it is.
+    y, weight [..., L]; labels stay. Half of the pieces of such a stream, four steps or more save at its ends,
+    get constants in a random subset of the features, the same all along the stream: one feature, and each
+    other with a chance that is the stream's own, up to a half. The constants are drawn from all that scaled
+    features can be (± 6), in half of the streams one for all. So a few features learn less well to make an
+    attack look normal, which is what a backdoor's trigger needs (`lazaretto.attack.backdoor`): where some
+    sites teach that one does, the others teach that none does, without knowing which it is. No guarantee.
     layout: of modalities; then values alone are overwritten, also where none was measured, since who puts a
     trigger on need not keep to that. 0 stays in a modality that is not there.
 
-    After Borgnia et al. 2021, arXiv:2011.09527 (strong augmentation against backdoors).
+    In the spirit of Borgnia et al. 2021, arXiv:2011.09527 (strong augmentation against backdoors).
     """
     columns = _variables(layout)[0] if layout else np.arange(x.shape[-1])
     keys = jax.random.split(key, 9)

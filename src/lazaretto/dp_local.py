@@ -166,19 +166,19 @@ def make_example_gradient(
 def _augmented(
     training: LocalTraining, x: Array, y: Array, weight: Array, key: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """One example with the noise, made-up disturbances and hidden features of training, from its own key."""
+    """One example with noise, made-up disturbances, patches and hidden parts, from its own key."""
     x, y, weight = (v[None, None] for v in (x, y, weight))
     if training.level_noise or training.step_noise or training.feature_dropout:
         key, own = jax.random.split(key)
         x = jitter(
             x, own, training.level_noise, training.step_noise, training.feature_dropout, training.layout
         )
-    if training.patches:
-        key, own = jax.random.split(key)
-        x = patch(x, y, weight, own, training.patches, training.layout)
     if training.pseudo_attacks:
         key, own = jax.random.split(key)
         x, y = disturb_values(x, y, weight, own, training.pseudo_attacks, training.layout)
+    if training.patches:
+        key, own = jax.random.split(key)
+        x = patch(x, y, weight, own, training.patches, training.layout)
     if training.modality_dropout and len(training.layout) > 1:
         key, own = jax.random.split(key)
         x = hide_modality(x, own, training.modality_dropout, training.layout)

@@ -255,12 +255,12 @@ def make_site_round(
                 key, jitter_key = jax.random.split(key)
                 noise = (training.level_noise, training.step_noise, training.feature_dropout)
                 x = jitter(x, jitter_key, *noise, training.layout)
-            if training.patches:
-                key, patch_key = jax.random.split(key)
-                x = patch(x, y, weight, patch_key, training.patches, training.layout)
             if training.pseudo_attacks:
                 key, disturb_key = jax.random.split(key)
                 x, y = disturb_values(x, y, weight, disturb_key, training.pseudo_attacks, training.layout)
+            if training.patches:
+                key, patch_key = jax.random.split(key)
+                x = patch(x, y, weight, patch_key, training.patches, training.layout)
             if training.modality_dropout and len(training.layout) > 1:
                 key, hide_key = jax.random.split(key)
                 x = hide_modality(x, hide_key, training.modality_dropout, training.layout)

@@ -63,8 +63,8 @@ class TrainPlan(Section):
     )
     patches: Annotated[float, Ge(0), Le(1)] = Field(
         default=0.0,
-        description="Share of training streams in whose attacked steps features are overwritten, so that no "
-        "few of them can make an attack look normal: against backdoors.",
+        description="Share of training streams in whose attacked steps features are overwritten at random: "
+        "against backdoors, which it makes harder and does not rule out. By record: of windows.",
     )
     temporal_consistency: Annotated[float, Ge(0)] = Field(
         default=0.3, description="Weight of the temporal consistency term of the loss."

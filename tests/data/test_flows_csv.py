@@ -299,10 +299,15 @@ def test_example_plan_on_argus_captures(root: Path, data_folder: Callable[[str],
 def test_a_file_that_was_cut_off_is_refused_and_a_whole_one_without_a_line_end_is_not(tmp_path: Path) -> None:
     file = tmp_path / "flows.csv"
     whole = "a,b,c\n1,2,3\n4,5,6"
-    for text in (whole, whole + "\n", whole + "\r\n", whole + "\n7,8\n", whole[:-1] + '"6,7"'):
+    short = "a,b,c,\n1,2,3\n4,5,6"  # a header that ends in a delimiter, and no row that does
+    one = ("a,b,c\n1,2,3", "a,b,c\r\n1,2,3\r\n")
+    for text in one:
+        file.write_text(text)
+        assert len(read_columns(open_table(file), ["a"])) == 1
+    for text in (whole, whole + "\n", whole + "\r\n", whole + "\n7,8\n", whole[:-1] + '"6,7"', short):
         file.write_text(text)
         assert len(read_columns(open_table(file), ["a"])) >= 2
-    for text in (whole[:-2], whole[:-3] + "\r"):
+    for text, line in ((whole[:-2], 3), (whole[:-3] + "\r", 3), ("a,b,c\n1,2", 2), (short[:-2], 3)):
         file.write_text(text)
-        with pytest.raises(DataError, match="line 3, the last, has too few cells and no line end"):
+        with pytest.raises(DataError, match=f"line {line}, the last, has too few cells and no line end"):
             read_columns(open_table(file), ["a"])

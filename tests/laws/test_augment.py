@@ -246,3 +246,19 @@ def test_patches_of_modalities_leave_what_says_what_was_measured() -> None:
     absent = x[..., 8:] == 0
     assert (new[..., :2][absent[..., 0]] == 0).all(), "nothing in a modality that is not there"
     assert (new[..., 2:4][absent[..., 1]] == 0).all()
+
+
+def test_patches_and_made_up_attacks_together_leave_quiet_steps_as_they_are() -> None:
+    """In the order of training: what a patch changed is not carried on into steps that are not attacked."""
+    layout = (Part(0, 3, 9),)
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 20, 9)).astype(np.float32)
+    x[..., 3:6] = x[..., 3:6] > 0
+    x = np.asarray(settled_values(jnp.asarray(x), layout))
+    y = (rng.random((300, 20)) < 0.4).astype(np.int32)
+    weight = np.ones((300, 20), np.float32)
+    moved, labels = disturb_values(jnp.asarray(x), y, weight, jax.random.key(1), 1e-9, layout)
+    new = np.asarray(patch(moved, labels, weight, jax.random.key(2), 1.0, layout))
+    changed = (new != x).any(axis=-1)
+    assert changed.sum() > 500
+    assert not changed[y == 0].any()

@@ -160,12 +160,18 @@ def test_missed_attacks_are_counted_beside_the_delay(entries: Entries, chain: Ch
     late = _ours_late(entries)
     late["steps"], late["campaigns"] = [1, 2, 3], 7
     said = verdict(read_log(chain(entries)))
-    assert "3 of 7 attacks have a step above the threshold. The first such step comes" in said
-    assert "An alarm is raised once several are, which gives" in said
+    assert "3 of 7 attacks have a step above the threshold. The first step above the threshold comes" in said
+    assert "are above it, which gives" in said
+    _part(entries, "run")["plan"].setdefault("evaluate", {}).update(alarm_k=1, alarm_m=1)
+    said = verdict(read_log(chain(entries)))
+    assert "Each step above the threshold raises an alarm, which gives" in said
+    _part(entries, "run")["plan"]["evaluate"].update(alarm_k=2, alarm_m=6)
+    said = verdict(read_log(chain(entries)))
+    assert "An alarm is raised once 2 of the last 6 steps are above it, which gives" in said
     late["steps"] = []
     text = verdict(read_log(chain(entries)))
     assert "None of the 7 attacks has a step above the threshold" in text
-    assert "first such step comes" not in text
+    assert "The first step above" not in text
     assert "lie about scores" not in text
     _part(entries, "data")["attack"] = {"name": "threshold_poisoning", "kind": "scores", "sites": ["a"]}
     for how, silenced in (("sum", True), ("median", False), ("own", False)):

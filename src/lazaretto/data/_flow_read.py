@@ -240,10 +240,16 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
 
 
 def _check_end(table: TextTable) -> None:
-    """Raises DataError where the last line has too few cells and no end."""
-    last = table.body.rpartition(b"\n")[2].decode().rstrip("\r")
+    """Raises DataError where the last line has no end, and fewer cells than header and line before.
+
+    Lines with a quotation mark are not looked at: a delimiter within a cell is none.
+    """
+    end = table.body.rfind(b"\n")
+    last = table.body[end + 1 :].decode().rstrip("\r")
+    before = table.body[table.body.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)].decode()
     cells, width = last.count(table.delimiter) + 1, len(table.columns)
-    if last.strip() and '"' not in last and cells < width:
+    usual = before.count(table.delimiter) + 1 if before.strip() else width
+    if last.strip() and '"' not in last + before and cells < min(width, usual):
         raise DataError(
             f"{table.name}, line {table.body.count(10) + table.first_line}, the last, has too few cells and "
             "no line end",

@@ -24,6 +24,7 @@ __all__ = [
     "few_families_text",
     "few_units_text",
     "raised",
+    "raised_text",
     "watched_days",
 ]
 
@@ -49,6 +50,16 @@ def false_alarms_text(log: Log, false: Triple | None) -> str:
     if days is None or days >= FEWEST_DAYS:
         return f"{interval_text(false, places([false], ratio=False))} false alarms per device and day"
     return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
+
+
+def raised_text(log: Log) -> str:
+    """When an alarm is raised, as the beginning of a sentence that goes on with a rate of false ones."""
+    asked = mapping(mapping(log.last("run").get("plan")).get("evaluate"))
+    k, m = number(asked.get("alarm_k")), number(asked.get("alarm_m"))
+    if k == 1:
+        return "Each step above the threshold raises an alarm, which gives"
+    many = f"{count(k)} of the last {count(m)} steps" if k and m else "several steps"
+    return f"An alarm is raised once {many} are above it, which gives"
 
 
 def few_units_text(log: Log) -> str:

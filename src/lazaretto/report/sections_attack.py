@@ -100,8 +100,8 @@ def _alarm(
     delay = late[0] - onset
     time = f" = {duration(delay * seconds)}" if seconds else ""
     after = (
-        "alarm at onset"
+        "above the threshold at onset"
         if delay == 0
-        else f"alarm {fixed(delay, 0)} {'step' if delay == 1 else 'steps'}{time} after onset"
+        else f"above the threshold {fixed(delay, 0)} {'step' if delay == 1 else 'steps'}{time} after onset"
     )
     return late[0], after + false

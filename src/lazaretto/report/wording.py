@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from lazaretto.report.alarms import false_alarms_text, few_units_text, raised
+from lazaretto.report.alarms import false_alarms_text, few_units_text, raised, raised_text
 from lazaretto.report.formats import (
     Triple,
     count,
@@ -249,22 +249,21 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
         else "On the test data"
     )
     auroc, recall, unseen = (measured(ours, name) for name in ("auroc", "recall", "unseen_at_site.recall"))
-    parts, found = [], ""
+    parts = []
     if auroc:
         plain = called(log) == ("attacked steps", "normal steps")
         ranked = "attacked above normal steps" if plain else " above ".join(called(log))
         chance = auroc.low is not None and auroc.high is not None and auroc.low <= _CHANCE <= auroc.high
         guess = ", no better than guessing as far as is shown" if chance else ""
         parts.append(f"it ranks {ranked} with AUROC {_plain(auroc, ratio=True)}{guess}")
-    if unseen and not recall:
-        parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
     if recall:
         rate = percent(false_positive_rate(log))
-        more = f", {_share(unseen)} of families that the site never had in training" if unseen else ""
-        found = (
-            f"With {rate} false positives asked for, it finds {_share(recall)} of the {called(log)[0]}{more}."
-        )
-    said = [f"{where}, {_listed(parts)}." if parts else "", found, _alarms(log, ours), few_units_text(log)]
+        within = f"with {rate} false positives asked for it finds"
+        parts.append(f"{within} {_share(recall)} of the {called(log)[0]}")
+    if unseen:
+        parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
+    quality = f"{where}, {'; '.join(parts)}." if parts else ""
+    said = [quality, _alarms(log, ours), few_units_text(log)]
     return " ".join(one for one in said if one)
 
 
@@ -285,8 +284,8 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
     some = f"{count(found)} of {attacks} have a step above the threshold. " if of else ""
     missed = ", missed attacks counted to their end" if found < of else ""
     steps = f"{_plain(delay, ratio=False)} steps{time}"
-    late = f"{some}The first such step comes {steps} after onset on average{missed}."
-    return f"{late} An alarm is raised once several are, which gives {alarms}." if alarms else late
+    late = f"{some}The first step above the threshold comes {steps} after onset on average{missed}."
+    return f"{late} {raised_text(log)} {alarms}." if alarms else late
 
 
 def _pooled(log: Log) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.streams import Streams, select
@@ -98,13 +96,18 @@ def make_bench(plan: Plan, prepared: Sequence[Prepared], posts: Sequence[Post], 
             found="record, and an irregular modality",
             way_out='"patient", which covers the whole stream',
         )
-    if plan.train.patches and any(not np.array_equal(one.data.judged, one.data.valid) for one in prepared):
+    if plan.train.patches and any(_one_outcome(one) for one in prepared):
         raise PlanError(
             "train.patches: where one outcome is asked for, there are no attacked steps to overwrite",
             found=str(plan.train.patches),
             way_out="leave it out, or a task that finds attacks",
         )
     return Bench(plan=plan, prepared=prepared, posts=posts, journal=journal, units=units, mechanism=made)
+
+
+def _one_outcome(one: Prepared) -> bool:
+    """Whether one step of a stream is judged at most, others being read only."""
+    return bool((one.data.judged.sum(axis=1) <= 1).all() and (one.data.valid.sum(axis=1) > 1).any())
 
 
 def training_of(bench: Bench, name: str, batch: int, ours: bool, crossed: bool = False) -> LocalTraining:

@@ -76,8 +76,8 @@ def evaluate_run(
     calibration are those that the model's own validation units set: nothing is tuned on the new data.
     Features are matched by name, by equal meaning (`feature_map`) or as `maps` says; those that are absent
     stand at the median of training, and the report names them. Classes are matched by name.
-    Writes plan.toml, run.sqlite and metrics.json, all of them or none. Returns how the data relates to that
-    of training, as sentences.
+    Writes plan.toml, run.sqlite and metrics.json, all of them or none. Returns what a reader
+    must know of model and data, as sentences.
     Raises InputError if there is no model or `out` is taken, PlanError for maps that cannot be, DataError if
     more than half of the features or one kind of steps is missing, or if the model has seen all there is.
     """
@@ -181,7 +181,7 @@ def evaluate_run(
             journal.record("stage", {"name": name, "seed": None, "seconds": taken, "compile_seconds": None})
         write_metrics(plan, journal, verdict, sheet, [], began)
         close_journal(journal)
-    return known
+    return told
 
 
 def _plan(trained: Plan, meta: ModelMeta, source: str, path: Path | None, options: Mapping[str, Any]) -> Plan:
