@@ -261,7 +261,7 @@ def test_an_alarm_after_the_attack_does_not_count(entries: Entries, chain: Chain
     body["score"] = [float(step in before or step >= end) for step in body["steps"]]
     assert "Federated split: not detected; 1 false before." in render(chain(entries))
     body["score"] = [float(step == end - 1) for step in body["steps"]]
-    assert f"Federated split: alarm {end - 1 - onset} steps" in render(chain(entries))
+    assert f"Federated split: above the threshold {end - 1 - onset} steps" in render(chain(entries))
 
 
 def test_no_baselines_and_one_class(entries: Entries, chain: Chain) -> None:

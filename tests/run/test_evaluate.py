@@ -86,7 +86,8 @@ def test_judged_on_its_own_data_only_test_units_count(
     out = tmp_path / "again"
     # an option that is given as its default does not make the data other
     sets = [*SAME, "--set", "window_steps=16"]
-    assert main([*EVALUATE, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
+    loud = [word for word in EVALUATE if word != "--quiet"]
+    assert main([*loud, str(trained), "--source", "consortium", "--out", str(out), *sets]) == 0
     assert "note: The model was trained on this very data. Only the units" in capsys.readouterr().out
     sheet = _body(out, "data")
     before = next(r.body for r in runlog.read(trained / "run.sqlite", "data") if r.body["seed"] == 3)
