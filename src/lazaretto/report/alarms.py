@@ -25,6 +25,7 @@ __all__ = [
     "few_units_text",
     "raised",
     "raised_text",
+    "smoothing_text",
     "watched_days",
 ]
 
@@ -54,12 +55,17 @@ def false_alarms_text(log: Log, false: Triple | None) -> str:
 
 def raised_text(log: Log) -> str:
     """When an alarm is raised, as the beginning of a sentence that goes on with a rate of false ones."""
+    many = smoothing_text(log)
+    if many.startswith("1 of"):
+        return "Each step above the threshold raises an alarm, which gives"
+    return f"An alarm is raised once {many or 'several steps'} are above it, which gives"
+
+
+def smoothing_text(log: Log) -> str:
+    """How many of how many steps raise an alarm, as "3 of the last 5 steps"; "" where the plan is silent."""
     asked = mapping(mapping(log.last("run").get("plan")).get("evaluate"))
     k, m = number(asked.get("alarm_k")), number(asked.get("alarm_m"))
-    if k == 1:
-        return "Each step above the threshold raises an alarm, which gives"
-    many = f"{count(k)} of the last {count(m)} steps" if k and m else "several steps"
-    return f"An alarm is raised once {many} are above it, which gives"
+    return f"{count(k)} of the last {count(m)} steps" if k and m else ""
 
 
 def few_units_text(log: Log) -> str:

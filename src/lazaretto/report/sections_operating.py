@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from lazaretto.report.alarms import smoothing_text
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
 from lazaretto.report.drawing import Look, looks
 from lazaretto.report.figures import Curve, Dots, dot_rows
 from lazaretto.report.figures_protocol import benefit, diagonal
 from lazaretto.report.formats import (
     Triple,
-    count,
     fixed,
     interval_text,
     items,
@@ -125,9 +125,8 @@ def _points_table(log: Log, points: dict[str, dict[str, dict[str, Any]]]) -> Gri
                     ours=system == OURS,
                 )
             )
-    asked = mapping(mapping(log.last("run").get("plan")).get("evaluate"))
-    k, m = number(asked.get("alarm_k")), number(asked.get("alarm_m"))
-    smoothing = f" once {count(k)} of the last {count(m)} steps are above the threshold" if k and m else ""
+    many = smoothing_text(log)
+    smoothing = f" once {many} are above the threshold" if many else ""
     return Grid(
         caption="Every system at every threshold",
         first="System",
