@@ -39,11 +39,11 @@ from lazaretto.plan import Plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.experiment import run_record
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Keep, prepare
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.types import TRAIN, Table
 

@@ -33,11 +33,11 @@ from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.experiment import machine
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.provenance import machine
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.run.simulate import score_by_site
 from lazaretto.types import VALIDATION

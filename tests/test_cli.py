@@ -174,6 +174,19 @@ def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.Captur
     assert "metrics.json" not in again, "nothing of the canaries was written anew"
 
 
+def test_the_table_of_audits_tells_who_reached_more_than_the_floor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    body = {"measured": "true positives at 1 % false positives", "words": "said", "seconds": 1.0}
+    body |= {"name": "membership", "floor": 0.01, "claimed_epsilon": None, "larger_is_worse": True}
+    cases = [(0.2, 0.1, 0.3, "yes"), (0.02, 0.005, 0.04, "not certain"), (0.005, 0.0, 0.02, "not seen")]
+    for value, low, high, said in cases:
+        cli_audit.show_audits([body | {"value": value, "low": low, "high": high}])
+        table = capsys.readouterr().out.split("membership: ")[0]
+        assert "beyond it?" in table
+        assert said in table
+
+
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text("[data]\noptions = { sites = 3, units_per_site = 12 }\n")

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazaretto.cli_grid import say, show
+from lazaretto.report.privacy_reading import attacker_of
+from lazaretto.report.sections_privacy import beyond
 
 __all__ = ["show_audits"]
 
 
 def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> None:
     """Print what `audit_run` returned. again: whether the run had been audited before."""
-    heads = ("attack", "reached", "95 %", "floor", "claimed epsilon", "seconds")
+    heads = ("attack", "reached", "95 %", "floor", "beyond it?", "claimed epsilon", "seconds")
     show("audits", heads, [_row(body) for body in found], whole=len(heads))
     for body in found:
         if "idle" not in body:
@@ -28,13 +30,14 @@ def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> N
 
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
     if "idle" in body:
-        return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 3, f"{body['seconds']:.0f}")
+        return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 4, f"{body['seconds']:.0f}")
     between = "n/a" if body["low"] is None else f"{body['low']:.3f} to {body['high']:.3f}"
     return (
         body["name"],
         "n/a" if body["value"] is None else f"{body['value']:.3f}",
         between,
         "n/a" if body["floor"] is None else f"{body['floor']:g}",
+        beyond(attacker_of(body, None))[0],
         "n/a" if body["claimed_epsilon"] is None else f"{body['claimed_epsilon']:.2f}",
         f"{body['seconds']:.0f}",
     )

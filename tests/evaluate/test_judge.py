@@ -147,6 +147,16 @@ def test_a_claim_is_certain_only_if_the_whole_interval_is_on_its_side(
     assert all(row["certain"] == (row["high"] <= 0) for row in found)
 
 
+def test_every_other_system_has_its_paired_difference(judged: dict[str, object]) -> None:
+    paired: dict[str, dict[str, dict[str, float]]] = judged["paired_difference"]  # type: ignore[assignment]
+    assert set(paired) == set(judged["baselines"])  # type: ignore[call-overload]
+    ours = judged["test"]["traffic"]["auroc"]["value"]  # type: ignore[index]
+    for name, found in paired.items():
+        theirs = judged["baselines"][name]["traffic"]["auroc"]["value"]  # type: ignore[index]
+        assert found["auroc"]["value"] == pytest.approx(ours - theirs, abs=1e-12)
+        assert found["auroc"]["low"] <= found["auroc"]["value"] <= found["auroc"]["high"]
+
+
 def test_a_claim_that_does_not_hold_is_said_not_to(
     systems: dict[str, list[SeedScores]], protocol: Protocol
 ) -> None:

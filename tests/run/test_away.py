@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
 from lazaretto.run.away import sites_to_leave_out, without_site
 from lazaretto.run.bench import Bench, Job, make_bench
+from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, members, prepare
@@ -138,3 +140,24 @@ def test_sites_are_taken_in_order_as_many_as_asked_for(plan: Plan, whole: Prepar
 def test_raw_features_are_kept_only_where_sites_are_left_out(plan: Plan) -> None:
     evaluate = plan.evaluate.model_copy(update={"leave_one_site_out": 0})
     assert prepare(plan.model_copy(update={"evaluate": evaluate}), 3, Post()).raw is None
+
+
+def test_as_many_parts_are_announced_as_are_made(plan: Plan, tmp_path: Path) -> None:
+    names = [
+        "local",
+        "unsplit",
+        "pooled",
+        "cnn",
+        "gradient_boosting",
+        "logistic_regression",
+        "rate_threshold",
+    ]
+    asked = plan.evaluate.model_copy(update={"baselines": names, "leave_one_family_out": True})
+    run = plan.run.model_copy(update={"seeds": [3, 4]})
+    seen: list[tuple[str, Mapping[str, Any]]] = []
+    both = plan.model_copy(update={"evaluate": asked, "run": run})
+    run_plan(both, tmp_path / "out", show=lambda event, body: seen.append((event, dict(body))))
+    (ahead,) = (body["parts"] for event, body in seen if event == "ahead")
+    made = [body["name"] for event, body in seen if event == "stage"]
+    assert any("without" in name for name in made)
+    assert ahead == sum(name not in ("prepare data", "judge") for name in made)

@@ -21,8 +21,9 @@ from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.promise import mechanism_of
 from lazaretto.run.budgeted import _locked, conclude_run, enter_run, go_on, promise_run
 from lazaretto.run.charges import data_digest
-from lazaretto.run.experiment import run_plan, run_record
+from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import Journal, open_journal, quiet
+from lazaretto.run.provenance import run_record
 
 PLAN = """
 [run]

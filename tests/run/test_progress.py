@@ -75,3 +75,27 @@ def test_what_is_left_of_a_sweep(left: float, said: str) -> None:
     with display(console=screen) as show:
         show("drawn", {**body, "left_seconds": left})
     assert out.getvalue().splitlines() == [f"gru: 2/2 · AUROC 0.9000{said}"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_each_part_says_which_of_how_many_it_is(terminal: bool) -> None:
+    out, screen = _screen(terminal)
+    with display(console=screen) as show:
+        for name, seed in (("prepare data", 0), ("ours", 0), ("gru", None), ("judge", None)):
+            if name == "ours":
+                show("ahead", {"parts": 3})
+                show("kept", {"name": "ours", "seed": 1})  # finished before the run was stopped
+            show("begin", {"name": name, "seed": seed})
+            show("stage", {"name": name, "seed": seed, "seconds": 1.0})
+    lines = out.getvalue()
+    assert "ours (seed 0) · 2 of 3" in lines or "ours (seed 0): 1.0 s · 2 of 3" in lines
+    assert "gru · 3 of 3" in lines or "gru: 1.0 s · 3 of 3" in lines
+    assert "1 of 3" not in lines
+    assert "4 of 3" not in lines
+
+
+def test_a_fit_without_rounds_says_that_it_has_begun() -> None:
+    out, screen = _screen(terminal=False)
+    with display(console=screen) as show:
+        show("begin", {"name": "gradient_boosting", "seed": 0})
+    assert out.getvalue() == "gradient_boosting (seed 0): begun\n"

@@ -56,8 +56,9 @@ def judge(
         without that class; its steps are the positives, all normal steps the negatives.
     leave_out_sites: system -> site number -> SeedScores per seed of models trained without that site, tested
         on its units, with thresholds from the others'. site_names: names by site number.
-    Returns JSON-clean parts: "test", "baselines", "margin_over_best_deep", "comparison" (as in metrics.json)
-    and the bodies of the records "curves", "latency" and "reliability", one per system.
+    Returns JSON-clean parts: "test", "baselines", "paired_difference" (of each other system: ours minus it,
+    on the same resampled units), "margin_over_best_deep", "comparison" (as in metrics.json) and the bodies of
+    the records "curves", "latency" and "reliability", one per system.
     Raises DataError on scores that cannot be judged.
     """
     if ours not in systems:
@@ -90,6 +91,11 @@ def judge(
     return {
         "test": tables.pop(ours),
         "baselines": tables,
+        "paired_difference": {
+            name: {metric: _difference(judged[ours], found, metric) for metric in MARGIN_METRICS}
+            for name, found in judged.items()
+            if name != ours
+        },
         "margin_over_best_deep": _margins(judged, deep, ours),
         "comparison": [
             *_claims(judged, protocol, ours),

@@ -23,6 +23,7 @@ __all__ = [
     "false_alarms_text",
     "few_families_text",
     "few_units_text",
+    "positive_share",
     "raised",
     "raised_text",
     "smoothing_text",
@@ -105,6 +106,18 @@ def few_families_text(log: Log) -> str:
 def _tests(log: Log) -> list[dict[str, Any]]:
     """What the test split holds with each seed."""
     return [mapping(mapping(data.get("splits")).get("test")) for data in log.all("data")]
+
+
+def positive_share(log: Log) -> float | None:
+    """The share of positives in the test steps that are judged, of all seeds; None where it is not counted.
+
+    What a detector that knows nothing has as AUPRC, and 1 minus it (if less than half) as accuracy.
+    """
+    counts = [(number(test.get("steps")), number(test.get("attacked_steps"))) for test in _tests(log)]
+    known = [(steps, positive) for steps, positive in counts if steps and positive is not None]
+    if not known or len(known) < len(counts):
+        return None
+    return sum(positive for _, positive in known) / sum(steps for steps, _ in known)
 
 
 def watched_days(log: Log) -> float | None:

@@ -6,6 +6,7 @@ Every doubt goes one way: what is missing, unreadable or contradicted weakens wh
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ __all__ = [
     "Level",
     "Promise",
     "Reached",
+    "attacker_of",
     "attackers_of",
     "delta_is_large",
     "level_of",
@@ -140,10 +142,11 @@ def _bound(value: Any) -> float | None:
 def attackers_of(log: Log) -> list[Attacker]:
     """All audits of the log, in order; none is left out for a later one that found less."""
     promise = promise_of(log)
-    return [_attacker(body, promise) for body in log.all("audit")]
+    return [attacker_of(body, promise) for body in log.all("audit")]
 
 
-def _attacker(body: dict[str, Any], promise: Promise | None) -> Attacker:
+def attacker_of(body: Mapping[str, Any], promise: Promise | None) -> Attacker:
+    """One audit, read beside what was promised (None: nothing, or it is not known)."""
     value, low, high, floor = (number(body.get(key)) for key in ("value", "low", "high", "floor"))
     if low is not None and high is not None and low > high:
         low = high = None
@@ -177,12 +180,12 @@ def _attacker(body: dict[str, Any], promise: Promise | None) -> Attacker:
         claim=claim,
         in_epsilon=in_epsilon,
         in_time=in_time,
-        body=body,
+        body=dict(body),
     )
 
 
 def _allowed(
-    body: dict[str, Any], promise: Promise | None, measured: str, floor: float | None
+    body: Mapping[str, Any], promise: Promise | None, measured: str, floor: float | None
 ) -> float | None:
     """The most that membership inference may name by the claim: e^epsilon · false positives + delta."""
     told = "false positive" in measured.lower() and str(body.get("floor_words")) == "guessing"

@@ -25,6 +25,7 @@ __all__ = [
     "is_timed",
     "measured",
     "metric_named",
+    "paired_auroc",
     "read_log",
     "step_seconds",
     "system_key",
@@ -225,3 +226,10 @@ def _setting(log: Log) -> str:
 def families(values: Any) -> list[str]:
     """Names of families in a map or a list, "normal" left out."""
     return [str(name) for name in items(values) or mapping(values) if name != "normal"]
+
+
+def paired_auroc(log: Log) -> dict[str, Triple]:
+    """Of each other system the paired difference in AUROC, ours minus it; {} for logs without."""
+    rows = mapping(log.last("metrics").get("paired_difference"))
+    found = {system_key(name): triple(mapping(body).get("auroc")) for name, body in rows.items()}
+    return {name: value for name, value in found.items() if value is not None}

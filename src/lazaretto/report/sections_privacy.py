@@ -33,7 +33,7 @@ from lazaretto.report.privacy_words import (
 )
 from lazaretto.report.reading import OURS, REFERENCES, Log, system_key, system_name, systems
 
-__all__ = ["privacy"]
+__all__ = ["beyond", "privacy"]
 
 _WHAT = {
     "training": "Training",
@@ -281,13 +281,7 @@ def _attacker_row(one: Attacker) -> Row:
     value = None if one.value is None else Triple(one.value, one.low, one.high)
     text, _, under = _shown(value, whole=one.in_time).partition(" [")
     claim, claim_tone = _CLAIMS[one.claim]
-    reached, tone = _REACHED[one.reached]
-    if one.in_epsilon:
-        reached, tone = "see the claim", "faint"
-    elif one.in_time and one.value is None and one.floor is None:  # nothing was tried: nobody could notice
-        reached, tone = "nobody could notice", "faint"
-    elif one.in_time and one.reached in ("yes", "no"):
-        reached = "✗ not noticed" if one.reached == "yes" else "noticed"
+    reached, tone = beyond(one)
     floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
     said = [part.rstrip(".") for part in (one.measured, str(one.body.get("words") or "")) if part]
     return Row(
@@ -304,6 +298,18 @@ def _attacker_row(one: Attacker) -> Row:
             ),
         ),
     )
+
+
+def beyond(one: Attacker) -> tuple[str, Tone]:
+    """Whether an attacker reached more than its floor, in words, and how they are to look."""
+    reached, tone = _REACHED[one.reached]
+    if one.in_epsilon:
+        return "see the claim", "faint"
+    if one.in_time and one.value is None and one.floor is None:  # nothing was tried: nobody could notice
+        return "nobody could notice", "faint"
+    if one.in_time and one.reached in ("yes", "no"):
+        return ("✗ not noticed" if one.reached == "yes" else "noticed"), tone
+    return reached, tone
 
 
 def _shown(value: Triple | None, *, whole: bool) -> str:

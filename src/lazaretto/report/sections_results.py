@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazaretto.report.alarms import FEWEST_DAYS, raised, watched_days
+from lazaretto.report.alarms import FEWEST_DAYS, positive_share, raised, watched_days
 from lazaretto.report.blocks import (
     Block,
     Card,
@@ -41,6 +41,7 @@ from lazaretto.report.reading import (
     is_timed,
     measured,
     metric_named,
+    paired_auroc,
     step_seconds,
     system_key,
     system_name,
@@ -73,9 +74,8 @@ def summary(log: Log) -> Section:
     """The verdict and the headline numbers."""
     ours = systems(log).get(OURS)
     cards = tuple(_cards(log, ours)) if ours else ()
-    return Section(
-        name="summary", title="Summary", nav="Summary", blocks=(Text(text=verdict(log)),), cards=cards
-    )
+    said = tuple(Text(text=paragraph) for paragraph in verdict(log))
+    return Section(name="summary", title="Summary", nav="Summary", blocks=said, cards=cards)
 
 
 def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
@@ -91,6 +91,10 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         "Latency": "steps from onset to the first above the threshold",
         "False alarms": "per device and day",
     }
+    share = positive_share(log)
+    if share is not None:  # neither figure says much without it
+        about["AUPRC"] += f"; guessing has {fixed(share, 3)}"
+        about["Accuracy"] += f"; one answer to all has {fixed(max(share, 1 - share), 3)}"
     cards = []
     for metric in METRICS[:9]:
         value = measured(ours, metric)
@@ -169,6 +173,11 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
         Column(title=m.title, hint=m.hint or (f"at {rate} false positives" if "Recall" in m.title else ""))
         for m in metrics
     )
+    paired = paired_auroc(log)
+    beside = metrics[:1] == [METRICS[0]] and any(name in paired for name in found)
+    if beside:
+        apart = Column(title="Ours minus it", hint="AUROC, paired")
+        columns = (columns[0], apart, *columns[1:])
     table = {name: [measured(body, m) for m in metrics] for name, body in found.items()}
     digits = [places([row[i] for row in table.values()], ratio=m.ratio) for i, m in enumerate(metrics)]
     best = [_best(m, [row[i] for row in table.values()]) for i, m in enumerate(metrics)]
@@ -184,6 +193,8 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
                 cell(value, digits[i], best=m.title if value and value.value == best[i] else "")
                 for i, (m, value) in enumerate(zip(metrics, table[name], strict=True))
             )
+            if beside:
+                cells = (cells[0], _minus(paired.get(name), ours=name == OURS), *cells[1:])
             rows.append(
                 Row(
                     head=system_name(name),
@@ -192,7 +203,9 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
                     ours=name == OURS,
                 )
             )
-    note = "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
+    note = "Ours minus it, on the same resampled units and seeds: no difference is shown where the interval "
+    note = f"{note}holds 0. " if beside else ""
+    note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
     note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
     return Grid(
         caption="Every metric of every system",
@@ -202,6 +215,15 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
         note=note,
         wide=True,
     )
+
+
+def _minus(difference: Triple | None, *, ours: bool) -> Cell:
+    """A paired difference in AUROC; blank for ours beside itself."""
+    if ours:
+        return Cell(text="")
+    text, _, interval = interval_text(difference, places([difference], ratio=True), sign=True).partition(" ")
+    tone: Tone = "faint" if difference is None else _TONES.get(against(difference, METRICS[0]), "partly")
+    return Cell(text=text, under=interval, tone=tone)
 
 
 def _best(metric: Metric, values: list[Triple | None]) -> float | None:

@@ -261,9 +261,14 @@ def seconds_by_stage(log: Log) -> Section:
     caption = "Stages in the order in which they began, all seeds together."
     if compiles:
         caption += " Compiling happens once for each program."
+    # a run that was stopped and gone on with counts its last part alone
+    last = (number(finished.get("seconds")) or 0.0) < whole
     pairs = [
         ("All stages", duration(whole)),
-        ("From start to end", duration(finished.get("seconds"))),
+        (
+            "Since it was last gone on with" if finished and last else "From start to end",
+            duration(finished.get("seconds")),
+        ),
         ("Highest use of memory", bytes_human(finished.get("peak_bytes"))),
     ]
     figure = picture(

@@ -31,6 +31,7 @@ from lazaretto.report.reading import (
     false_positive_rate,
     measured,
     metric_named,
+    paired_auroc,
     step_seconds,
     system_key,
     system_name,
@@ -163,22 +164,21 @@ def sites_of(log: Log) -> list[dict[str, Any]]:
     return [mapping(site) for site in items(log.first("data").get("sites"))]
 
 
-def verdict(log: Log) -> str:
-    """One paragraph: what was trained, how well it does, against whom, and which targets are met."""
+def verdict(log: Log) -> tuple[str, ...]:
+    """Paragraphs: what was trained, how well it ranks, when it alarms, against whom; which targets hold."""
     found = systems(log)
     ours = found.get(OURS)
     start = _trained(log)
     if ours is None:
-        return f"{start} It has not been judged: the run log holds no metrics."
-    parts = [
-        start,
-        _protected(log),
-        _quality(log, ours),
-        _pooled(log),
-        _best_other(log, found),
-        _targets(log),
-    ]
-    return " ".join(part for part in parts if part)
+        return (f"{start} It has not been judged: the run log holds no metrics.",)
+    paragraphs = (
+        (start, _protected(log)),
+        (_quality(log, ours),),
+        (_alarms(log, ours), few_units_text(log)),
+        (_pooled(log), _best_other(log, found), _targets(log)),
+    )
+    said = (" ".join(part for part in parts if part) for parts in paragraphs)
+    return tuple(paragraph for paragraph in said if paragraph)
 
 
 def _judged_only(log: Log) -> bool:
@@ -262,9 +262,7 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
         parts.append(f"{within} {_share(recall)} of the {called(log)[0]}")
     if unseen:
         parts.append(f"of families that the site never had in training it finds {_share(unseen)}")
-    quality = f"{where}, {'; '.join(parts)}." if parts else ""
-    said = [quality, _alarms(log, ours), few_units_text(log)]
-    return " ".join(one for one in said if one)
+    return f"{where}, {'; '.join(parts)}." if parts else ""
 
 
 def _alarms(log: Log, ours: dict[str, Any]) -> str:
@@ -312,7 +310,7 @@ def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
         who = f"the other model, {system_name(best)}"
     paired = _paired_auroc(log, best)
     if paired is not None:
-        return f"Compared with {who}, it {_outcome(paired)}."
+        return f"Compared with {who}, its AUROC {_outcome(paired)}."
     other = scores[best]
     text = f"{who[:1].upper()}{who[1:]}, has AUROC {_plain(other, ratio=True)}"
     if None in (ours.low, ours.high, other.low, other.high):
@@ -337,7 +335,9 @@ def _outcome(difference: Triple) -> str:
 
 
 def _paired_auroc(log: Log, name: str) -> Triple | None:
-    margin = mapping(mapping(log.last("metrics").get("margin_over_best_deep")).get("auroc"))
+    if name in (paired := paired_auroc(log)):
+        return paired[name]
+    margin = mapping(mapping(log.last("metrics").get("margin_over_best_deep")).get("auroc"))  # older logs
     if system_key(margin.get("baseline", "")) == name and (found := triple(margin)):
         return found
     for row in comparisons(log):

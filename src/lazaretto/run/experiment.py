@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import resource
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from lazaretto import __version__, runlog
@@ -31,8 +27,7 @@ from lazaretto.evaluate.scored import (
     SeedScores,
 )
 from lazaretto.evaluate.thresholds import operating_of
-from lazaretto.plan import Plan, dump
-from lazaretto.plan_paths import without_folders
+from lazaretto.plan import Plan
 from lazaretto.promise import appearances_of, mechanism_of
 from lazaretto.run.away import sites_to_leave_out
 from lazaretto.run.backend import use_cores_of
@@ -45,6 +40,7 @@ from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import save_seen
 from lazaretto.run.started import enter_start, seen_with_start
@@ -63,7 +59,7 @@ from lazaretto.run.timeline import disagreement, timeline
 from lazaretto.run.told import sheet_told
 from lazaretto.types import TEST
 
-__all__ = ["METRICS_SCHEMA", "machine", "run_plan", "run_record", "write_metrics"]
+__all__ = ["METRICS_SCHEMA", "run_plan", "write_metrics"]
 
 METRICS_SCHEMA = "lazaretto/1"
 _CENTRAL = ("pooled", *DEEP)
@@ -139,6 +135,8 @@ def _train(
     plan = bench.plan
     seeds = range(len(bench.prepared))
     asked = plan.evaluate.baselines
+    rated = bench.prepared[0].rate_column is not None
+    names = [name for name in WINDOWED if name in asked and (rated or name != "rate_threshold")]
     families = _left_out_families(bench)
     out_jobs = [
         Job(place=place, without=family)
@@ -151,6 +149,11 @@ def _train(
         for site in sites_to_leave_out(plan, judged)
         for place in range(len(judged))
     ]
+    jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
+    each = 1 + sum(name in asked for name in (*ONLY, "local", "unprotected", "unsplit")) + len(names)
+    elsewhere = (len(jobs) - len(seeds)) * (1 + sum(name != "rate_threshold" for name in names))
+    once = sum(name in asked for name in _CENTRAL)
+    bench.journal.show("ahead", {"parts": each * len(seeds) + elsewhere + once})
     ours = [federated(bench, OURS, Job(place=place)) for place in seeds]
     systems: dict[str, list[SeedScores]] = {OURS: [one.scores for one in ours]}
     alone = [one.supervised for one in ours if one.supervised is not None]
@@ -184,15 +187,12 @@ def _train(
     for name in ("unprotected", "unsplit"):
         if name in asked:
             systems[name] = [federated(bench, name, Job(place=place)).scores for place in seeds]
-    jobs = [*(Job(place=place) for place in seeds), *out_jobs, *site_jobs]
     for name in _CENTRAL:
         if name in asked:
             scored = centralised(bench, name, jobs)
             systems[name] = scored[: len(seeds)]
             for job, scores in zip(jobs[len(seeds) :], scored[len(seeds) :], strict=True):
                 leave(name, job, scores)
-    rated = bench.prepared[0].rate_column is not None
-    names = [name for name in WINDOWED if name in asked and (rated or name != "rate_threshold")]
     for place in seeds:
         for name, scores in windowed(bench, Job(place=place), names).items():
             systems.setdefault(name, []).append(scores)
@@ -236,58 +236,6 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
         and np.array_equal(one.judged, first.judged)
         for one in tests[1:]
     )
-
-
-def machine() -> dict[str, Any]:
-    """What ran: cores, memory, processor, versions."""
-    return {
-        "cores": jax.local_device_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the source tree this package runs from, "-dirty" if it was edited since; None if the
-    package is installed somewhere else, whatever repository surrounds that place.
-    """
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
-    commit, changed = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--", "..")
-    return f"{commit}-dirty" if commit and changed else commit
-
-
-def _git(*words: str) -> str | None:
-    """What git says in this file's folder, or None where it fails."""
-    here = Path(__file__).resolve().parent
-    try:
-        found = subprocess.run(  # noqa: S603
-            ["git", "-C", str(here), *words],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None
-
-
-def run_record(plan: Plan) -> dict[str, Any]:
-    """Body of the run log's first record."""
-    told = without_folders(plan)
-    return {
-        "version": __version__,
-        "name": plan.run.name,
-        "plan": told.model_dump(mode="json"),
-        "plan_toml": dump(told),
-        "seeds": list(plan.run.seeds),
-        "quick": len(plan.run.seeds) < plan.run.headline_seeds,
-        "machine": machine(),
-        "commit": _commit(),
-    }
 
 
 def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, folder: Path) -> None:

@@ -272,6 +272,7 @@ def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int 
     file = "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
     kept = journal.parts / f"{file}.safetensors"
     if kept.exists():
+        journal.show("kept", {"name": name, "seed": seed})
         return load_arrays(kept)
     journal.show("begin", {"name": name, "seed": seed})
     began = time.perf_counter()

@@ -28,7 +28,7 @@ from lazaretto.local import LocalTraining
 from lazaretto.parameters import parameter_count
 from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
-from lazaretto.run.experiment import run_record, write_metrics
+from lazaretto.run.experiment import write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
 from lazaretto.run.new_data_notes import (
@@ -40,6 +40,7 @@ from lazaretto.run.new_data_notes import (
     relation_notes,
 )
 from lazaretto.run.prepare import read, reading_notes, split_table
+from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import seen_windows
 from lazaretto.run.sheet import judged_sites, schema_words, split_counts

@@ -71,6 +71,22 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
+class _Place:
+    """Which of the parts of a run this is: trainings and other fits, as far as they were announced."""
+
+    def __init__(self) -> None:
+        self._of, self._passed = 0, 0
+
+    def ahead(self, parts: int) -> None:
+        """So many parts there are, from here on."""
+        self._of, self._passed = parts, 0
+
+    def next(self) -> str:
+        """One part more, such as " · 5 of 12"; "" after the last and where nothing was announced."""
+        self._passed += 1
+        return f" · {self._passed} of {self._of}" if self._passed <= self._of else ""
+
+
 class _Pace:
     """Seconds of a training's rounds as this process saw them. The first one compiles, and tells nothing."""
 
@@ -111,7 +127,7 @@ def _left(seconds: float) -> str:
 
 def _bars(progress: Progress) -> Show:
     tasks: dict[str, Any] = {}
-    pace, said = _Pace(), set[str]()
+    pace, place, said = _Pace(), _Place(), set[str]()
 
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "drawn":
@@ -128,7 +144,11 @@ def _bars(progress: Progress) -> Show:
             title = _title(body, "name")
             plain = body["name"] in _UNTRAINED or body["name"].startswith("audit")
             waits = "" if plain else "compiling"
-            tasks[title] = progress.add_task(title, total=1, figures=waits)
+            tasks[title] = progress.add_task(f"{title}{place.next()}", total=1, figures=waits)
+        elif event == "ahead":
+            place.ahead(body["parts"])
+        elif event == "kept":
+            place.next()
         elif event in _SENTENCES:
             for line in _new(event, body, said):
                 progress.console.print(line, markup=False)
@@ -168,11 +188,17 @@ def _new(event: str, body: Mapping[str, Any], said: set[str]) -> list[str]:
 
 
 def _lines(screen: Console) -> Show:
-    pace, said = _Pace(), set[str]()
+    pace, place, said = _Pace(), _Place(), set[str]()
 
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
-            screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s")
+            screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s{place.next()}")
+        elif event == "begin" and body["name"] in WINDOWED:  # minutes may pass without a round to tell of
+            screen.print(f"{_title(body, 'name')}: begun")
+        elif event == "ahead":
+            place.ahead(body["parts"])
+        elif event == "kept":
+            place.next()
         elif event in _SENTENCES:
             for line in _new(event, body, said):
                 screen.print(line, markup=False)

@@ -26,12 +26,12 @@ from lazaretto.plan_robustness_checks import NO_ATTACK, Choices, choices, under
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Bench, Job, make_bench, scored_streams
-from lazaretto.run.experiment import run_record
 from lazaretto.run.hostile import said_scores
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 from lazaretto.run.sweep import SWEEP_SCHEMA, blind, same_sweep, warn
 from lazaretto.run.watched import watched

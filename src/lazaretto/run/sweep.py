@@ -27,11 +27,11 @@ from lazaretto.plan_sweep import TUNABLE
 from lazaretto.run import systems
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.experiment import run_record
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import write_whole
 from lazaretto.run.search_space import draw_settings
 from lazaretto.run.settled import key_of, tuned_of
