@@ -104,10 +104,10 @@ def test_verdict_gives_the_paired_difference_from_whichever_baseline_is_best(
     text = said_of(read_log(chain(entries)))
     assert "gradient boosting, its AUROC is lower (paired difference \u22120.030 [\u22120.040, \u22120.020])" in text
     page = render(chain(entries))
-    assert "Ours minus it" in page
+    assert "Ours minus it, on the same" in page
     assert page.count("\u22120.040") == 2, "in the summary and in the table"
     del metrics["paired_difference"]
-    assert "Ours minus it" not in render(chain(entries)), "logs of before do not have it"
+    assert "Ours minus it, on" not in render(chain(entries)), "logs of before do not have it"
 
 
 def test_verdict_without_metrics_says_so(entries: Entries, chain: Chain) -> None:
