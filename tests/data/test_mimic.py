@@ -314,6 +314,18 @@ def test_gzip_that_is_cut_off_or_none(content: bytes, tmp_path: Path) -> None:
     refuse(tmp_path, "CHARTEVENTS.csv.gz")
 
 
+@pytest.mark.parametrize("filler", [0, 9000])  # the end of a long table is looked at without reading it all
+def test_a_long_table_that_is_cut_off(filler: int, tmp_path: Path) -> None:
+    text = THIRD["CHARTEVENTS"]
+    whole = text + text.splitlines(keepends=True)[-1] * filler
+    write(tmp_path, {**THIRD, "CHARTEVENTS": whole.rstrip("\n")})
+    read(tmp_path)
+    last = whole.rstrip("\n").rpartition("\n")[2]
+    short = whole.rstrip("\n")[: -len(last) + last.index(",")]
+    write(tmp_path, {"CHARTEVENTS": short})
+    refuse(tmp_path, "CHARTEVENTS.csv, the last line, has too few cells and no line end", "cut off")
+
+
 def test_no_path_nothing_there_a_table_twice(tmp_path: Path) -> None:
     refuse(None, "no path")
     refuse(tmp_path / "none", "no such folder")

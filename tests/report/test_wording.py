@@ -102,7 +102,10 @@ def test_verdict_gives_the_paired_difference_from_whichever_baseline_is_best(
         "auroc": {"value": -0.03, "low": -0.04, "high": -0.02}
     }
     text = said_of(read_log(chain(entries)))
-    assert "gradient boosting, its AUROC is lower (paired difference \u22120.030 [\u22120.040, \u22120.020])" in text
+    assert (
+        "gradient boosting, its AUROC is lower (paired difference \u22120.030 [\u22120.040, \u22120.020])"
+        in text
+    )
     page = render(chain(entries))
     assert "Ours minus it, on the same" in page
     assert page.count("\u22120.040") == 2, "in the summary and in the table"

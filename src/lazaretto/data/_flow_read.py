@@ -21,6 +21,7 @@ __all__ = [
     "LONGEST_LINE",
     "TextTable",
     "and_more",
+    "check_end",
     "find_files",
     "open_bare_table",
     "open_table",
@@ -218,7 +219,8 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
     Where a column name stands twice, the first is meant. Raises DataError naming the first bad line, and
     where the file seems to be cut off.
     """
-    _check_end(table)
+    last = f"line {table.body.count(10) + table.first_line}, the last"
+    check_end(table.name, table.body, table.delimiter, len(table.columns), last)
     position = {name: place for place, name in reversed(list(enumerate(table.columns)))}
     wanted = [position[name] for name in chosen]
     width = len(table.columns)
@@ -239,20 +241,20 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
     return frame.select(lines, pl.all()).filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
 
 
-def _check_end(table: TextTable) -> None:
-    """Raises DataError where the last line has no end, and fewer cells than header and line before.
+def check_end(name: str, tail: bytes, delimiter: str, width: int, where: str = "the last line") -> None:
+    """Raises DataError where the last line has no end, and fewer cells than the header and the line before.
 
+    tail: the end of the file, whole lines of it at least two where it has them. width: cells of the header.
     Lines with a quotation mark are not looked at: a delimiter within a cell is none.
     """
-    end = table.body.rfind(b"\n")
-    last = table.body[end + 1 :].decode().rstrip("\r")
-    before = table.body[table.body.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)].decode()
-    cells, width = last.count(table.delimiter) + 1, len(table.columns)
-    usual = before.count(table.delimiter) + 1 if before.strip() else width
+    end = tail.rfind(b"\n")
+    last = tail[end + 1 :].decode(errors="replace").rstrip("\r")
+    before = tail[tail.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)].decode(errors="replace")
+    cells = last.count(delimiter) + 1
+    usual = before.count(delimiter) + 1 if before.strip() else width
     if last.strip() and '"' not in last + before and cells < min(width, usual):
         raise DataError(
-            f"{table.name}, line {table.body.count(10) + table.first_line}, the last, has too few cells and "
-            "no line end",
+            f"{name}, {where}, has too few cells and no line end",
             found=f"{cells} of {width}: {last[:80]}",
             way_out="was the file cut off? copy it again; if it is whole, end the line",
         )

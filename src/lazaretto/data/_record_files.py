@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from lazaretto.data._flow_read import LINE, LONGEST_LINE, open_table, read_bytes, read_columns
+from lazaretto.data._flow_read import LINE, LONGEST_LINE, check_end, open_table, read_bytes, read_columns
 from lazaretto.errors import DataError
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "small_table",
     "whole_table",
 ]
+
+_TAIL_BYTES = 1 << 16  # of a table, in which its last two lines are looked for
 
 
 def find_tables(
@@ -88,7 +91,10 @@ def whole_table(file: Path) -> pl.DataFrame:
 
 
 def scan_table(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.LazyFrame:
-    """The same for a table that need not fit into memory: nothing is read but the header."""
+    """The same for a table that need not fit into memory: nothing is read but the header and the last lines.
+
+    Raises DataError as `small_table`, and where the file seems to be cut off.
+    """
     names = [name.strip().strip('"') for name in _header(file).split(",")]
     held = {name.lower(): name for name in names}
     _check_columns(file, held, columns)
@@ -98,6 +104,8 @@ def scan_table(file: Path, columns: Sequence[str], optional: Sequence[str] = ())
             found=",".join(names)[:120],
             way_out="give the table as published",
         )
+    if file.suffix != ".gz":  # gzip tells by itself
+        check_end(file.name, _tail(file), ",", len(names))
     frame = pl.scan_csv(file, infer_schema=False, row_index_name=LINE, row_index_offset=2)
     cells = {name: pl.col(held[name]).str.strip_chars() for name in (*columns, *optional) if name in held}
     return frame.select(
@@ -135,6 +143,15 @@ def _header(file: Path) -> str:
             f"{file} has no header line", found=f"{line[:40]!r}", way_out="give the table as published"
         )
     return text
+
+
+def _tail(file: Path) -> bytes:
+    """The last lines of a file, the first of them whole or the header."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(max(0, size - _TAIL_BYTES))
+        tail = stream.read(_TAIL_BYTES)
+    return tail if size <= _TAIL_BYTES else tail.partition(b"\n")[2]
 
 
 def collected(file: Path, frame: pl.LazyFrame) -> pl.DataFrame:
