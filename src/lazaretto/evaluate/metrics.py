@@ -79,10 +79,11 @@ def campaigns(y: NDArray[Any], valid: NDArray[np.bool_]) -> Campaigns:
 
 
 def latencies(found: Campaigns, alarm: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Steps from onset to the first alarm within the campaign, [c], and whether there was one, [c].
+    """Steps from onset to the first one in `alarm` within the campaign, [c], and whether there was one, [c].
 
-    0 means an alarm at the onset step itself. A missed campaign is censored at its end: it counts with its
-    whole length. Alarms before onset do not help.
+    alarm: [u, L], steps above a threshold, whether or not as many as raise an alarm. 0 means the onset step
+    itself. A missed campaign is censored at its end: it counts with its whole length. Steps before onset do
+    not help.
     """
     length = alarm.shape[1]
     where = np.where(alarm, np.arange(length), length)

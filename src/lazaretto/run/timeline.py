@@ -60,7 +60,7 @@ def disagreement(
 
 
 def _latencies(prepared: Prepared, scores: SeedScores, protocol: Protocol) -> dict[int, int | None]:
-    """Row of each attacked test unit -> steps until the first alarm, None where there was none.
+    """Row of each attacked test unit -> steps until the first above the threshold, None where there was none.
 
     Empty where steps have no clock or each site has its own model.
     """
