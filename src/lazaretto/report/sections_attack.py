@@ -83,7 +83,10 @@ def _alarm(
     attack: tuple[float | None, Sequence[bool]],
     seconds: float | None,
 ) -> tuple[float | None, str]:
-    """The first step above the threshold under attack, and what is to be said of it. attack: onset, and whether each step is."""
+    """The first step above the threshold under attack, and what is to be said of it.
+
+    attack: its onset, and whether each step is attacked.
+    """
     onset, truth = attack
     if threshold is None or onset is None:
         return None, ""
