@@ -40,3 +40,10 @@ def test_a_training_that_diverges_is_said_once(losses: list[float], round_number
     for body in shown:
         assert body["said"].startswith("local (seed 3) diverges: loss ")
         assert body["said"].endswith("lower train.learning_rate")
+
+
+def test_what_fills_up_a_core_is_in_no_loss() -> None:
+    shown: list[Mapping[str, Any]] = []
+    journal = Journal(folder=Path(), log=Path(), parts=Path(), show=lambda event, body: shown.append(body))
+    show_rounds(journal, "pooled", None, 1, models=3)(1, np.array([0.3, 0.6, 0.9, 0.0]), np.zeros(2), 0.1)
+    assert shown[0]["loss"] == pytest.approx(0.6)

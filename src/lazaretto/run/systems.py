@@ -296,7 +296,7 @@ def local_only(bench: Bench, job: Job) -> SeedScores:
             replication=plan.train.target_replication,
         )
         first = first_vectors(plan, model, bench.shape[:2], [prepared.seed], ours=True)
-        done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds))
+        done = Timed(show_rounds(bench.journal, "local", prepared.seed, plan.train.rounds, sites))
         vectors = train_alone(
             program,
             data,
@@ -350,7 +350,7 @@ def centralised(bench: Bench, system: str, jobs: Sequence[Job]) -> list[SeedScor
         seeds = [bench.prepared[job.place].seed for job in jobs]
         vectors = first_vectors(plan, model, bench.shape[:2], seeds + seeds[:1] * spare, ours=pooled)
         schedule = schedule_of(plan, pooled=True)
-        done = Timed(show_rounds(bench.journal, system, None, schedule.rounds))
+        done = Timed(show_rounds(bench.journal, system, None, schedule.rounds, len(jobs)))
         vectors = train_alone(
             program,
             data,

@@ -222,13 +222,16 @@ def _site_report(y: Int, valid: Array, score: Float, own: Array) -> tuple[float 
 
 
 def show_rounds(
-    journal: Journal, system: str, seed: int | None, rounds: int
+    journal: Journal, system: str, seed: int | None, rounds: int, models: int | None = None
 ) -> Callable[[int, Float, Float, float], None]:
-    """Only shows how a training goes that exchanges nothing."""
+    """Only shows how a training goes that exchanges nothing.
+
+    models: how many are trained, all if None; what follows them fills up a core and learns nothing.
+    """
     look = says_divergence(journal, system, seed)
 
     def done(round_number: int, losses: Float, vectors: Float, seconds: float) -> None:
-        loss = float(np.mean(losses))
+        loss = float(np.mean(losses[:models]))
         journal.show(
             "round",
             {
