@@ -174,7 +174,7 @@ def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.Captur
     assert "metrics.json" not in again, "nothing of the canaries was written anew"
 
 
-def test_the_table_of_audits_tells_who_reached_more_than_the_floor(
+def test_audits_tell_who_reached_more_than_the_floor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     body = {"measured": "true positives at 1 % false positives", "words": "said", "seconds": 1.0}
@@ -182,9 +182,11 @@ def test_the_table_of_audits_tells_who_reached_more_than_the_floor(
     cases = [(0.2, 0.1, 0.3, "yes"), (0.02, 0.005, 0.04, "not certain"), (0.005, 0.0, 0.02, "not seen")]
     for value, low, high, said in cases:
         cli_audit.show_audits([body | {"value": value, "low": low, "high": high}])
-        table = capsys.readouterr().out.split("membership: ")[0]
-        assert "beyond it?" in table
-        assert said in table
+        assert f"membership: true positives at 1 % false positives; beyond the floor: {said}. said." in (
+            capsys.readouterr().out
+        )
+    cli_audit.show_audits([body | {"measured": "epsilon", "value": 0.2, "low": 0.1, "high": 0.3}])
+    assert "membership: epsilon; beside the claimed epsilon. said." in capsys.readouterr().out
 
 
 def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

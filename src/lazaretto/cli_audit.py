@@ -14,11 +14,11 @@ __all__ = ["show_audits"]
 
 def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> None:
     """Print what `audit_run` returned. again: whether the run had been audited before."""
-    heads = ("attack", "reached", "95 %", "floor", "beyond it?", "claimed epsilon", "seconds")
+    heads = ("attack", "reached", "95 %", "floor", "claimed epsilon", "seconds")
     show("audits", heads, [_row(body) for body in found], whole=len(heads))
     for body in found:
         if "idle" not in body:
-            say(f"{body['name']}: {body['measured']}. {body['words']}.")
+            say(f"{body['name']}: {body['measured']}; {_beyond(body)}. {body['words']}.")
     if again:
         newer = any(body["name"] == "canaries" and "idle" not in body for body in found)
         canaries = " metrics.json now has the newer figure of the canaries." if newer else ""
@@ -28,16 +28,24 @@ def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> N
         )
 
 
+def _beyond(body: Mapping[str, Any]) -> str:
+    """Whether it reached more than its floor; what names an epsilon is held against the one claimed."""
+    found = attacker_of(body, None)
+    if found.in_epsilon:
+        return "beside the claimed epsilon"
+    said = beyond(found)[0].lstrip("✗~ ")
+    return said if found.in_time else f"beyond the floor: {said}"
+
+
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
     if "idle" in body:
-        return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 4, f"{body['seconds']:.0f}")
+        return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 3, f"{body['seconds']:.0f}")
     between = "n/a" if body["low"] is None else f"{body['low']:.3f} to {body['high']:.3f}"
     return (
         body["name"],
         "n/a" if body["value"] is None else f"{body['value']:.3f}",
         between,
         "n/a" if body["floor"] is None else f"{body['floor']:g}",
-        beyond(attacker_of(body, None))[0],
         "n/a" if body["claimed_epsilon"] is None else f"{body['claimed_epsilon']:.2f}",
         f"{body['seconds']:.0f}",
     )

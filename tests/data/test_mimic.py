@@ -324,6 +324,11 @@ def test_a_long_table_that_is_cut_off(filler: int, tmp_path: Path) -> None:
     short = whole.rstrip("\n")[: -len(last) + last.index(",")]
     write(tmp_path, {"CHARTEVENTS": short})
     refuse(tmp_path, "CHARTEVENTS.csv, the last line, has too few cells and no line end", "cut off")
+    quoted = "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in whole.splitlines())
+    write(tmp_path, {"CHARTEVENTS": quoted})
+    read(tmp_path)
+    write(tmp_path, {"CHARTEVENTS": quoted[: quoted.rindex(",")]})
+    refuse(tmp_path, "CHARTEVENTS.csv, the last line, has too few cells and no line end", "cut off")
 
 
 def test_no_path_nothing_there_a_table_twice(tmp_path: Path) -> None:

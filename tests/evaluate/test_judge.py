@@ -154,7 +154,15 @@ def test_every_other_system_has_its_paired_difference(judged: dict[str, object])
     for name, found in paired.items():
         theirs = judged["baselines"][name]["traffic"]["auroc"]["value"]  # type: ignore[index]
         assert found["auroc"]["value"] == pytest.approx(ours - theirs, abs=1e-12)
-        assert found["auroc"]["low"] <= found["auroc"]["value"] <= found["auroc"]["high"]
+    margin: dict[str, dict[str, float | str]] = judged["margin_over_best_deep"]  # type: ignore[assignment]
+    best = {key: value for key, value in margin["auroc"].items() if key != "baseline"}
+    assert paired[str(margin["auroc"]["baseline"])]["auroc"] == best
+
+
+def test_what_scores_alike_differs_by_nothing_in_any_resample(system: Make, protocol: Protocol) -> None:
+    same = {OURS: system(2.0, 0), "gru": system(2.0, 0)}
+    found = judge(same, protocol)["paired_difference"]["gru"]["auroc"]
+    assert (found["low"], found["value"], found["high"]) == (0.0, 0.0, 0.0)
 
 
 def test_a_claim_that_does_not_hold_is_said_not_to(

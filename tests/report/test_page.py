@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html.parser
 import itertools
 import re
@@ -259,6 +260,15 @@ def test_cards_say_what_knowing_nothing_would_have(entries: Entries, chain: Chai
     assert "precision over all recalls; guessing has 0.083" in text
     assert "at the validation threshold; one answer to all has 0.917" in text
     data = next(body for kind, body in entries if kind == "data")
+    other = copy.deepcopy(data)
+    other["splits"]["test"] = {"units": 10, "steps": 1000, "attacked_steps": 800}
+    text = render(chain([*entries, ("data", other)]))  # each seed counts alike, however long its streams
+    assert "guessing has 0.441" in text
+    assert "one answer to all has 0.859" in text
+    data["splits"]["test"] |= {"steps": 100_000, "attacked_steps": 40}
+    text = render(chain(entries))
+    assert "guessing has below 0.001" in text
+    assert "one answer to all has 0.9996" in text
     del data["splits"]["test"]["attacked_steps"]
     assert "guessing has" not in render(chain(entries))
 
@@ -268,10 +278,14 @@ def test_a_run_gone_on_with_does_not_say_that_its_last_part_is_the_whole(
 ) -> None:
     assert "From start to end" in render(chain(entries))
     finished = next(body for kind, body in entries if kind == "finished")
-    finished["seconds"] = 12.0  # less than its stages took
+    finished["seconds"] = 12.0  # less than its stages took, as a log of before tells it
     text = render(chain(entries))
     assert "From start to end" not in text
     assert "Since it was last gone on with" in text
+    finished |= {"seconds": 500.0, "resumed": True}
+    assert "All stages, without what was stopped midway" in render(chain(entries))
+    finished |= {"seconds": 12.0, "resumed": False}
+    assert "From start to end" in render(chain(entries))
 
 
 def test_an_alarm_after_the_attack_does_not_count(entries: Entries, chain: Chain) -> None:

@@ -79,7 +79,7 @@ def test_verdict_claims_only_what_the_intervals_show(entries: Entries, chain: Ch
     assert "Of five targets, three are met with the whole interval" in text
     metrics["comparison"][0] |= {"value": -0.02, "low": -0.03, "high": -0.01, "holds": False}
     text = said_of(read_log(chain(entries)))
-    assert "pooled data, its AUROC is lower" in text
+    assert "The detector's AUROC, compared with the same model trained on pooled data, is lower" in text
     assert "one is missed (as good as pooled)" in text
 
 
@@ -102,10 +102,7 @@ def test_verdict_gives_the_paired_difference_from_whichever_baseline_is_best(
         "auroc": {"value": -0.03, "low": -0.04, "high": -0.02}
     }
     text = said_of(read_log(chain(entries)))
-    assert (
-        "gradient boosting, its AUROC is lower (paired difference \u22120.030 [\u22120.040, \u22120.020])"
-        in text
-    )
+    assert "gradient boosting, is lower (paired difference \u22120.030 [\u22120.040, \u22120.020])" in text
     page = render(chain(entries))
     assert "Ours minus it, on the same" in page
     assert page.count("\u22120.040") == 2, "in the summary and in the table"
@@ -265,7 +262,7 @@ def test_intervals_from_few_attacked_units_are_said_to_be_so(entries: Entries, c
     sheet["splits"]["test"]["attacked_units"] = 20
     assert "too narrow" not in said_of(read_log(chain(entries)))
     sheet["splits"]["test"]["attacked_units"] = 7
-    said = "All this rests on 7 test units with attacked steps: from fewer than 20, intervals"
+    said = "All these figures rest on 7 test units with attacked steps: from fewer than 20, intervals"
     assert said in said_of(read_log(chain(entries)))
     test = {**sheet["splits"]["test"], "attacked_units": 1}
     again: Entries = [("data", {**sheet, "seed": 9, "splits": {**sheet["splits"], "test": test}})]

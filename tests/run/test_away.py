@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lazaretto.data.scaling import apply_scaling
+from lazaretto.errors import Interrupted
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import Plan, load_plan
 from lazaretto.run import systems
@@ -143,21 +144,23 @@ def test_raw_features_are_kept_only_where_sites_are_left_out(plan: Plan) -> None
 
 
 def test_as_many_parts_are_announced_as_are_made(plan: Plan, tmp_path: Path) -> None:
-    names = [
-        "local",
-        "unsplit",
-        "pooled",
-        "cnn",
-        "gradient_boosting",
-        "logistic_regression",
-        "rate_threshold",
-    ]
+    names = ("local", "unsplit", "unprotected", "pooled", "cnn", "gradient_boosting", "rate_threshold")
     asked = plan.evaluate.model_copy(update={"baselines": names, "leave_one_family_out": True})
-    run = plan.run.model_copy(update={"seeds": [3, 4]})
-    seen: list[tuple[str, Mapping[str, Any]]] = []
+    run = plan.run.model_copy(update={"seeds": (3, 4)})
     both = plan.model_copy(update={"evaluate": asked, "run": run})
-    run_plan(both, tmp_path / "out", show=lambda event, body: seen.append((event, dict(body))))
-    (ahead,) = (body["parts"] for event, body in seen if event == "ahead")
-    made = [body["name"] for event, body in seen if event == "stage"]
+    seen: list[tuple[str, Mapping[str, Any]]] = []
+
+    def show(event: str, body: Mapping[str, Any]) -> None:
+        seen.append((event, dict(body)))
+        if event == "stage" and body["name"] == "local" and not any(kind == "kept" for kind, _ in seen):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        run_plan(both, tmp_path / "out", show=show)
+    begun = len(seen)
+    run_plan(both, tmp_path / "out", resume=True, show=show)
+    first, second = (body["parts"] for event, body in seen if event == "ahead")
+    made = [body["name"] for event, body in seen[begun:] if event in ("stage", "kept")]
     assert any("without" in name for name in made)
-    assert ahead == sum(name not in ("prepare data", "judge") for name in made)
+    assert any(event == "kept" for event, _ in seen[begun:])
+    assert first == second == sum(name not in ("prepare data", "judge") for name in made)

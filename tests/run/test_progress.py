@@ -88,14 +88,19 @@ def test_each_part_says_which_of_how_many_it_is(terminal: bool) -> None:
             show("begin", {"name": name, "seed": seed})
             show("stage", {"name": name, "seed": seed, "seconds": 1.0})
     lines = out.getvalue()
-    assert "ours (seed 0) · 2 of 3" in lines or "ours (seed 0): 1.0 s · 2 of 3" in lines
-    assert "gru · 3 of 3" in lines or "gru: 1.0 s · 3 of 3" in lines
-    assert "1 of 3" not in lines
-    assert "4 of 3" not in lines
+    bars, plain = ("2/3 ours (seed 0)", "3/3 gru"), ("ours (seed 0): 1.0 s · 2 of 3", "gru: 1.0 s · 3 of 3")
+    for line in bars if terminal else plain:
+        assert line in lines
+    for wrong in ("1 of 3", "4 of 3", "1/3", "4/3"):
+        assert wrong not in lines
 
 
 def test_a_fit_without_rounds_says_that_it_has_begun() -> None:
     out, screen = _screen(terminal=False)
     with display(console=screen) as show:
         show("begin", {"name": "gradient_boosting", "seed": 0})
-    assert out.getvalue() == "gradient_boosting (seed 0): begun\n"
+        show("begin", {"name": "gradient_boosting without site ward 3", "seed": 0})
+        show("begin", {"name": "gru", "seed": None})
+    first, second = out.getvalue().splitlines()
+    assert first == "gradient_boosting (seed 0): begun"
+    assert second == "gradient_boosting without site ward 3 (seed 0): begun"

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "read_columns",
 ]
 
+_QUOTED = re.compile(r'"[^"]*"')
 ENDINGS = ("*.csv", "*.tsv", "*.binetflow", "*.csv.gz", "*.tsv.gz", "*.binetflow.gz")
 LINE = "\0line"  # no header can hold this name: zero bytes are refused
 LONGEST_LINE = 1 << 20  # bytes; a flow takes a few hundred
@@ -244,15 +246,17 @@ def read_columns(table: TextTable, chosen: Sequence[str]) -> pl.DataFrame:
 def check_end(name: str, tail: bytes, delimiter: str, width: int, where: str = "the last line") -> None:
     """Raises DataError where the last line has no end, and fewer cells than the header and the line before.
 
-    tail: the end of the file, whole lines of it at least two where it has them. width: cells of the header.
-    Lines with a quotation mark are not looked at: a delimiter within a cell is none.
+    tail: the end of the file from the start of a line, with the last two lines of it. width: cells of the
+    header. What stands in quotation marks counts as one character; lines with an odd number of marks are not
+    looked at, since their cell may go on from line to line.
     """
     end = tail.rfind(b"\n")
     last = tail[end + 1 :].decode(errors="replace").rstrip("\r")
     before = tail[tail.rfind(b"\n", 0, max(end, 0)) + 1 : max(end, 0)].decode(errors="replace")
-    cells = last.count(delimiter) + 1
-    usual = before.count(delimiter) + 1 if before.strip() else width
-    if last.strip() and '"' not in last + before and cells < min(width, usual):
+    plain, plain_before = (_QUOTED.sub("_", line) for line in (last, before))
+    cells = plain.count(delimiter) + 1
+    usual = plain_before.count(delimiter) + 1 if before.strip() else width
+    if last.strip() and '"' not in plain + plain_before and cells < min(width, usual):
         raise DataError(
             f"{name}, {where}, has too few cells and no line end",
             found=f"{cells} of {width}: {last[:80]}",

@@ -93,7 +93,7 @@ def whole_table(file: Path) -> pl.DataFrame:
 def scan_table(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.LazyFrame:
     """The same for a table that need not fit into memory: nothing is read but the header and the last lines.
 
-    Raises DataError as `small_table`, and where the file seems to be cut off.
+    Raises DataError as `small_table`, and where the file seems to be cut off; of a .gz, where its stream is.
     """
     names = [name.strip().strip('"') for name in _header(file).split(",")]
     held = {name.lower(): name for name in names}
@@ -104,7 +104,7 @@ def scan_table(file: Path, columns: Sequence[str], optional: Sequence[str] = ())
             found=",".join(names)[:120],
             way_out="give the table as published",
         )
-    if file.suffix != ".gz":  # gzip tells by itself
+    if file.suffix != ".gz":  # gzip tells if it was cut off itself
         check_end(file.name, _tail(file), ",", len(names))
     frame = pl.scan_csv(file, infer_schema=False, row_index_name=LINE, row_index_offset=2)
     cells = {name: pl.col(held[name]).str.strip_chars() for name in (*columns, *optional) if name in held}
@@ -146,7 +146,7 @@ def _header(file: Path) -> str:
 
 
 def _tail(file: Path) -> bytes:
-    """The last lines of a file, the first of them whole or the header."""
+    """The last lines of a file from the start of one; b"" where the last alone is longer."""
     with file.open("rb") as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, size - _TAIL_BYTES))

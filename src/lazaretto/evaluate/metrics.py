@@ -78,15 +78,14 @@ def campaigns(y: NDArray[Any], valid: NDArray[np.bool_]) -> Campaigns:
     return Campaigns(unit, onset, end, np.asarray(y)[unit, onset].astype(np.int64))
 
 
-def latencies(found: Campaigns, alarm: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Steps from onset to the first one in `alarm` within the campaign, [c], and whether there was one, [c].
+def latencies(found: Campaigns, above: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Steps from onset to the first above the threshold within the campaign, [c], and whether one was, [c].
 
-    alarm: [u, L], steps above a threshold, whether or not as many as raise an alarm. 0 means the onset step
-    itself. A missed campaign is censored at its end: it counts with its whole length. Steps before onset do
-    not help.
+    above: [u, L], whether a step is above it. 0 means the onset step itself. A missed campaign is censored at
+    its end: it counts with its whole length. Steps before onset do not help.
     """
-    length = alarm.shape[1]
-    where = np.where(alarm, np.arange(length), length)
+    length = above.shape[1]
+    where = np.where(above, np.arange(length), length)
     following = np.minimum.accumulate(where[:, ::-1], axis=1)[:, ::-1]
     first = following[found.unit, found.onset]
     return np.minimum(first, found.end) - found.onset, first < found.end

@@ -23,7 +23,7 @@ __all__ = [
     "false_alarms_text",
     "few_families_text",
     "few_units_text",
-    "positive_share",
+    "knowing_nothing",
     "raised",
     "raised_text",
     "smoothing_text",
@@ -80,8 +80,8 @@ def few_units_text(log: Log) -> str:
         return ""
     each = " with each seed" if len(held) > 1 else ""
     return (
-        f"All this rests on {counted(found, 'test unit')} with {called(log)[0]}{each}: from fewer than "
-        f"{_FEWEST_UNITS}, intervals tend to be too narrow."
+        f"All these figures rest on {counted(found, 'test unit')} with {called(log)[0]}{each}: from fewer "
+        f"than {_FEWEST_UNITS}, intervals tend to be too narrow."
     )
 
 
@@ -108,16 +108,17 @@ def _tests(log: Log) -> list[dict[str, Any]]:
     return [mapping(mapping(data.get("splits")).get("test")) for data in log.all("data")]
 
 
-def positive_share(log: Log) -> float | None:
-    """The share of positives in the test steps that are judged, of all seeds; None where it is not counted.
+def knowing_nothing(log: Log) -> tuple[float, float] | None:
+    """AUPRC of guessing, and accuracy of one answer to all; means over seeds, as the figures beside them are.
 
-    What a detector that knows nothing has as AUPRC, and 1 minus it (if less than half) as accuracy.
+    None where a seed's test steps are not counted, or are all alike.
     """
     counts = [(number(test.get("steps")), number(test.get("attacked_steps"))) for test in _tests(log)]
-    known = [(steps, positive) for steps, positive in counts if steps and positive is not None]
-    if not known or len(known) < len(counts):
+    shares = [positive / steps for steps, positive in counts if steps and positive is not None]
+    if not shares or len(shares) < len(counts) or not all(0 < share < 1 for share in shares):
         return None
-    return sum(positive for _, positive in known) / sum(steps for steps, _ in known)
+    seeds = len(shares)
+    return sum(shares) / seeds, sum(max(share, 1 - share) for share in shares) / seeds
 
 
 def watched_days(log: Log) -> float | None:

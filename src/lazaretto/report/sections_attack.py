@@ -49,7 +49,7 @@ def _timeline(body: dict[str, Any], place: int, fallback: float | None) -> Pictu
     limits += [number(given.get(name)) for name in others][: len(scores) - 1]
     onset = number(body.get("onset_step"))
     read = [
-        _alarm(steps[:length], line, limit, (onset, truth[:length]), seconds)
+        _first_above(steps[:length], line, limit, (onset, truth[:length]), seconds)
         for line, limit in zip(scores.values(), limits, strict=True)
     ]
     story = Story(
@@ -76,7 +76,7 @@ def _timeline(body: dict[str, Any], place: int, fallback: float | None) -> Pictu
     )
 
 
-def _alarm(
+def _first_above(
     steps: Sequence[float | None],
     scores: Sequence[float | None],
     threshold: float | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazaretto.report.alarms import FEWEST_DAYS, positive_share, raised, watched_days
+from lazaretto.report.alarms import FEWEST_DAYS, knowing_nothing, raised, watched_days
 from lazaretto.report.blocks import (
     Block,
     Card,
@@ -67,6 +67,7 @@ _STATES: dict[State, tuple[str, str, Tone]] = {
 }
 
 _TONES: dict[str, Tone] = {"better": "yes", "worse": "no"}
+_HAMPERED = ("with_trigger", "without_traffic", "without_record")  # the more ours leads, the more it lost
 _SHORT = {"Recall, unseen at site": "Unseen at site", "AUROC, unknown families": "Unknown families"}
 
 
@@ -91,10 +92,11 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         "Latency": "steps from onset to the first above the threshold",
         "False alarms": "per device and day",
     }
-    share = positive_share(log)
-    if share is not None:  # neither figure says much without it
-        about["AUPRC"] += f"; guessing has {fixed(share, 3)}"
-        about["Accuracy"] += f"; one answer to all has {fixed(max(share, 1 - share), 3)}"
+    blind = knowing_nothing(log)
+    if blind is not None:  # neither figure says much without it
+        precision, right = (fixed(value, places([Triple(value)], ratio=True)) for value in blind)
+        about["AUPRC"] += f"; guessing has {'below 0.001' if blind[0] < 0.001 else precision}"
+        about["Accuracy"] += f"; one answer to all has {right}"
     cards = []
     for metric in METRICS[:9]:
         value = measured(ours, metric)
@@ -194,7 +196,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
                 for i, (m, value) in enumerate(zip(metrics, table[name], strict=True))
             )
             if beside:
-                cells = (cells[0], _minus(paired.get(name), ours=name == OURS), *cells[1:])
+                cells = (cells[0], _minus(paired.get(name), name), *cells[1:])
             rows.append(
                 Row(
                     head=system_name(name),
@@ -204,7 +206,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
                 )
             )
     note = "Ours minus it, on the same resampled units and seeds: no difference is shown where the interval "
-    note = f"{note}holds 0. " if beside else ""
+    note = f"{note}holds 0, and of twenty equal systems one may seem to differ. " if beside else ""
     note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
     note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
     return Grid(
@@ -217,12 +219,14 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     )
 
 
-def _minus(difference: Triple | None, *, ours: bool) -> Cell:
-    """A paired difference in AUROC; blank for ours beside itself."""
-    if ours:
+def _minus(difference: Triple | None, name: str) -> Cell:
+    """A paired difference in AUROC; blank for ours beside itself, not judged where ours is hampered."""
+    if name == OURS:
         return Cell(text="")
     text, _, interval = interval_text(difference, places([difference], ratio=True), sign=True).partition(" ")
     tone: Tone = "faint" if difference is None else _TONES.get(against(difference, METRICS[0]), "partly")
+    if name in _HAMPERED:
+        tone = ""
     return Cell(text=text, under=interval, tone=tone)
 
 

@@ -261,12 +261,12 @@ def seconds_by_stage(log: Log) -> Section:
     caption = "Stages in the order in which they began, all seeds together."
     if compiles:
         caption += " Compiling happens once for each program."
-    # a run that was stopped and gone on with counts its last part alone
-    last = (number(finished.get("seconds")) or 0.0) < whole
+    told = finished.get("resumed")  # older logs do not tell: then the stages took longer than the last part
+    resumed = told is True or (told is None and (number(finished.get("seconds")) or whole) < whole)
     pairs = [
-        ("All stages", duration(whole)),
+        (f"All stages{', without what was stopped midway' if resumed else ''}", duration(whole)),
         (
-            "Since it was last gone on with" if finished and last else "From start to end",
+            "Since it was last gone on with" if resumed else "From start to end",
             duration(finished.get("seconds")),
         ),
         ("Highest use of memory", bytes_human(finished.get("peak_bytes"))),

@@ -174,7 +174,8 @@ def verdict(log: Log) -> tuple[str, ...]:
     paragraphs = (
         (start, _protected(log)),
         (_quality(log, ours),),
-        (_alarms(log, ours), few_units_text(log)),
+        (_alarms(log, ours),),
+        (few_units_text(log),),
         (_pooled(log), _best_other(log, found), _targets(log)),
     )
     said = (" ".join(part for part in parts if part) for parts in paragraphs)
@@ -289,9 +290,8 @@ def _alarms(log: Log, ours: dict[str, Any]) -> str:
 def _pooled(log: Log) -> str:
     for row in comparisons(log):
         if row.against == "pooled" and row.metric.keys[0] == "auroc" and row.difference:
-            return (
-                f"Compared with the same model trained on pooled data, its AUROC {_outcome(row.difference)}."
-            )
+            other = "the same model trained on pooled data"
+            return f"The detector's AUROC, compared with {other}, {_outcome(row.difference)}."
     return ""
 
 
@@ -310,7 +310,7 @@ def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
         who = f"the other model, {system_name(best)}"
     paired = _paired_auroc(log, best)
     if paired is not None:
-        return f"Compared with {who}, its AUROC {_outcome(paired)}."
+        return f"The detector's AUROC, compared with {who}, {_outcome(paired)}."
     other = scores[best]
     text = f"{who[:1].upper()}{who[1:]}, has AUROC {_plain(other, ratio=True)}"
     if None in (ours.low, ours.high, other.low, other.high):

@@ -331,6 +331,7 @@ def write_metrics(
     }
     journal.record("metrics", metrics)
     finished = {"seconds": time.perf_counter() - began, "peak_bytes": int(peak), "interrupted": False}
+    finished["resumed"] = journal.resumed
     journal.record("finished", finished)
     write_whole(
         journal.folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n"

@@ -70,7 +70,8 @@ def quiet(event: str, body: Mapping[str, Any]) -> None:
 class Journal:
     """folder: the run's. log: its run log. parts: where stages are kept until the run is whole.
 
-    seen: identities of records that the log already holds. show: the progress display.
+    seen: identities of records that the log already holds. show: the progress display. resumed: whether an
+    earlier process began it.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Journal:
     parts: Path
     seen: set[tuple[Any, ...]] = field(default_factory=set)
     show: Show = quiet
+    resumed: bool = False
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
         """Append to the log and show it; a record that a resumed run has already is only shown."""
@@ -166,7 +168,7 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
             if record.kind in _IDENTITY
         }
         show("goes on", {"folder": str(folder), "done": _done(records, parts)})
-        return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show)
+        return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show, resumed=True)
     if folder.exists() and any(folder.iterdir()):
         unfinished = parts.is_dir()
         raise InputError(

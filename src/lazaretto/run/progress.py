@@ -81,10 +81,10 @@ class _Place:
         """So many parts there are, from here on."""
         self._of, self._passed = parts, 0
 
-    def next(self) -> str:
-        """One part more, such as " · 5 of 12"; "" after the last and where nothing was announced."""
+    def next(self) -> tuple[int, int] | None:
+        """One part more: its number, and of how many; None after the last and where nothing was announced."""
         self._passed += 1
-        return f" · {self._passed} of {self._of}" if self._passed <= self._of else ""
+        return (self._passed, self._of) if self._passed <= self._of else None
 
 
 class _Pace:
@@ -142,9 +142,10 @@ def _bars(progress: Progress) -> Show:
             progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
         elif event == "begin":
             title = _title(body, "name")
-            plain = body["name"] in _UNTRAINED or body["name"].startswith("audit")
-            waits = "" if plain else "compiling"
-            tasks[title] = progress.add_task(f"{title}{place.next()}", total=1, figures=waits)
+            plain = body["name"] in _UNTRAINED or _fits(body["name"]) or body["name"].startswith("audit")
+            at = place.next()  # before the title, whose end is cropped first
+            shown = title if at is None else f"{at[0]}/{at[1]} {title}"
+            tasks[title] = progress.add_task(shown, total=1, figures="" if plain else "compiling")
         elif event == "ahead":
             place.ahead(body["parts"])
         elif event == "kept":
@@ -168,7 +169,14 @@ def _bars(progress: Progress) -> Show:
     return show
 
 
-_UNTRAINED = ("prepare data", "judge", "score", *WINDOWED)  # stages that compile nothing worth a word
+_UNTRAINED = ("prepare data", "judge", "score")  # stages that compile nothing worth a word
+
+
+def _fits(name: str) -> bool:
+    """Whether a part is fitted without rounds, on all data or without a family or site."""
+    return name.partition(" without ")[0] in WINDOWED
+
+
 # what is said once, in lines of its own, on any screen
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "vote refused": lambda body: [f"{body['site']} has no vote on the threshold: {body['reason']}"],
@@ -192,8 +200,10 @@ def _lines(screen: Console) -> Show:
 
     def show(event: str, body: Mapping[str, Any]) -> None:
         if event == "stage":
-            screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s{place.next()}")
-        elif event == "begin" and body["name"] in WINDOWED:  # minutes may pass without a round to tell of
+            at = place.next()
+            which = "" if at is None else f" · {at[0]} of {at[1]}"
+            screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s{which}")
+        elif event == "begin" and _fits(body["name"]):  # minutes may pass without a round to tell of
             screen.print(f"{_title(body, 'name')}: begun")
         elif event == "ahead":
             place.ahead(body["parts"])
