@@ -114,7 +114,7 @@ def _summaries(x: Array, read: Array, state: Array) -> tuple[Array, Array]:
     mean = total / jnp.maximum(many, 1.0)
     variance = jnp.maximum(squares / jnp.maximum(many, 1.0) - mean * mean, 0.0)
     spread = jnp.where(some, jnp.sqrt(variance + _LEAST), 0.0)
-    mean = mean + first
+    mean = jnp.where(some, mean + first, 0.0)  # what is read first is not known before
     last = jnp.where(some, x, 0.0)
     change = jnp.where(some, x - first, 0.0)
     known = jnp.where(some, 1.0, -1.0)
