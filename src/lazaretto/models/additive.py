@@ -91,8 +91,7 @@ def _summaries(x: Array, read: Array, state: Array) -> tuple[Array, Array]:
     """[B, T, 8, V] summaries of what was read so far, this step included; of what never was all 0 but two.
 
     state: [B, 6, V], of what was read: how often, sum and sum of squares less the first, smallest, largest,
-    first.
-    Nothing is learned, so no gradient passes.
+    first. Nothing is learned, so no gradient passes.
     """
     many, total, squares, low, high, first = (state[:, None, row] for row in range(_KEPT))
     begun = many > 0
@@ -101,9 +100,8 @@ def _summaries(x: Array, read: Array, state: Array) -> tuple[Array, Array]:
     new = jnp.take_along_axis(x, at, axis=1)
     first = jnp.where(begun, first, jnp.where(there.any(axis=1, keepdims=True), new, 0.0))
     many = many + jnp.cumsum(there, axis=1)
-    apart = jnp.where(
-        there, x - first, 0.0
-    )  # from the first: sums of squares lose less where readings are alike
+    # from the first reading: sums of squares lose less where readings are alike
+    apart = jnp.where(there, x - first, 0.0)
     total = total + jnp.cumsum(apart, axis=1)
     squares = squares + jnp.cumsum(apart * apart, axis=1)
     least = jax.lax.cummin(jnp.where(there, x, jnp.inf), axis=1)
