@@ -50,7 +50,11 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "threshold vote": ("site-coordinator", "up", "alarm threshold that a site's own normal steps ask for"),
     "part counts": ("site-coordinator", "up", "binned scores of normal validation steps, of either part"),
     "score tails": ("site-coordinator", "down", "how rare each score is among normal steps of all sites"),
-    "threshold": ("site-coordinator", "down", "score above which a step is an alarm"),
+    "threshold": (
+        "site-coordinator",
+        "down",
+        "score above which a step is an alarm, for sites that have no threshold of their own",
+    ),
     "activations": ("device-site", "up", "quantised outputs of the device's part of the model"),
     "gradients": ("device-site", "down", "gradient of the site's loss in those outputs"),
     "fused activations": ("device-site", "down", "quantised outputs of the site's part of a U-shaped model"),
