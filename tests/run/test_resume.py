@@ -63,14 +63,14 @@ def _figures(folder: Path) -> dict:
 
 def _wait_for(process: subprocess.Popen[str], log: Path, rounds: int) -> None:
     """Until the run has logged so many rounds (or has ended)."""
-    for _ in range(1200):
+    for _ in range(6000):
         if process.poll() is not None:
             return
         if log.exists():
             with contextlib.suppress(LazarettoError):  # it may be locked while a record is written
                 if sum(1 for _ in runlog.read(log, "round")) >= rounds:
                     return
-        time.sleep(0.1)
+        time.sleep(0.02)  # rounds may take ten milliseconds
     raise AssertionError("the run did not start its rounds")
 
 

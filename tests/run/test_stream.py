@@ -44,6 +44,11 @@ def expected() -> tuple[np.ndarray, np.ndarray]:
     return vector, (vector + mean_update(updates, _weights())).astype(np.float32)
 
 
+# parameters move by more than 1e-3; unlike programs round otherwise, by the machine,
+# and Adam divides small gradients by small ones
+_APART = 5e-6
+
+
 def _weights() -> np.ndarray:
     return np.arange(1, SITES + 1) / np.arange(1, SITES + 1).sum()
 
@@ -56,7 +61,7 @@ def test_loaded_sites_give_what_stacked_sites_give(
     stream = compile_stream(MODEL, Cut(), TRAINING, (F, K), sites_per_call=sites_per_call)
     found, loss = streamed_round(stream, before, _weights(), (jax.random.key(9), 0.01), _site)
     assert np.abs(after - before).max() > 1e-3
-    np.testing.assert_allclose(found, after, atol=1e-6)
+    np.testing.assert_allclose(found, after, atol=_APART)
     assert 0 < loss < 10
 
 
@@ -70,7 +75,6 @@ def test_sites_made_inside_the_program_give_what_stacked_sites_give(
     )
     found, _ = streamed_round(stream, before, _weights(), (jax.random.key(9), 0.01))
     assert np.abs(after - before).max() > 1e-3
-    # unlike programs round otherwise, and Adam divides small gradients by small ones
     np.testing.assert_allclose(found, after, atol=2e-5)
 
 
@@ -85,7 +89,7 @@ def test_parts_of_the_sites_add_up(expected: tuple[np.ndarray, np.ndarray]) -> N
     ]
     assert sum(part.sites for part in parts) == SITES
     both = parts[0]._replace(update=parts[0].update + parts[1].update, sites=SITES)
-    np.testing.assert_allclose(apply_totals(before, both)[0], after, atol=1e-6)
+    np.testing.assert_allclose(apply_totals(before, both)[0], after, atol=_APART)
 
 
 def test_an_update_that_is_not_finite_names_its_site() -> None:
