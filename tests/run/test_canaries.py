@@ -20,6 +20,7 @@ from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.run import audits
 from lazaretto.run.audited import Audited
 from lazaretto.run.audits import canaries
+from lazaretto.run.audits_rebuilt import activation_inversion, hijacking
 from lazaretto.run.prepare import lay
 from lazaretto.run.private import PrivateSites
 
@@ -90,3 +91,10 @@ def test_a_canary_is_louder_than_the_clip_and_leaves_no_more_than_it() -> None:
     )
     np.testing.assert_allclose(whole, [1, 1, 1, 0, 0], rtol=1e-6)
     assert int(short) == 0
+
+
+@pytest.mark.parametrize("attack", [activation_inversion, hijacking])
+def test_where_the_plan_splits_nothing_there_is_no_cut_to_attack(data: Any, attack: Any) -> None:
+    split = _audited(data, SAMPLED)._replace(model=catalog.build("models", "conv_gru"))
+    assert split.split
+    assert attack(split._replace(crossed=False)) is None

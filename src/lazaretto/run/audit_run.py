@@ -86,6 +86,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
         seed=meta.seed,
         protocol=plan.secure.protocol,
         distributed=plan.privacy.distributed,
+        crossed=plan.cut.enabled,
         first=None
         if plan.train.start is None
         else first_vectors(plan, model, (data.x.shape[2], kinds), [meta.seed], ours=True)[0],

@@ -23,6 +23,7 @@ class Audited(NamedTuple):
 
     mechanism and epsilon: what is promised, of the training alone, at delta; None where nothing is. protocol:
     of the plan's secrecy, "none" where updates are seen. distributed: whether sites share their noise.
+    crossed: whether the plan splits a model that can be split.
     """
 
     model: Model
@@ -40,6 +41,12 @@ class Audited(NamedTuple):
     protocol: str = "none"
     distributed: bool = False
     first: Float | None = None
+    crossed: bool = True
+
+    @property
+    def split(self) -> bool:
+        """Whether anything crosses a cut."""
+        return self.crossed and self.model.split
 
     def first_params(self) -> Any:
         """Parameters before the first round: of the run's start, or drawn from its seed."""

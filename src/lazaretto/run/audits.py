@@ -261,6 +261,8 @@ def run_audits(audited: Audited, show: Callable[[str, Mapping[str, Any]], None])
 
 def _idle(name: str, audited: Audited) -> str:
     """Why an audit had nothing to attack."""
+    if name in ("activation inversion", "hijacking") and not audited.split:
+        return "the model is not split, so that nothing crosses a cut"
     if name != "canaries":
         return "nothing in this run that it could attack"
     return (

@@ -76,7 +76,7 @@ def gradient_inversion(audited: Audited, tries: int = 4) -> Found | None:
 
 def activation_inversion(audited: Audited) -> Found | None:
     """Back from what crosses the cut to the readings, by a decoder learned on windows of other units."""
-    if not audited.model.split:
+    if not audited.split:
         return None
     public, truth = audited.windows(VALIDATION, 1500), audited.windows(TRAIN, 300)
     bottom = audited.params()["bottom"]
@@ -102,7 +102,7 @@ def activation_inversion(audited: Audited) -> Found | None:
 
 def hijacking(audited: Audited) -> Found | None:
     """A site that trains devices for its own ends: refused where labels are at the devices."""
-    if not audited.model.split:
+    if not audited.split:
         return None
     if audited.model.head is None:
         return said(
