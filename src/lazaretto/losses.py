@@ -27,14 +27,18 @@ def detection_loss(
     y [B, T] classes (-1: anomalous, kind unknown), weight [B, T] >= 0, class_weight [K + 2]
     (Cui et al. 2019, arXiv:1901.05555), anomaly_weight > 0: what an anomalous step weighs beside that.
     Temporal consistency: neighbouring steps with the same label should agree in representation and
-    in probability. A batch without any weight has loss 0.
+    in probability. The members of an ensemble learn each by itself: the mean of their losses. A batch without
+    any weight has loss 0.
     """
     attacked = (y != 0).astype(jnp.float32)
     balanced = weight * class_weight[y]
     if anomaly_weight != 1.0:
         balanced = balanced * (1.0 + (anomaly_weight - 1.0) * attacked)
     total = jnp.maximum(balanced.sum(), 1e-6)
-    binary = optax.sigmoid_binary_cross_entropy(outputs.anomaly, attacked)
+    if isinstance(outputs.members, tuple):
+        binary = optax.sigmoid_binary_cross_entropy(outputs.anomaly, attacked)
+    else:
+        binary = optax.sigmoid_binary_cross_entropy(outputs.members, attacked[..., None]).mean(axis=-1)
     loss = (balanced * binary).sum() / total
     if outputs.kinds.shape[-1]:
         kinds = optax.softmax_cross_entropy_with_integer_labels(outputs.kinds, jnp.maximum(y - 1, 0))

@@ -186,12 +186,14 @@ class Outputs(NamedTuple):
     kinds:   [B, T, K] logits over attack families.
     representation: [B, T, R], for temporal consistency.
     extra:   what a model's own loss needs, or ().
+    members: [B, T, M] logits of an ensemble's members, which learn each by itself, or ().
     """
 
     anomaly: Array
     kinds: Array
     representation: Array
     extra: Any = ()
+    members: Any = ()
 
 
 class Pair(NamedTuple):

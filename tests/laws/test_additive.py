@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lazaretto.models import additive as module
+from lazaretto.models import _summaries as module
 from lazaretto.models.additive import additive
 from lazaretto.types import Array
 
@@ -43,7 +43,7 @@ def expected(x: NDArray[np.float32], unit: int, step: int, variable: int) -> lis
 def test_summaries_are_those_of_what_was_read() -> None:
     x = records()
     state = jax.numpy.zeros((UNITS, 6, VARIABLES))
-    found, _ = module._summaries(2.5 * x[..., :VARIABLES], x[..., VARIABLES : 2 * VARIABLES], state)
+    found, _ = module.summaries(2.5 * x[..., :VARIABLES], x[..., VARIABLES : 2 * VARIABLES], state)
     for unit in range(UNITS):
         for step in range(STEPS):
             for variable in range(VARIABLES):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from lazaretto.server.adamw import adamw
 from lazaretto.server.fedadam import fedadam
 from lazaretto.server.fedyogi import fedyogi
 from lazaretto.server.momentum import momentum
@@ -57,3 +58,18 @@ def test_momentum_is_optax_s() -> None:
         step, their_state = theirs.update(-change.astype(np.float32), their_state)
         other = optax.apply_updates(other, step)
     np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rounds", [0, 6])
+def test_adamw_is_optax_s_also_while_its_step_falls_and_after(rounds: int) -> None:
+    rng = np.random.default_rng(1)
+    rate = optax.cosine_decay_schedule(0.3, rounds, alpha=0.02) if rounds else 0.3
+    made = adamw(learning_rate=0.3, weight_decay=0.2, rounds=rounds)
+    theirs = optax.adamw(rate, weight_decay=0.2)
+    ours = other = rng.standard_normal(5).astype(np.float32)
+    state, their_state = made.start(5), theirs.init(other)
+    for change in rng.standard_normal((10, 5)):
+        ours, state = made.step(ours, change, state)
+        step, their_state = theirs.update(-change.astype(np.float32), their_state, other)
+        other = np.asarray(optax.apply_updates(other, step))
+        np.testing.assert_allclose(ours, other, rtol=1e-4, atol=2e-5)
