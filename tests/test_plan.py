@@ -373,7 +373,7 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
         ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
         ('[federate]\nalgorithm = "fedprocks"\n', ["federate.algorithm", "did you mean 'fedprox'"]),
-        ('[federate]\nserver = "adam"\n', ["federate.server", "unknown server optimiser", "'fedadam'"]),
+        ('[federate]\nserver = "fedadm"\n', ["federate.server", "unknown server optimiser", "'fedadam'"]),
         ('[federate]\nselection = "unifrom"\n', ["federate.selection", "did you mean 'uniform'"]),
         ("[federate]\nparticipation = 0.5\n", ["federate.participation", "'everyone'", "'uniform'"]),
         ('[federate]\nselection = "by_loss"\n', ["federate.participation", "'by_loss'", "under 1"]),

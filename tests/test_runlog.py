@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -238,3 +240,36 @@ def test_a_killed_writer_leaves_a_valid_log(tmp_path: Path) -> None:
         assert head.records >= before.records + 2 * (written + 1)
         assert head.records % 2 == 0  # both of a step, or neither
         assert list(runlog.read(path))[-1].kind == "whole"
+
+
+def test_a_journal_that_names_another_file_deletes_none(log: Path, tmp_path: Path) -> None:
+    """A journal of several databases names their super-journal, which SQLite deletes when it rolls back."""
+    victim = tmp_path / "notes.txt"
+    victim.write_text("my only copy")
+    magic, name = bytes.fromhex("d9d505f920a163d7"), str(victim).encode()
+    pages = log.stat().st_size // 4096
+    head = (magic + struct.pack(">IIIII", 0, 0, pages, 512, 4096)).ljust(512, bytes(1))
+    end = struct.pack(">I", 0x40000000 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    log.with_name(f"{log.name}-journal").write_bytes(head + end)
+    for use in (runlog.verify, runlog.head, lambda path: runlog.append(path, "late", {})):
+        with pytest.raises(InputError, match="names another file"):
+            use(log)
+    assert victim.read_text() == "my only copy"
+
+
+def test_another_database_is_refused_before_anything_is_written_to_it(tmp_path: Path) -> None:
+    other, log = tmp_path / "other.db", tmp_path / "run.sqlite"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE own (a)")
+    log.symlink_to(other)
+    before = other.read_bytes()
+    with pytest.raises(InputError, match="not a run log"):
+        runlog.verify(log)
+    assert other.read_bytes() == before
+
+
+def test_a_write_ahead_log_is_none_of_ours(log: Path) -> None:
+    log.with_name(f"{log.name}-wal").write_bytes(b"")
+    with pytest.raises(InputError, match="write-ahead"):
+        runlog.verify(log)

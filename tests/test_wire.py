@@ -342,3 +342,13 @@ def test_wrong_envelopes(change: dict[str, Any], says: str) -> None:
 def test_a_value_that_is_no_message() -> None:
     with pytest.raises(WireError, match="other fields"):
         wire.decode_message(wire.encode([1]))
+
+
+def test_small_containers_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte on the wire may be a dictionary of a hundred: what counts is how many values there are."""
+    monkeypatch.setattr(wire, "_MAX_ITEMS", 1000)
+    assert wire.decode(wire.encode([{}] * 999)) == [{}] * 999
+    with pytest.raises(WireError, match="too many values"):
+        wire.decode(wire.encode([{}] * 1000))
+    with pytest.raises(WireError, match="too many values"):
+        wire.decode(wire.encode([{"a": []}] * 500))

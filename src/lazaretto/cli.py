@@ -20,8 +20,8 @@ from typing import Annotated, Any, ParamSpec
 import typer
 
 from lazaretto import __version__, catalog
-from lazaretto.cli_grid import printable, show_parts
-from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError
+from lazaretto.cli_grid import show_parts
+from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError, printable
 
 __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table as Grid
 
-__all__ = ["printable", "say", "show", "show_parts"]
+from lazaretto.errors import printable
+
+__all__ = ["say", "show", "show_parts"]
 
 _WHOLE = 10**6  # columns of what is no terminal: each row is one line, for grep
-
-
-def printable(text: str) -> str:
-    """The text without control characters that a file may have smuggled into it; lines are kept."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def show_parts(family: str, parts: Mapping[str, str]) -> None:

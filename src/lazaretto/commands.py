@@ -18,7 +18,7 @@ from lazaretto.cli_grid import say
 from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
-from lazaretto.errors import CheckFailed, DataError, PlanError, many
+from lazaretto.errors import CheckFailed, DataError, PlanError, many, printable
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import headline, render, write_html, write_report
@@ -184,7 +184,7 @@ def check_data(
     anew = made.deals or not made.needs_path  # with another seed the source gives another table
     if path is not None and not made.needs_path:  # said before a table of simulated data
         for warning in table.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(printable(f"warning: {warning}"), err=True)
         path = None
     kept = show_check(made, path, table)
     if anew and takes > _MOST_SECONDS:

@@ -27,6 +27,7 @@ __all__ = [
     "WireError",
     "did_you_mean",
     "many",
+    "printable",
     "should_be",
 ]
 
@@ -108,6 +109,11 @@ def did_you_mean(given: object, known: Iterable[str], before: str = "", cutoff: 
 def many(count: int, one: str) -> str:
     """So many of something, such as "1 round" and "2 rounds"."""
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
+def printable(text: str) -> str:
+    """The text without control characters that a file may have smuggled into it; lines are kept."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def should_be(kind: str, message: str) -> str:

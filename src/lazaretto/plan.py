@@ -188,7 +188,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise PlanError("the plan's file is too large", found=path, way_out=way_out)
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise PlanError("no such plan", found=path, way_out=way_out) from error
     except OSError as error:
@@ -196,8 +196,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
             "the plan cannot be read", found=f"{path}: {error.strerror}", way_out=way_out
         ) from error
     except UnicodeDecodeError as error:
-        raise PlanError("the plan is not text", found=path, way_out=way_out) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlanError(
+            "the plan is not text in UTF-8", found=path, way_out="save it as UTF-8; " + way_out
+        ) from error
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise PlanError("the plan is not valid TOML", found=f"{path}: {error}", way_out=way_out) from error
 
 

@@ -62,7 +62,9 @@ __all__ = [
 class RunPlan(Section):
     """What the experiment is called, and how often it is repeated."""
 
-    name: str = Field(
+    name: Annotated[
+        str, Takes("at most 64 letters, digits, '.', '_' and '-', the first a letter or a digit")
+    ] = Field(
         default="run",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Name of the run; without `--out` it is written to `runs/<name>`.",

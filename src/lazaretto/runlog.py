@@ -36,6 +36,10 @@ MAX_BODY_BYTES = 64 * 2**20
 _NOTHING = bytes(32)
 _APPLICATION = 0x4C415A41  # "LAZA"
 _VERSION = 1
+_HEADER_BYTES = 100
+_MAGIC = bytes.fromhex(
+    "d9d505f920a163d7"
+)  # ends a journal that belongs to several databases, as ours never do
 _PRAGMAS = ("trusted_schema=OFF", "cell_size_check=ON", "journal_mode=DELETE", "synchronous=FULL")
 _SCHEMA = (
     (
@@ -203,6 +207,9 @@ def _opened(path: Path, *, check: bool = True) -> Iterator[sqlite3.Connection]:
     path = Path(path)
     if not path.is_file():
         raise InputError("no run log", found=path, way_out="give the folder of a finished run")
+    path = path.resolve()  # a journal lies beside the file itself
+    if check:
+        _check_file(path)
     # Read-write, so that a journal left by a crash is rolled back; never creating.
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
@@ -219,6 +226,26 @@ def _opened(path: Path, *, check: bool = True) -> Iterator[sqlite3.Connection]:
         raise _cannot(path, error) from error
     finally:
         connection.close()
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what SQLite would act upon as it opens: another's database, a journal that names other files."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header.startswith(b"SQLite format 3\0"):
+        raise InputError("this file is not a run log", found=path, way_out="give DIR/run.sqlite")
+    said = tuple(int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
+    # bytes 18 and 19: written and read by way of a rollback journal, as ours always are
+    if said != (_APPLICATION, _VERSION) or header[18:20] != b"\1\1":
+        raise _not_ours(path)
+    journal = path.with_name(f"{path.name}-journal")
+    if path.with_name(f"{path.name}-wal").exists():
+        raise _not_ours(path, " has a write-ahead log beside it")
+    if journal.is_symlink() or journal.exists():
+        with journal.open("rb") as file:
+            file.seek(max(0, journal.stat().st_size - len(_MAGIC)))
+            if journal.is_symlink() or file.read() == _MAGIC:
+                raise _not_ours(path, " has a journal that names another file, which would be deleted")
 
 
 @contextlib.contextmanager
@@ -240,11 +267,15 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         sorted(row[0] or "" for row in connection.execute("SELECT sql FROM sqlite_master")),
     )
     if found != (_APPLICATION, _VERSION, sorted(_SCHEMA)):
-        raise InputError(
-            "this database is not a run log, or its tables were changed",
-            found=path,
-            way_out="give DIR/run.sqlite as lazaretto wrote it",
-        )
+        raise _not_ours(path)
+
+
+def _not_ours(path: Path, why: str = "") -> InputError:
+    return InputError(
+        "this database is not a run log, or its tables were changed",
+        found=f"{path}{why}",
+        way_out="give DIR/run.sqlite as lazaretto wrote it",
+    )
 
 
 def _cannot(path: Path, error: Exception) -> LazarettoError:

@@ -48,7 +48,6 @@ Float: TypeAlias = NDArray[np.float32]
 Int: TypeAlias = NDArray[np.int64]
 # what a rule that sees the updates answers: aggregate [d], suspicion [n] in [0, 1], state
 Judged: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], Mapping[str, Any]]
-
 NORMAL = "normal"  # always class 0
 UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 
@@ -185,8 +184,7 @@ class Outputs(NamedTuple):
     anomaly: [B, T] score, larger is more anomalous (a logit where the model is a classifier).
     kinds:   [B, T, K] logits over attack families.
     representation: [B, T, R], for temporal consistency.
-    extra:   what a model's own loss needs, or ().
-    members: [B, T, M] logits of an ensemble's members, which learn each by itself, or ().
+    extra: what a model's own loss needs, or ().   members: [B, T, M] logits of an ensemble's, or ().
     """
 
     anomaly: Array

@@ -48,6 +48,7 @@ LINKS = (
 
 _MARK = "__array__"
 _MAX_RANK = 8
+_MAX_ITEMS = 2**21  # values in one message or record, arrays counted as one with their parts
 _FIELDS = {"kind": str, "link": str, "sender": str, "receiver": str, "round": int, "payload": dict}
 
 
@@ -79,7 +80,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     )
     reader.feed(data)
     try:
-        value = _read(reader, data, 0)
+        value = _read(reader, data, 0, [_MAX_ITEMS])
     except msgpack.OutOfData as error:
         raise WireError("bytes end too early", found=f"{len(data)} bytes") from error
     except (msgpack.UnpackException, ValueError) as error:
@@ -227,13 +228,21 @@ def _first(reader: Any, data: bytes) -> int:
     return data[position]
 
 
-def _read(reader: Any, data: bytes, depth: int) -> Any:
+def _read(reader: Any, data: bytes, depth: int, room: list[int]) -> Any:
+    """room: how many values more there may be, counted down: a byte can be a container of a hundred."""
     first = _first(reader, data)
+    room[0] -= 1
+    if room[0] < 0:
+        raise WireError(
+            "the bytes hold too many values",
+            found=f"more than {_MAX_ITEMS}",
+            way_out="numbers go into arrays",
+        )
     if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
         inner = _deeper(depth)
-        return [_read(reader, data, inner) for _ in range(reader.read_array_header())]
+        return [_read(reader, data, inner, room) for _ in range(reader.read_array_header())]
     if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
-        return _read_map(reader, data, depth)
+        return _read_map(reader, data, depth, room)
     if 0xC7 <= first <= 0xC9 or 0xD4 <= first <= 0xD8:
         raise WireError("extension types are not allowed", found=f"byte 0x{first:02x}")
     value = reader.unpack()
@@ -242,7 +251,7 @@ def _read(reader: Any, data: bytes, depth: int) -> Any:
     return value
 
 
-def _read_map(reader: Any, data: bytes, depth: int) -> Any:
+def _read_map(reader: Any, data: bytes, depth: int, room: list[int]) -> Any:
     inner, found = _deeper(depth), {}
     size = reader.read_map_header()
     for _ in range(size):
@@ -252,7 +261,7 @@ def _read_map(reader: Any, data: bytes, depth: int) -> Any:
         key = reader.unpack()
         if key in found:
             raise WireError("a key stands twice in a map", found=key)
-        found[key] = _read(reader, data, inner)
+        found[key] = _read(reader, data, inner, room)
     if _MARK not in found:
         return found
     if size != 1:

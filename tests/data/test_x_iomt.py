@@ -499,6 +499,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "nan": (lambda f: _number(f, "frame.len", "nan"), r"column frame.len .*'nan'"),
     "inf": (lambda f: _number(f, "tcp.seq", "inf"), r"column tcp.seq .*'inf'"),
     "negative": (lambda f: _number(f, "frame.len", "-1"), r"column frame.len .*'-1'"),
+    "giant": (lambda f: _number(f, "tcp.len", "1e300"), r"column tcp.len .* from 0 to 1e\+12.*'1e300'"),
+    "end of time": (
+        lambda f: _number(f, "frame.time", str(2**63 - 1)),
+        r"column frame.time .*'9223372036854775807'",
+    ),
     "blank": (lambda f: _number(f, "tcp.flags.syn", ""), r"column tcp.flags.syn .*None"),
     "time": (lambda f: _number(f, "frame.time", "noon"), r"column frame.time .*'noon'"),
     "no family": (

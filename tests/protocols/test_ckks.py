@@ -208,7 +208,8 @@ def test_what_arrives_is_checked(context: bytes, tenseal: Any) -> None:
 
 
 @pytest.mark.usefixtures("tenseal")
-def test_sites_that_open_different_sums_are_refused(context: bytes) -> None:
+@pytest.mark.parametrize(("liar", "lie"), [(2, 1.0), (0, 1.0), (2, np.nan), (0, np.nan)])
+def test_sites_that_open_different_sums_are_refused(context: bytes, liar: int, lie: float) -> None:
     parties = Parties(context, 3)
     server = parties.server
     for message in parties.updates(NAMES, 3):
@@ -217,7 +218,7 @@ def test_sites_that_open_different_sums_are_refused(context: bytes) -> None:
     for place, message in enumerate(sums):
         site = parties.sites[message.receiver]
         _, (answer,) = handle_at_ckks_site(site, message)
-        payload = {**answer.payload, "sum": answer.payload["sum"] + (place == 2)}
+        payload = {**answer.payload, "sum": answer.payload["sum"] + (lie if place == liar else 0.0)}
         server, _ = handle_at_ckks_server(server, parties.says(site.name, answer, payload))
     with pytest.raises(RoundRefused, match="opened different sums"):
         handle_at_ckks_server(server, CloseStep())

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazaretto.errors import InputError, PlanError, RoundRefused, WireError
+from lazaretto.secagg import masked_site
 from lazaretto.secagg.masked import mask_counts, mask_round, prepare
 from lazaretto.secagg.masked_messages import FROM_COORDINATOR, FROM_SITES, lists_text, signed_message
 from lazaretto.secagg.masked_server import CloseStep, ServerState, handle_at_server, start_server
@@ -464,3 +465,46 @@ def test_a_site_checks_what_it_is_given() -> None:
         start_site(played.setup, "site-09", identity, secret_of("x"), np.zeros(D, "<u4"))
     with pytest.raises(InputError, match="another length"):
         start_site(played.setup, "site-00", identity, b"short", np.zeros(D, "<u4"))
+
+
+def test_who_deals_shares_that_are_none_frames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holders leave them out; passed on, they would have the coordinator refuse the holders."""
+    honest = masked_site.split_secret
+    setup, identities = prepare(default_masked(4), names(4), secret_of, 1, D)
+    server, sites = start_server(setup, identities[COORDINATOR]), dict[str, SiteState]()
+    answers: Mapping[str, Message] = {}
+    refused = ""
+    for step in range(len(FROM_SITES)):
+        for name in setup.sites if step == 0 else list(answers):
+            if step == 0:
+                made = start_site(setup, name, identities[name], secret_of(name), np.ones(D, "<u4"))
+            else:
+                with monkeypatch.context() as lying:
+                    if name == "site-03" and step == 1:
+
+                        def wrong(secret: int, places: Any, more: Any) -> list[int]:
+                            right = honest(secret, places, more)
+                            return [
+                                v if place == 4 else 2**256 - 1
+                                for place, v in zip(places, right, strict=True)
+                            ]
+
+                        lying.setattr(masked_site, "split_secret", wrong)
+                    made = handle_at_site(sites[name], answers[name])
+            sites[name], sent = made
+            for message in sent:
+                server, _ = handle_at_server(server, message)  # raises where it would blame a sender
+        try:
+            server, messages = handle_at_server(server, CloseStep())
+        except RoundRefused as error:
+            refused = str(error)
+            break
+        answers = {message.receiver: message for message in messages}
+    assert "site-03" in refused
+    for name in ("site-00", "site-01", "site-02"):
+        assert name not in refused
+
+
+def test_a_site_cannot_have_the_name_of_the_coordinator() -> None:
+    with pytest.raises(InputError, match="coordinator's name"):
+        prepare(default_masked(4), [*names(3), COORDINATOR], secret_of, 1, D)

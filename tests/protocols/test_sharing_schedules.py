@@ -255,4 +255,4 @@ def test_a_forged_refusal_ends_nothing() -> None:
     assert head.refused is None
     assert head.ignored == 1
     head, _ = coordinator.handle(made.coordinator, sealed(message, made.coordinator.keys["aggregator-1"]))
-    assert head.refused == "give up"
+    assert head.refused == "aggregator-1 says: give up"  # its word, not a finding of ours

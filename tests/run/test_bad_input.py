@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from lazaretto.cli import main
+from lazaretto.errors import LazarettoError
+from lazaretto.run.saved import write_whole
 
 HEADER = (
     "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,"
@@ -153,3 +155,16 @@ def test_a_disk_that_fills_up(plan: Path, tmp_path: Path) -> None:
     assert "metrics.json" not in left
     assert "report.html" not in left
     assert not [name for name in left if name.endswith(".tmp")]
+
+
+def test_a_file_is_written_beside_links_that_lie_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever guesses the name of the temporary file has no link of theirs written through."""
+    monkeypatch.setattr("lazaretto.run.saved.secrets.token_hex", lambda _: "guessed")
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    (tmp_path / ".budget.json.guessed.tmp").symlink_to(victim)
+    with pytest.raises(LazarettoError, match=r"cannot write budget\.json"):
+        write_whole(tmp_path / "budget.json", b"ours")
+    assert victim.read_text() == "theirs"

@@ -14,11 +14,12 @@ import pytest
 
 from lazaretto import runlog
 from lazaretto.cli import main
-from lazaretto.errors import InputError, PlanError
+from lazaretto.errors import DataError, InputError, Interrupted, PlanError
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.budget import Account, Run, compose, known_as, renewed
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.promise import mechanism_of
+from lazaretto.run import agreed, private, systems
 from lazaretto.run.budgeted import _locked, conclude_run, enter_run, go_on, promise_run
 from lazaretto.run.charges import data_digest
 from lazaretto.run.experiment import run_plan
@@ -358,3 +359,55 @@ def test_the_log_names_files_and_not_where_they_lie(tmp_path: Path) -> None:
     journal.record("run", body)
     _again(plan, tmp_path / "out").record("run", run_record(plan))
     assert len(_runs(tmp_path / "budget.json")) == 1, "what goes on has the whole path, from plan.toml"
+
+
+def test_linked_folders_are_the_data_that_they_lead_to(tmp_path: Path) -> None:
+    real, view, other = (tmp_path / name for name in ("real", "view", "other"))
+    (real / "icu").mkdir(parents=True)
+    (real / "icu" / "x.csv").write_text("a,b\n1,2\n")
+    view.mkdir()
+    (view / "icu").symlink_to(real / "icu")
+    other.mkdir()
+    plan = _plan(tmp_path)
+
+    def digest(place: Path) -> str:
+        return data_digest(
+            plan.model_copy(update={"data": plan.data.model_copy(update={"path": str(place)})})
+        )
+
+    assert digest(real) == digest(view)
+    with pytest.raises(DataError, match="no file"):
+        digest(other)
+    (other / "up").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="back to one above"):
+        digest(other)
+
+
+def test_who_stops_while_thresholds_are_agreed_on_pays_for_no_round_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise of the system is other noise each time: rounds and counts that were made are kept to the end."""
+    plan, rounds, counts = _plan(tmp_path, "privacy.noise=system"), list[int](), list[int]()
+    draw, agree = private.PrivateSites.draw, agreed.agree_operating
+
+    def counted_draw(self: Any, seed: int, number: int, rows: Any) -> Any:
+        rounds.append(number)
+        return draw(self, seed, number, rows)
+
+    def counted_agree(*given: Any) -> Any:
+        counts.append(len(counts))
+        return agree(*given)
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(private.PrivateSites, "draw", counted_draw)
+    monkeypatch.setattr(agreed, "agree_operating", counted_agree)
+    with monkeypatch.context() as soon:
+        soon.setattr(systems, "cost_of_training", stopped)  # what comes right after
+        with pytest.raises(Interrupted):
+            run_plan(plan, tmp_path / "out")
+    run_plan(plan, tmp_path / "out", resume=True)
+    assert rounds == [0, 1, 2]
+    assert len(counts) == 1
+    assert not (tmp_path / "out" / "parts").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import pytest
 from lazaretto import runlog
 from lazaretto.commands import write_page
 from lazaretto.data.streams import select
-from lazaretto.errors import Interrupted
+from lazaretto.errors import InputError, Interrupted
 from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.budget_file import read_budget
@@ -267,3 +268,14 @@ def test_the_data_sheet_says_sizes_alone(whole: Path) -> None:
         assert all(site["families"] is None for site in sheet["sites"])
         assert "Left out" in sheet["notes"][0]
     assert json.loads((whole / "metrics.json").read_text())["data"]["duplicates_removed"] is None
+
+
+def test_an_edited_plan_is_not_audited(whole: Path, tmp_path: Path) -> None:
+    """Else a claim in the log would be held against training that never was."""
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    text = (copy / "plan.toml").read_text()
+    assert "rounds = " in text
+    (copy / "plan.toml").write_text(re.sub(r"(?m)^rounds = .*$", "rounds = 77", text))
+    with pytest.raises(InputError, match=r"plan\.toml is not the plan"):
+        audit_run(copy)

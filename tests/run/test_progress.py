@@ -104,3 +104,14 @@ def test_a_fit_without_rounds_says_that_it_has_begun() -> None:
     first, second = out.getvalue().splitlines()
     assert first == "gradient_boosting (seed 0): begun"
     assert second == "gradient_boosting without site ward 3 (seed 0): begun"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_from_a_file_do_not_steer_the_terminal(terminal: bool) -> None:
+    out, screen = _screen(terminal)
+    with display(console=screen) as show:
+        show("goes on", {"folder": "runs/x", "done": "1 part, \x1b]0;owned\x07"})
+        show("stage", {"name": "ours\x1b[2J", "seed": None, "seconds": 1.0})
+    assert "]0;owned" in out.getvalue()
+    assert "\x1b]0" not in out.getvalue()
+    assert "\x1b[2J" not in out.getvalue()

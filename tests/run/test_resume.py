@@ -174,3 +174,7 @@ def test_resume_refuses_a_number_of_devices_that_cannot_be_had(tmp_path: Path, m
     other = runlog.create(tmp_path / "other.sqlite")
     runlog.append(other, "sweep", {"machine": {"cores": begun}})
     assert use_cores_of(other) == begun
+    for machine in ({"cores": "x"}, {"cores": 10**6}, {"cores": 0}):
+        strange = runlog.create(tmp_path / f"{machine['cores']}.sqlite", [("run", {"machine": machine})])
+        with pytest.raises(InputError, match="no number of devices"):
+            use_cores_of(strange)

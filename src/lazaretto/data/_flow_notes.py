@@ -28,7 +28,7 @@ class Reading:
     rows_unlabelled: int = 0
     rows_taken_normal: int = 0
     rows_management: int = 0
-    columns_ignored: int = 0
+    columns_ignored: set[str] = field(default_factory=set)
     file_names: list[str] = field(default_factory=list)
     labels: dict[tuple[str, str], int] = field(default_factory=dict)
     leaks: dict[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def counts_of(
         "rows_unlabelled_taken_as_normal": reading.rows_taken_normal,
         "rows_unusable": reading.rows_unusable,
         "rows_management": reading.rows_management,
-        "columns_ignored": reading.columns_ignored,
+        "columns_ignored": len(reading.columns_ignored),
         "hosts": flows["host"].n_unique(),
         "units": flows["unit"].n_unique(),
         "windows": len(windows.x),

@@ -79,6 +79,8 @@ LEAKS: Mapping[str, str] = MappingProxyType(
 
 _FLAG_COLUMNS = tuple(f"tcp.flags.{name}" for name in ("syn", "ack", "fin", "reset", "push", "urg"))
 _NUMERIC = ("tcp.srcport", "tcp.dstport", "tcp.seq", "tcp.ack", *_FLAG_COLUMNS, "tcp.len", "frame.len")
+_LARGEST = 1e12  # of a port, a sequence number or a length, with room
+_LATEST = 1e17  # in µs: three thousand years
 _COLUMNS = (
     "frame.time",
     "ip.src_host",
@@ -162,11 +164,12 @@ def _numbers(frame: pl.DataFrame, file: Path) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Float64, strict=False) for name in _NUMERIC),
     )
     for name in cast.columns:
-        bad = ~(cast[name].is_finite() & (cast[name] >= 0)).fill_null(False)
+        most = _LATEST if name == "frame.time" else _LARGEST
+        bad = ~(cast[name].is_finite() & (cast[name] >= 0) & (cast[name] <= most)).fill_null(False)
         if bad.any():
             row = int(bad.arg_max() or 0)
             raise DataError(
-                f"{file}: column {name} must hold numbers of 0 or more; {bad.sum()} rows do not",
+                f"{file}: column {name} must hold numbers from 0 to {most:.0e}; {bad.sum()} rows do not",
                 found=f"{frame[name][row]!r} in labelled row {int(frame['row'][row]) + 1}",
                 way_out="mend or remove those rows",
             )
@@ -230,7 +233,7 @@ def read_packets(path: Any, telemetry: bool = False) -> tuple[Packets, dict[str,
 def _application() -> pl.Expr:
     """MQTT's message type, or a code for an HTTP request or response; 0 where there is none."""
     method, response = pl.col("http.request.method"), pl.col("http.response")
-    mqtt = pl.col("mqtt.msgtype").cast(pl.Float64, strict=False).fill_null(0).clip(0, 15)
+    mqtt = pl.col("mqtt.msgtype").cast(pl.Float64, strict=False).fill_nan(0).fill_null(0).clip(0, 15)
     return (
         pl.when(method.str.contains("^[A-Z]+$").fill_null(False))
         .then(pl.lit(float(HTTP_REQUEST)))

@@ -85,10 +85,10 @@ def read_telemetry(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         pl.when(pl.col(name).str.strip_chars() == "").then(None).otherwise(pl.col(name)).alias(feature)
         for name, feature in FIELDS.items()
     )
-    numbers = texts.select(pl.all().cast(pl.Float64, strict=False))
+    numbers = texts.select(pl.all().cast(pl.Float64, strict=False).cast(pl.Float32))
     numbers = numbers.select(pl.when(pl.all().is_finite()).then(pl.all()))
     wrong = sum(numbers[name].null_count() - texts[name].null_count() for name in texts.columns)
-    return numbers.select(pl.all().cast(pl.Float32)), wrong
+    return numbers, wrong
 
 
 def extremes(telemetry: Float, index: Int, step_packets: int) -> Float:

@@ -100,7 +100,7 @@ def flows_csv(
             reading.rows_read += len(flows)
             dropped = ((column, reasons.get(column.casefold())) for column in table.columns)
             reading.leaks |= {column: reason for column, reason in dropped if reason}
-            reading.columns_ignored += len(set(table.columns) - set(mapping.values()))
+            reading.columns_ignored |= set(table.columns) - set(mapping.values())
             flows = _usable(table, flows, needed, mapping, reading)
             flows = _labelled(table, flows, labels, reading)
             if not len(flows) and site == "file":

@@ -328,7 +328,7 @@ def _margins(log: Log) -> Grid | None:
     if not rows:
         return None
     return Grid(
-        caption="Margin over the best deep baseline of each metric",
+        caption="Margin over the deep baseline that is best by each metric on validation units",
         first="Metric",
         columns=(
             Column(title="Ours minus it", hint="95\u202f% interval"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from lazaretto.evaluate.operating import (
     COUNTED,
     EVERYONE,
     Operating,
+    operating_to_json,
     score_counts,
     threshold_from_counts,
 )
@@ -30,11 +34,13 @@ from lazaretto.evaluate.thresholds import MAIN_POINT, operating_points, with_own
 from lazaretto.run.noisy import sum_noisy
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared
+from lazaretto.run.saved import write_whole
 from lazaretto.run.secret import secret_ballots, secret_sum
 from lazaretto.types import VALIDATION, Array, Float, Int
 
 __all__ = [
     "agree_common",
+    "agree_once",
     "agree_operating",
     "agree_threshold",
     "as_told",
@@ -213,3 +219,24 @@ def agree_operating(
     for name in prepared.site_names:
         post.send("threshold", "coordinator", name, 0, told_threshold(threshold))
     return operating
+
+
+def agree_once(
+    unfinished: Path,
+    prepared: Prepared,
+    examples: Streams,
+    score: Float,
+    protocol: Protocol,
+    post: Post | None,
+) -> dict[str, Any]:
+    """`agree_operating` as JSON, {"operating": ...}; kept beside `unfinished`, so that it is drawn once."""
+    kept = unfinished.with_name(f"{unfinished.name}.agreed")
+    if kept.exists():
+        held: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        if post is not None:
+            post.restore(held["messages"])
+    else:
+        operating = operating_to_json(agree_operating(prepared, examples, score, protocol, post))
+        held = {"operating": operating, "messages": [] if post is None else post.rows()}
+        write_whole(kept, json.dumps(held, allow_nan=False).encode())
+    return {"operating": held["operating"]}

@@ -22,6 +22,7 @@ from lazaretto.run.audits import run_audits
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.prepare import lay, read
+from lazaretto.run.provenance import is_plan_of
 from lazaretto.run.saved import load_model, write_whole
 from lazaretto.run.started import first_vectors
 
@@ -51,13 +52,20 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             way_out="lazaretto run first, or with --resume if it was stopped",
         )
     model_file = directory / "model.safetensors"
-    if any("evaluates" in record.body for record in runlog.read(directory / "run.sqlite", "run")):
+    begun = [record.body for record in runlog.read(directory / "run.sqlite", "run")]
+    if any("evaluates" in body for body in begun):
         raise InputError(
             "this folder is an evaluation: nothing was trained in it, and it keeps no model",
             found=directory,
             way_out="audit the run whose model was judged",
         )
     plan = load_plan(directory / "plan.toml", check_paths=False)
+    if not begun or not is_plan_of(begun[0], plan):
+        raise InputError(
+            "plan.toml is not the plan that this run's log has",
+            found=directory / "plan.toml",
+            way_out="put back the one that the run wrote: only data.path and the like may be others",
+        )
     arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))

@@ -13,6 +13,8 @@ from lazaretto.errors import InputError
 
 __all__ = ["compiler_options", "use_all_cores", "use_cores_of"]
 
+_MOST_DEVICES = 1024  # each takes memory and threads, and a log may come from elsewhere
+
 
 def use_all_cores(cache: str | None = None) -> int:
     """Give JAX one host device per core, so that sites stream over all of them; returns their number.
@@ -37,9 +39,14 @@ def use_cores_of(log: Path) -> int:
     and can no longer change it.
     """
     first = next(runlog.read(log), None)
-    begun = None if first is None else first.body.get("machine", {}).get("cores")
+    machine = None if first is None else first.body.get("machine")
+    begun = machine.get("cores") if isinstance(machine, dict) else None
     if begun is None:
         return use_all_cores()
+    if not isinstance(begun, int) or not 1 <= begun <= _MOST_DEVICES:
+        raise InputError(
+            "the run log names no number of devices that could be", found=begun, way_out="run it anew"
+        )
     with contextlib.suppress(RuntimeError):  # JAX has started: see below whether it fits
         jax.config.update("jax_num_cpu_devices", int(begun))
     if jax.local_device_count() != begun:

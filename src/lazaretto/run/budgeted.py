@@ -33,6 +33,7 @@ from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import dealing_of, lies_in
 from lazaretto.run.charges import charges_of, data_digest, privacy_record
+from lazaretto.run.data_files import files_under
 from lazaretto.run.journal import Journal
 from lazaretto.run.lock import taken
 from lazaretto.run.saved import write_whole
@@ -207,8 +208,8 @@ def _most(budget: Budget, data: str) -> float:
 def _dealt(plan: Plan, seed: int, digest: str) -> str:
     """Of all that decides who stands in which part, names in the data (its bytes, its files') included."""
     place = None if plan.data.path is None else Path(plan.data.path)
-    files = [] if place is None or not place.is_dir() else sorted(map(str, place.rglob("*")))
-    said = [dealing_of(plan, seed), digest, [str(Path(one).relative_to(place or "")) for one in files]]
+    files = [] if place is None or not place.is_dir() else files_under(place)
+    said = [dealing_of(plan, seed), digest, [str(one.relative_to(place or "")) for one in files]]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -19,6 +19,7 @@ from lazaretto.privacy.budget import Charge, What, Whose, everywhere, spent
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import count_noise_of, deals_anew, rounds_of
+from lazaretto.run.data_files import files_under
 from lazaretto.run.journal import Journal
 
 __all__ = ["charges_of", "data_digest", "privacy_record", "promised"]
@@ -135,23 +136,19 @@ def data_digest(plan: Plan) -> str:
     """SHA-256, in hexadecimal, of the files that a source reads; of its name and options where it reads none.
 
     Options do not count where there are files: whatever a plan takes of them, it is the same data. Names do
-    not count either. Raises DataError where a file cannot be read.
+    not count either. Raises DataError where a file cannot be read, or as `files_under`.
     """
     if plan.data.path is None:
         named = json.dumps([plan.data.source, plan.data.options], sort_keys=True, default=str)
         return hashlib.sha256(named.encode()).hexdigest()
     place = Path(plan.data.path)
-    files = sorted(place.rglob("*")) if place.is_dir() else [place]
     digests = []
-    for file in files:
-        if file.is_file():
-            try:
-                with file.open("rb") as content:
-                    digests.append(hashlib.file_digest(content, "sha256").digest())
-            except OSError as error:
-                raise DataError(
-                    "a file of the data cannot be read", found=f"{file}: {error.strerror}"
-                ) from error
+    for file in files_under(place):
+        try:
+            with file.open("rb") as content:
+                digests.append(hashlib.file_digest(content, "sha256").digest())
+        except OSError as error:
+            raise DataError("a file of the data cannot be read", found=f"{file}: {error.strerror}") from error
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 

@@ -271,7 +271,6 @@ def train_federation(
                 raise stopped(index + 1, schedule.rounds + before, checkpoint.path)
     rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)
     _tell(post, group, names, rounds, training=False)
-    checkpoint.remove()
     return group.result(), rounds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import time
@@ -190,8 +191,8 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
 
 
 def _discard_if_empty(journal: Journal) -> None:
-    """After an error: take away a folder in which no stage was finished; nothing half-written stays."""
-    if not any(journal.parts.iterdir()) and not _finished(journal):
+    """After an error: take away a folder in which no round was made; nothing half-written stays."""
+    if not any(journal.parts.iterdir()) and not _finished(journal, rounds=True):
         shutil.rmtree(journal.parts)
         for path in (journal.log, journal.folder / "plan.toml"):
             path.unlink(missing_ok=True)
@@ -199,11 +200,15 @@ def _discard_if_empty(journal: Journal) -> None:
             journal.folder.rmdir()
 
 
-def _finished(journal: Journal) -> bool:
-    """Whether anything was trained to its end, as the log tells; a log that cannot be read may tell of it."""
+def _finished(journal: Journal, rounds: bool = False) -> bool:
+    """Whether anything was trained to its end, as the log tells; a log that cannot be read may tell of it.
+
+    rounds: or for a round.
+    """
+    known = ("draw", "case", "round") if rounds else ("draw", "case")
     try:
         return any(
-            record.kind in ("draw", "case") or (record.kind == "stage" and record.body["name"] != _DATA)
+            record.kind in known or (record.kind == "stage" and record.body["name"] != _DATA)
             for record in runlog.read(journal.log)
         )
     except LazarettoError:
@@ -280,6 +285,8 @@ def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int 
     began = time.perf_counter()
     arrays, meta = make(journal.parts / f"{file}.unfinished")
     save_arrays(kept, arrays, meta)
+    for left in journal.parts.glob(f"{glob.escape(file)}.unfinished*"):
+        left.unlink()  # not before: what is done again with other noise costs again
     seconds = time.perf_counter() - began
     journal.record(
         "stage",

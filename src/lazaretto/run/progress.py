@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lazaretto.errors import printable
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.systems import WINDOWED
 
@@ -47,7 +48,8 @@ def display(silent: bool = False, console: Console | None = None) -> Iterator[Sh
 
 
 def _title(body: Mapping[str, Any], name: str) -> str:
-    return body[name] if body.get("seed") is None else f"{body[name]} (seed {body['seed']})"
+    title = printable(body[name])
+    return title if body.get("seed") is None else f"{title} (seed {body['seed']})"
 
 
 def _figures(body: Mapping[str, Any], left_seconds: float | None) -> str:
@@ -190,7 +192,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
 
 def _new(event: str, body: Mapping[str, Any], said: set[str]) -> list[str]:
     """The sentences on an event that were not said before; from now on they were."""
-    lines = [line for line in _SENTENCES[event](body) if line not in said]
+    lines = [line for line in map(printable, _SENTENCES[event](body)) if line not in said]
     said.update(lines)
     return lines
 

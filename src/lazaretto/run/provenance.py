@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from lazaretto import __version__
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_paths import without_folders
 
-__all__ = ["machine", "run_record"]
+__all__ = ["is_plan_of", "machine", "run_record"]
 
 
 def machine() -> dict[str, Any]:
@@ -52,6 +54,22 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == 0 else None
+
+
+def is_plan_of(body: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether a plan is that of a log's record `run`, but for where data and other files lie.
+
+    Keys that came after the log was written have their defaults.
+    """
+    try:
+        logged = Plan.model_validate(tomllib.loads(str(body.get("plan_toml"))))
+    except ValueError:  # also pydantic's: a plan that this version would not take
+        return False
+    one, other = (
+        without_folders(each.model_copy(update={"data": each.data.model_copy(update={"path": None})}))
+        for each in (logged, plan)
+    )
+    return one == other
 
 
 def run_record(plan: Plan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lazaretto.data.duplicates import window_digests
 from lazaretto.errors import InputError
 from lazaretto.plan_keys import DataPlan
+from lazaretto.run.data_files import files_under
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.types import Table
 
@@ -45,7 +46,7 @@ def data_named(data: DataPlan, seed: int) -> str:
     if data.path is None:
         return f"{data.source}, seed {seed}"
     place = Path(data.path)
-    files = [file for file in (place, *place.rglob("*")) if file.is_file()]
+    files = [file for file in files_under(place) if file.is_file()]
     sizes = sorted(file.stat().st_size for file in files)
     return f"{data.source}, {len(files)} files, " + hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 

@@ -18,7 +18,7 @@ from lazaretto.evaluate.scored import ONLY, OURS, WITHHELD, SeedScores
 from lazaretto.keys import seed_of
 from lazaretto.plan import Plan
 from lazaretto.plan_keys import CompressPlan, PrivacyPlan, SecurePlan
-from lazaretto.run.agreed import agree_common, agree_operating, as_told
+from lazaretto.run.agreed import agree_common, agree_once, as_told
 from lazaretto.run.bench import (
     Bench,
     Job,
@@ -190,8 +190,8 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
                 normals=lambda what, site: drawn(what + whose, site),
             )
             asked = replace(prepared, count_noise=noise)
-            operating = agree_operating(asked, examples, score, protocol, post if common else None)
-            agreed = {"operating": operating_to_json(operating)}  # once: every draw of noise costs
+            to = post if common else None
+            agreed = agree_once(unfinished, asked, examples, score, protocol, to)
         elif common:
             scores = seed_scores(prepared, arrays)
             others, named = agree_common(prepared, scores, protocol_of(plan, prepared), post)

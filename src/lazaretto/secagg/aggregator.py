@@ -188,7 +188,7 @@ def receive(state: Aggregator, message: Message) -> Aggregator | str:
         return ignored
     if kind == "refused":
         try:
-            return text(message, "why")
+            return f"{sender} says: {text(message, 'why')}"
         except WireError as error:
             return f"{sender} gave up without a reason that can be read: {error.problem}"
     return replace(state, inbox={**state.inbox, (kind, sender): message})

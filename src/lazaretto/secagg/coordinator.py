@@ -74,7 +74,7 @@ def handle(state: Coordinator, message: Message) -> tuple[Coordinator, tuple[Mes
         return replace(state, ignored=state.ignored + 1), ()
     try:
         if message.kind == "refused":
-            return replace(state, refused=text(message, "why")), ()
+            return replace(state, refused=f"{message.sender} says: {text(message, 'why')}"), ()
         state = replace(state, inbox={**state.inbox, message.sender: message})
         if len(state.inbox) < len(AGGREGATORS):
             return state, ()

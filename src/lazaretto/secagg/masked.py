@@ -180,7 +180,10 @@ def prepare(
     """(setup of a round in one process, name -> private identity, the coordinator's too).
 
     In a deployment identities are long-lived and known from outside; here they come from the round's secrets.
+    Raises InputError where a site has the coordinator's name.
     """
+    if COORDINATOR in names:
+        raise InputError("a site has the coordinator's name", found=COORDINATOR, way_out="name it otherwise")
     identities = {name: derive(secrets(name), "identity") for name in (*names, COORDINATOR)}
     sites = tuple(sorted(names))
     public = tuple(public_identity(identities[name]) for name in sites)

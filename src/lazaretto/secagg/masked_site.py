@@ -239,10 +239,11 @@ def _take_shares(state: SiteState, payload: Mapping[str, Array]) -> Answer:
         key = _sealing_key(state, private, sender=i, receiver=state.number)
         content = unseal(key, as_bytes(sealed), state.setup.session)
         if content is not None:  # else that neighbour's shares are simply not there
-            held[i] = (
-                int.from_bytes(content[:SHARE_BYTES], "big"),
-                int.from_bytes(content[SHARE_BYTES:], "big"),
+            both = tuple(
+                int.from_bytes(part, "big") for part in (content[:SHARE_BYTES], content[SHARE_BYTES:])
             )
+            if max(both) < PRIME:  # else they are none; passed on, they would be laid to this site
+                held[i] = both[0], both[1]
     state = replace(state, lists=(*state.lists, given), held=held)
     masked = _masked(state, near)
     return replace(state, vector=None), (_message(state, "masked vector", {"masked": masked}),)
