@@ -28,6 +28,7 @@ from lazaretto.report.parts import cell, lacking, nothing, picture, untimed
 from lazaretto.report.reading import (
     OURS,
     Log,
+    called,
     false_positive_rate,
     families,
     measured,
@@ -74,7 +75,9 @@ def by_family(log: Log) -> Section:
             continue
         blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
         blocks.append(_family_table(title, values, few_families_text(log)))
-    return Section(name="families", title="By family of attack", nav="Families", blocks=tuple(blocks))
+    of_attacks = called(log)[0].startswith("attacked")
+    title = "By family of attack" if of_attacks else "By class"
+    return Section(name="families", title=title, nav="Families", blocks=tuple(blocks))
 
 
 def _inside(body: Any, inner: str) -> Any:

@@ -47,7 +47,7 @@ _AT_THRESHOLD = (
     "latency_steps",
 )
 _POINTS = {
-    "false_positive_rate_0.001": "0.1\u202f% of normal steps",
+    "false_positive_rate_0.001": "0.1\u202f% of {negative}",
     "one_alarm_per_device_day": "one false alarm per device-day",
 }
 _METHODS = {
@@ -64,20 +64,21 @@ def operating_points(log: Log) -> Section:
     if not names:
         why = nothing(log, "No threshold but the main one was judged in this run.")
         return lacking("points", title, "Thresholds", why)
-    main = f"{percent(false_positive_rate(log))} of normal steps"
+    positive, negative = called(log)
+    main = f"{percent(false_positive_rate(log))} of {negative}"
     points = {main: found}
     for name in names:
         bodies = {s: mapping(mapping(body.get("operating_points")).get(name)) for s, body in found.items()}
-        points[_POINTS.get(name, words(name))] = bodies
+        points[_POINTS.get(name, words(name)).replace("{negative}", negative)] = bodies
     run = log.last("run")
     how = str(mapping(mapping(run.get("plan")).get("evaluate")).get("thresholds"))
     if how == "own" and run.get("evaluates"):  # nobody is at a site of training there
         how = "median"
-    blocks: tuple[Block, ...] = (_recall_figure(points, how), _points_table(log, points))
+    blocks: tuple[Block, ...] = (_recall_figure(points, how, positive), _points_table(log, points))
     return Section(name="points", title=title, nav="Thresholds", blocks=blocks)
 
 
-def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str) -> Picture:
+def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str, positive: str) -> Picture:
     first = next(iter(points.values()))
     shown = [OURS, *[s for s in ("pooled", "gradient_boosting", "local", "gru") if s in first][:2]]
     look = looks(shown, OURS)
@@ -90,7 +91,7 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str) -> Pi
     ]
     finding = f"Ours finds {'; '.join(parts)}."
     caption = (
-        "Share of attacked steps that are found, by what the threshold lets through. The numbers are ours; "
+        f"Share of {positive} that are found, by what the threshold lets through. The numbers are ours; "
         "bars are 95\u202f% intervals."
     )
     if how == "median":
@@ -102,7 +103,7 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str) -> Pi
         )
     return picture(
         "points",
-        ("Attacked steps found, at each threshold", caption, finding),
+        (f"{positive[:1].upper()}{positive[1:]} found, at each threshold", caption, finding),
         lambda wide: dot_rows(list(points), dots, "recall", wide),
     )
 
@@ -127,14 +128,19 @@ def _points_table(log: Log, points: dict[str, dict[str, dict[str, Any]]]) -> Gri
             )
     many = smoothing_text(log)
     smoothing = f" once {many} are above the threshold" if many else ""
+    negative = called(log)[1]
+    alarms = (
+        f" An alarm is raised{smoothing}; false alarms per device-day count those raised on {negative}."
+        if is_timed(log)
+        else ""
+    )
     return Grid(
         caption="Every system at every threshold",
         first="System",
         columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
         rows=tuple(rows),
-        note="Each threshold comes from normal steps of validation units; what it lets through on test "
-        f"stands under False positives. An alarm is raised{smoothing}; false alarms per device-day count "
-        "those raised on normal steps.",
+        note=f"Each threshold comes from {negative} of validation units; what it lets through on test "
+        f"stands under False positives.{alarms}",
         wide=True,
     )
 
