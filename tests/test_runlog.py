@@ -257,6 +257,25 @@ def test_a_journal_that_names_another_file_deletes_none(log: Path, tmp_path: Pat
     assert victim.read_text() == "my only copy"
 
 
+def test_odd_journals_are_refused_in_words(log: Path, tmp_path: Path) -> None:
+    journal = log.with_name(f"{log.name}-journal")
+    journal.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="a link for a journal"):
+        runlog.head(log)
+    journal.unlink()
+    journal.mkdir()
+    with pytest.raises(InputError, match="check path and permissions"):
+        runlog.head(log)
+
+
+def test_a_link_in_the_place_of_the_draft_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    (tmp_path / ".run.sqlite.new").symlink_to(victim)
+    runlog.create(tmp_path / "run.sqlite")
+    assert victim.read_text() == "theirs"
+
+
 def test_another_database_is_refused_before_anything_is_written_to_it(tmp_path: Path) -> None:
     other, log = tmp_path / "other.db", tmp_path / "run.sqlite"
     with contextlib.closing(sqlite3.connect(other)) as connection:

@@ -347,8 +347,16 @@ def test_a_value_that_is_no_message() -> None:
 def test_small_containers_without_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte on the wire may be a dictionary of a hundred: what counts is how many values there are."""
     monkeypatch.setattr(wire, "_MAX_ITEMS", 1000)
-    assert wire.decode(wire.encode([{}] * 999)) == [{}] * 999
-    with pytest.raises(WireError, match="too many values"):
-        wire.decode(wire.encode([{}] * 1000))
-    with pytest.raises(WireError, match="too many values"):
-        wire.decode(wire.encode([{"a": []}] * 500))
+    array = np.zeros((2, 3))  # five values and one for each axis
+    most: tuple[Any, ...] = ([{}] * 999, [{"a": []}] * 499 + [0], [array] * 142 + [0] * 5)
+    for value in most:
+        assert same(wire.decode(wire.encode(value)), value)
+    for value in most:
+        more = [*value, 0]
+        with pytest.raises(WireError, match="too many values"):
+            wire.encode(more)
+        with monkeypatch.context() as wider:
+            wider.setattr(wire, "_MAX_ITEMS", 1001)
+            data = wire.encode(more)
+        with pytest.raises(WireError, match="too many values"):
+            wire.decode(data)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lazaretto.data_files import lies_in
 from lazaretto.errors import PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
 from lazaretto.plan_values import shown
-from lazaretto.promise import lies_in, mechanism_of
+from lazaretto.promise import mechanism_of
 
 __all__ = ["privacy_conflicts", "privacy_problems"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from math import ceil, sqrt
-from pathlib import Path
 from typing import Any
 
 from dp_accounting import ComposedDpEvent, DpEvent, SelfComposedDpEvent
@@ -24,17 +23,11 @@ __all__ = [
     "count_noise_of",
     "dealing_of",
     "deals_anew",
-    "lies_in",
     "mechanism_of",
     "repetitions_of",
     "rounds_of",
     "split_key",
 ]
-
-
-def lies_in(place: Path, folder: Path) -> bool:
-    """Whether a file, written there or not, is the folder (or file), or is in it; links are followed."""
-    return place.resolve().is_relative_to(folder.resolve())
 
 
 def rounds_of(plan: Plan) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -74,7 +75,8 @@ def create(path: Path, entries: Iterable[tuple[str, Mapping[str, Any]]] = ()) ->
         raise InputError("a run log is there already", found=path, way_out="choose another folder")
     draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_bytes(b"")
+        draft.unlink(missing_ok=True)
+        draft.open("xb").close()  # a link that lies there is not followed
         with _opened(draft, check=False) as connection, _transaction(connection):
             connection.execute(f"PRAGMA application_id={_APPLICATION}")
             connection.execute(f"PRAGMA user_version={_VERSION}")
@@ -229,9 +231,16 @@ def _opened(path: Path, *, check: bool = True) -> Iterator[sqlite3.Connection]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what SQLite would act upon as it opens: another's database, a journal that names other files."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
+    """Refuse what SQLite would act upon as it opens: another's database, a journal that names other files.
+
+    It opens and closes the file, with which this process loses locks it holds on it: not for use while a
+    connection of its own is open.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise _cannot(path, error) from error
     if not header.startswith(b"SQLite format 3\0"):
         raise InputError("this file is not a run log", found=path, way_out="give DIR/run.sqlite")
     said = tuple(int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
@@ -241,11 +250,18 @@ def _check_file(path: Path) -> None:
     journal = path.with_name(f"{path.name}-journal")
     if path.with_name(f"{path.name}-wal").exists():
         raise _not_ours(path, " has a write-ahead log beside it")
-    if journal.is_symlink() or journal.exists():
+    if journal.is_symlink():
+        raise _not_ours(path, " has a link for a journal")
+    try:
         with journal.open("rb") as file:
-            file.seek(max(0, journal.stat().st_size - len(_MAGIC)))
-            if journal.is_symlink() or file.read() == _MAGIC:
-                raise _not_ours(path, " has a journal that names another file, which would be deleted")
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_MAGIC)))
+            end = file.read()
+    except FileNotFoundError:  # none, or another process has just finished with it
+        return
+    except OSError as error:
+        raise _cannot(path, error) from error
+    if end == _MAGIC:
+        raise _not_ours(path, " has a journal that names another file, which would be deleted")
 
 
 @contextlib.contextmanager

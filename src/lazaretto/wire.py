@@ -48,7 +48,7 @@ LINKS = (
 
 _MARK = "__array__"
 _MAX_RANK = 8
-_MAX_ITEMS = 2**21  # values in one message or record, arrays counted as one with their parts
+_MAX_ITEMS = 2**21  # values in one message or record: an array is five, and one for each axis
 _FIELDS = {"kind": str, "link": str, "sender": str, "receiver": str, "round": int, "payload": dict}
 
 
@@ -57,19 +57,24 @@ def encode(value: Any) -> bytes:
 
     Takes None, bool, int (64 bits), finite float, str, bytes, lists or tuples (a tuple comes back as a
     list), maps with string keys, and arrays whose dtype is in `DTYPES` and whose entries are finite.
-    Raises WireError for anything else.
+    Raises WireError for anything else, and for more than two million values: numbers go into arrays.
     """
     try:
-        return cast("bytes", msgpack.packb(_plain(value, 0), use_bin_type=True))
+        plain = _plain(value, 0)
+        packed = cast("bytes", msgpack.packb(plain, use_bin_type=True))
     except (OverflowError, UnicodeEncodeError, ValueError) as error:
         raise WireError("a value has no canonical bytes", found=error) from error
+    if len(packed) > _MAX_ITEMS and _values(plain) > _MAX_ITEMS:  # each takes a byte at least
+        raise _too_many()
+    return packed
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     """The value whose canonical bytes are `data`; arrays are read-only views of a copy.
 
     Raises WireError if `data` is larger than `max_bytes`, truncated, followed by other bytes, nested
-    deeper than `MAX_DEPTH`, or is not exactly what `encode` writes for the value that it holds.
+    deeper than `MAX_DEPTH`, of more than two million values, or is not exactly what `encode` writes for the
+    value that it holds.
     """
     if len(data) > max_bytes:
         raise WireError("too many bytes", found=len(data), way_out=f"at most {max_bytes}")
@@ -217,6 +222,19 @@ def _plain_array(value: Any) -> dict[str, Any]:
     return {_MARK: [text, list(array.shape), array.astype(text, copy=False).tobytes()]}
 
 
+def _too_many() -> WireError:
+    return WireError(
+        "there are too many values", found=f"more than {_MAX_ITEMS}", way_out="numbers go into arrays"
+    )
+
+
+def _values(plain: Any) -> int:
+    """How many values `_read` meets in what is packed."""
+    if isinstance(plain, dict):
+        return 1 + sum(map(_values, plain.values()))
+    return 1 + sum(map(_values, plain)) if isinstance(plain, list) else 1
+
+
 def _no_extension(code: int, data: bytes) -> Any:
     raise WireError("extension types are not allowed", found=f"type {code}, {len(data)} bytes")
 
@@ -233,11 +251,7 @@ def _read(reader: Any, data: bytes, depth: int, room: list[int]) -> Any:
     first = _first(reader, data)
     room[0] -= 1
     if room[0] < 0:
-        raise WireError(
-            "the bytes hold too many values",
-            found=f"more than {_MAX_ITEMS}",
-            way_out="numbers go into arrays",
-        )
+        raise _too_many()
     if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
         inner = _deeper(depth)
         return [_read(reader, data, inner, room) for _ in range(reader.read_array_header())]

@@ -20,7 +20,7 @@ from lazaretto.privacy.budget import Account, Run, compose, known_as, renewed
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.promise import mechanism_of
 from lazaretto.run import agreed, private, systems
-from lazaretto.run.budgeted import _locked, conclude_run, enter_run, go_on, promise_run
+from lazaretto.run.budgeted import _locked, conclude_run, enter_run, go_on, keep_apart, promise_run
 from lazaretto.run.charges import data_digest
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import Journal, open_journal, quiet
@@ -378,9 +378,20 @@ def test_linked_folders_are_the_data_that_they_lead_to(tmp_path: Path) -> None:
     assert digest(real) == digest(view)
     with pytest.raises(DataError, match="no file"):
         digest(other)
-    (other / "up").symlink_to(tmp_path)
-    with pytest.raises(DataError, match="back to one above"):
-        digest(other)
+    before = digest(view)
+    (view / "up").symlink_to(view)  # nothing new, and no endless walk
+    assert digest(view) == before
+
+
+def test_no_budget_lies_behind_a_link_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "view").mkdir()
+    (tmp_path / "view" / "icu").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "x.csv").write_text("a")
+    plan = _plan(tmp_path, book=tmp_path / "real" / "budget.json")
+    own = plan.model_copy(update={"data": plan.data.model_copy(update={"path": str(tmp_path / "view")})})
+    with pytest.raises(InputError, match="the budget file lies with the data"):
+        keep_apart(own, tmp_path / "out")
 
 
 def test_who_stops_while_thresholds_are_agreed_on_pays_for_no_round_twice(

@@ -105,3 +105,14 @@ def test_an_error_takes_a_folder_away_only_where_nothing_is_finished(
     with pytest.raises(ZeroDivisionError), kept_for_resuming(journal, "finished trainings are"):
         raise ZeroDivisionError
     assert (tmp_path / "run").exists() == (kind is not None)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_whose_output_nobody_reads_keeps_the_rounds_that_were_made(rounds: int, tmp_path: Path) -> None:
+    """As with `lazaretto run PLAN | head`: without any round there is nothing to keep."""
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    for number in range(rounds):
+        journal.record("round", {"seed": 0, "system": "ours", "round": number + 1})
+    with pytest.raises(BrokenPipeError), kept_for_resuming(journal, "what was finished is"):
+        raise BrokenPipeError
+    assert (tmp_path / "run" / "run.sqlite").exists() == bool(rounds)

@@ -31,6 +31,7 @@ from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.private import Promise, noised_mean
+from lazaretto.run.provenance import is_plan_of, run_record
 from lazaretto.run.saved import load_arrays
 from lazaretto.run.seen import SEEN_FILE
 from lazaretto.types import TEST, VALIDATION
@@ -279,3 +280,26 @@ def test_an_edited_plan_is_not_audited(whole: Path, tmp_path: Path) -> None:
     (copy / "plan.toml").write_text(re.sub(r"(?m)^rounds = .*$", "rounds = 77", text))
     with pytest.raises(InputError, match=r"plan\.toml is not the plan"):
         audit_run(copy)
+
+
+def test_where_files_lie_is_no_part_of_a_plan(whole: Path) -> None:
+    plan = load_plan(whole / "plan.toml", check_paths=False)
+    (begun,) = _rows(whole, "run")
+    assert is_plan_of(begun, plan)
+    more = plan.model_copy(update={"train": plan.train.model_copy(update={"rounds": 77})})
+    assert not is_plan_of(begun, more)
+    placed = plan.model_copy(
+        update={
+            "data": plan.data.model_copy(update={"path": "/old/data"}),
+            "train": plan.train.model_copy(update={"start": "/old/begin"}),
+        }
+    )
+    moved = plan.model_copy(
+        update={
+            "data": plan.data.model_copy(update={"path": "/new"}),
+            "train": plan.train.model_copy(update={"start": "/new/elsewhere"}),
+        }
+    )
+    assert is_plan_of(run_record(placed), moved)
+    assert not is_plan_of(run_record(placed), plan)
+    assert not is_plan_of({"plan_toml": "[" * 100_000}, plan)

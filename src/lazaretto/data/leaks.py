@@ -48,7 +48,7 @@ _ADVICE = {  # {drop}: how a column, or a feature, is kept out
     "duplicates": "split by whole units or groups; windows that stand in two splits a run removes itself",
     "pair": "together they give the label away; {drop}, or show that it is the attack itself",
 }
-_DROP_RAW = "keep features made of this out of the model (data.drop)"
+_DROP_RAW = "keep features made of this out of the model (data.drop; out already where none is made of it)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Gt
 
 from lazaretto.types import Array, Part
 
-__all__ = ["KEPT", "PIECES", "SUMMARIES", "risen", "summaries", "variables_of"]
+__all__ = ["KEPT", "PIECES", "SUMMARIES", "Layout", "parts_of", "risen", "summaries", "variables_of"]
+
+# (begin, end of values, end) of each modality's columns, as `types.Part`
+Layout: TypeAlias = tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]], ...]
 
 _SPREAD = 2.5  # brings scaled readings to a standard deviation of about 1
 SUMMARIES = 8
@@ -18,6 +23,11 @@ _KNOTS = (-2.5, -1.0, -0.3, 0.3, 1.0, 2.5)  # in standard deviations
 _USUAL = (0.945, 0.737, 0.5, 0.263, 0.055)  # how far each piece has risen on average for a normal variable
 _LEAST = 1e-3  # of a variance, below which its root is mostly rounding
 PIECES = len(_KNOTS) - 1
+
+
+def parts_of(layout: Layout, features: int) -> tuple[Part, ...]:
+    """The modalities of a layout; of () one plain one, of all columns."""
+    return tuple(Part(*part) for part in layout) or (Part(0, features, features),)
 
 
 def variables_of(parts: Sequence[Part]) -> int:

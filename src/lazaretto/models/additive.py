@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge, Gt
 
 from lazaretto.models._layers import dense, dense_init
-from lazaretto.models._summaries import KEPT, PIECES, SUMMARIES, risen, variables_of
-from lazaretto.types import Array, Middle, Model, Outputs, Part
+from lazaretto.models._summaries import KEPT, PIECES, SUMMARIES, Layout, parts_of, risen, variables_of
+from lazaretto.types import Array, Middle, Model, Outputs
 
 __all__ = ["additive"]
 
 
-def additive(
-    layout: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]], ...] = (),
-) -> Model:
+def additive(layout: Layout = ()) -> Model:
     """The sum over variables of curves that are linear by pieces; of each variable, eight summaries so far.
 
     A generalised additive model (Hastie and Tibshirani 1986, https://doi.org/10.1214/ss/1177013604), whose
@@ -30,14 +27,10 @@ def additive(
     layout: (begin, end of values, end) of each modality's columns, as `types.Part`; filled in from the data.
     () takes all columns as one plain modality, in which every step is a reading.
     """
-    given = tuple(Part(*part) for part in layout)
-
-    def of(features: int) -> tuple[Part, ...]:
-        return given or (Part(0, features, features),)
 
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
         first, second = jax.random.split(key)
-        many = variables_of(of(features))
+        many = variables_of(parts_of(layout, features))
         curves = 0.01 * jax.random.normal(first, (SUMMARIES, many, PIECES))
         return {
             "bottom": {"curves": curves, "offset": jnp.zeros(())},
@@ -45,10 +38,10 @@ def additive(
         }
 
     def start(features: int, batch: int) -> tuple[Any, Any]:
-        return jnp.zeros((batch, KEPT, variables_of(of(features)))), ()
+        return jnp.zeros((batch, KEPT, variables_of(parts_of(layout, features)))), ()
 
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        seen, state = risen(of(x.shape[-1]), x, state)
+        seen, state = risen(parts_of(layout, x.shape[-1]), x, state)
         return jnp.einsum("btsvp,svp->btv", seen, params["curves"]), state
 
     def top(params: Any, h: Array, state: Any) -> tuple[Middle, Any]:

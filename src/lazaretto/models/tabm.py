@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from lazaretto.models._layers import Size, dense, dense_init
-from lazaretto.models._summaries import KEPT, PIECES, SUMMARIES, risen, variables_of
-from lazaretto.types import Array, Middle, Model, Outputs, Part
+from lazaretto.models._summaries import KEPT, PIECES, SUMMARIES, Layout, parts_of, risen, variables_of
+from lazaretto.types import Array, Middle, Model, Outputs
 
 __all__ = ["tabm"]
 
@@ -21,7 +21,7 @@ def tabm(
     members: Annotated[int, Ge(1), Le(256)] = 16,
     embedding: Annotated[int, Ge(1), Le(64)] = 4,
     hidden: Size = 64,
-    layout: tuple[tuple[Annotated[int, Ge(0)], Annotated[int, Gt(0)], Annotated[int, Gt(0)]], ...] = (),
+    layout: Layout = (),
 ) -> Model:
     """`members` networks that share their weights, and whose mean log-odds are the score.
 
@@ -35,14 +35,10 @@ def tabm(
     layout: (begin, end of values, end) of each modality's columns, as `types.Part`; filled in from the data.
     () takes all columns as one plain modality, in which every step is a reading.
     """
-    given = tuple(Part(*part) for part in layout)
-
-    def of(features: int) -> tuple[Part, ...]:
-        return given or (Part(0, features, features),)
 
     def init(key: Array, features: int, kinds: int) -> dict[str, Any]:
         keys = jax.random.split(key, 6)
-        many = variables_of(of(features))
+        many = variables_of(parts_of(layout, features))
         width, inputs = many * embedding, SUMMARIES * PIECES
         return {
             "bottom": {
@@ -61,10 +57,10 @@ def tabm(
         }
 
     def start(features: int, batch: int) -> tuple[Any, Any]:
-        return jnp.zeros((batch, KEPT, variables_of(of(features)))), ()
+        return jnp.zeros((batch, KEPT, variables_of(parts_of(layout, features)))), ()
 
     def bottom(params: Any, x: Array, state: Any) -> tuple[Array, Any]:
-        seen, state = risen(of(x.shape[-1]), x, state)
+        seen, state = risen(parts_of(layout, x.shape[-1]), x, state)
         h = jnp.einsum("btsvp,svpe->btve", seen, params["embed"])
         return h.reshape(*h.shape[:2], -1), state
 

@@ -75,8 +75,7 @@ def by_family(log: Log) -> Section:
             continue
         blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
         blocks.append(_family_table(title, values, few_families_text(log)))
-    of_attacks = called(log)[0].startswith("attacked")
-    title = "By family of attack" if of_attacks else "By class"
+    title = "By class" if called(log)[0].startswith("patients") else "By family of attack"
     return Section(name="families", title=title, nav="Families", blocks=tuple(blocks))
 
 

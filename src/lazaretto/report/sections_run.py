@@ -302,7 +302,7 @@ def provenance(log: Log) -> Section:
     run = log.last("run")
     machine = mapping(run.get("machine"))
     parts = (
-        (f"{count(machine.get('cores'))} cores" if machine.get("cores") else ""),
+        counted(machine.get("cores"), "core") if machine.get("cores") else "",
         str(machine.get("processor") or ""),
         (f"{bytes_human(machine.get('memory_bytes'))} memory" if machine.get("memory_bytes") else ""),
     )

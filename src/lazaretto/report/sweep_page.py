@@ -278,7 +278,7 @@ def _plan(log: Log) -> tuple[Block, ...]:
     pairs = (
         ("Lazaretto", str(about.get("version") or NOT_AVAILABLE)),
         ("Commit", str(about.get("commit") or NOT_AVAILABLE)),
-        ("Machine", f"{count(machine.get('cores'))} cores, {machine.get('processor') or NOT_AVAILABLE}"),
+        ("Machine", f"{counted(machine.get('cores'), 'core')}, {machine.get('processor') or NOT_AVAILABLE}"),
         ("Time", duration(log.last("finished").get("seconds"))),
         (
             "Sweep log",

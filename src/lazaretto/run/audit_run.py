@@ -64,7 +64,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
         raise InputError(
             "plan.toml is not the plan that this run's log has",
             found=directory / "plan.toml",
-            way_out="put back the one that the run wrote: only data.path and the like may be others",
+            way_out="put back the one that the run wrote; data.path, train.start, privacy.budget may differ",
         )
     arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lazaretto import runlog
+from lazaretto.data_files import files_under, lies_in
 from lazaretto.errors import InputError
 from lazaretto.plan import Plan
 from lazaretto.privacy.budget import (
@@ -31,9 +32,8 @@ from lazaretto.privacy.budget import (
 )
 from lazaretto.privacy.budget_file import read_budget, written
 from lazaretto.privacy.mechanism import Mechanism
-from lazaretto.promise import dealing_of, lies_in
+from lazaretto.promise import dealing_of
 from lazaretto.run.charges import charges_of, data_digest, privacy_record
-from lazaretto.run.data_files import files_under
 from lazaretto.run.journal import Journal
 from lazaretto.run.lock import taken
 from lazaretto.run.saved import write_whole
@@ -208,8 +208,11 @@ def _most(budget: Budget, data: str) -> float:
 def _dealt(plan: Plan, seed: int, digest: str) -> str:
     """Of all that decides who stands in which part, names in the data (its bytes, its files') included."""
     place = None if plan.data.path is None else Path(plan.data.path)
-    files = [] if place is None or not place.is_dir() else files_under(place)
-    said = [dealing_of(plan, seed), digest, [str(one.relative_to(place or "")) for one in files]]
+    below: set[Path] = set()
+    if place is not None and place.is_dir():
+        for file in files_under(place):
+            below |= {one for one in (file, *file.parents) if place in one.parents}
+    said = [dealing_of(plan, seed), digest, sorted(str(one.relative_to(place or "")) for one in below)]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

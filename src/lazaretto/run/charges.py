@@ -13,13 +13,13 @@ from typing import Any
 from dp_accounting import NonPrivateDpEvent
 
 from lazaretto import runlog
+from lazaretto.data_files import files_under
 from lazaretto.errors import DataError, many
 from lazaretto.plan import Plan
 from lazaretto.privacy.budget import Charge, What, Whose, everywhere, spent
 from lazaretto.privacy.charges import baseline_charges, count_charges, metrics_charge
 from lazaretto.privacy.mechanism import Mechanism
 from lazaretto.promise import count_noise_of, deals_anew, rounds_of
-from lazaretto.run.data_files import files_under
 from lazaretto.run.journal import Journal
 
 __all__ = ["charges_of", "data_digest", "privacy_record", "promised"]
@@ -136,19 +136,30 @@ def data_digest(plan: Plan) -> str:
     """SHA-256, in hexadecimal, of the files that a source reads; of its name and options where it reads none.
 
     Options do not count where there are files: whatever a plan takes of them, it is the same data. Names do
-    not count either. Raises DataError where a file cannot be read, or as `files_under`.
+    not count either; linked folders are part of it. Raises DataError where a file or folder cannot be read,
+    or there is none.
     """
     if plan.data.path is None:
         named = json.dumps([plan.data.source, plan.data.options], sort_keys=True, default=str)
         return hashlib.sha256(named.encode()).hexdigest()
     place = Path(plan.data.path)
+
+    def cannot(error: OSError) -> None:
+        raise DataError(
+            "a file of the data cannot be read", found=f"{error.filename}: {error.strerror}"
+        ) from error
+
     digests = []
-    for file in files_under(place):
+    for file in files_under(place, cannot):
         try:
             with file.open("rb") as content:
                 digests.append(hashlib.file_digest(content, "sha256").digest())
         except OSError as error:
-            raise DataError("a file of the data cannot be read", found=f"{file}: {error.strerror}") from error
+            cannot(error)
+    if not digests:
+        raise DataError(
+            "there is no file in the folder of the data", found=place, way_out="give another data.path"
+        )
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 

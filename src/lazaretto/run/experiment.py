@@ -73,7 +73,7 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     Writes plan.toml, run.sqlite, metrics.json, model.safetensors. With `resume`, goes on where an
     interrupted run stopped, on as many devices of JAX as it began with and so with the same result to the
     bit; InputError where they cannot be had. Raises Interrupted (exit 3) after saving when the user stops
-    it; any other error leaves finished stages in place, and no folder if there are none.
+    it; any other error leaves finished stages in place, and no folder if not even a round was made.
     """
     keep_apart(plan, out)
     journal = open_journal(out, plan, resume, show)

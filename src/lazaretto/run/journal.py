@@ -217,7 +217,7 @@ def _finished(journal: Journal, rounds: bool = False) -> bool:
 
 @contextlib.contextmanager
 def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
-    """Around the work of a folder: what is finished stays, and a folder without anything finished goes.
+    """Around the work of a folder: what is finished stays, and a folder without any round goes.
 
     what: is finished, in words. Raises InputError while another process works there, Interrupted (exit 3) for
     Ctrl-C; other errors pass on.

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazaretto.data.duplicates import window_digests
+from lazaretto.data_files import files_under
 from lazaretto.errors import InputError
 from lazaretto.plan_keys import DataPlan
-from lazaretto.run.data_files import files_under
 from lazaretto.run.saved import load_arrays, save_arrays
 from lazaretto.types import Table
 

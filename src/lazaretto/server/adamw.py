@@ -1,4 +1,4 @@
-"""AdamW at the coordinator, with a step that falls: training as in one place."""
+"""AdamW at the coordinator, with a step that falls."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def adamw(
     beta1: Decay = 0.9,
     beta2: Decay = 0.999,
 ) -> ServerOptimiser:
-    """AdamW on the mean update: where that is a gradient, this is training as in one place.
+    """AdamW on the mean update: where that is a gradient, a step as one in one place would make it.
 
     m ← beta1 · m + (1 − beta1) · u, v ← beta2 · v + (1 − beta2) · u², both corrected for their start, and
     w ← w + η · (m̂ / (√v̂ + 1e-8) − weight_decay · w). With sites that send a gradient of one batch
     (`train.optimiser = "sgd"`, `learning_rate = 1`, `momentum = 0`, `schedule = "constant"`, `local_epochs`
-    so short that a round is one batch) each round is one step on a batch of which every site has its share.
+    so short that a round is one batch at the largest site, too) each round is one step on a batch drawn site
+    by site. With two batches a site makes two plain steps, and weighs about twice.
 
     rounds: over which η falls from `learning_rate` to 2 % of it along half a cosine, where it stays; 0: it
-    does not fall. State: rounds done, first and second moment [d]. Loshchilov and
-    Hutter 2019, arXiv:1711.05101.
+    does not fall. State: rounds done, first and second moment [d]. Loshchilov and Hutter
+    2019, arXiv:1711.05101.
     """
 
     def start(d: int) -> dict[str, Any]:
