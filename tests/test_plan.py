@@ -30,6 +30,10 @@ def refusal(folder: Path, text: str, *sets: str, check_parts: bool = False) -> s
     return str(error.value)
 
 
+def test_a_byte_order_mark_before_a_plan_is_no_key(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff[run]\nseeds = [7]\n").run.seeds == (7,)
+
+
 def test_an_empty_plan_is_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "") == plans.Plan()
 

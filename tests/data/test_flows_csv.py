@@ -153,6 +153,20 @@ def test_netflow_has_no_clock_and_needs_none(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_that_is_ignored_in_several_files_is_one(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        rows = [
+            f"{1_700_000_000_000 + i * 30_000};h{i % 2};{100 + i};{'bad' if i > 5 else 'ok'};junk"
+            for i in range(10)
+        ]
+        write(tmp_path, name, rows, "when;who;octets;verdict;extra")
+    source = flows_csv(
+        columns={"start_time": "when", "source_address": "who", "bytes_total": "octets", "label": "verdict"},
+        label={"normal": ["ok"], "families": {"b*": "flood"}},
+    )
+    assert source.load(tmp_path, 0).counts["columns_ignored"] == 1
+
+
 def test_any_table_by_a_mapping(tmp_path: Path) -> None:
     rows = [
         f"{1_700_000_000_000 + i * 30_000};h{i % 2};{100 + i};w{i % 2};{'bad' if i > 5 else 'ok'};junk"
