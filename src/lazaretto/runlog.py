@@ -38,9 +38,8 @@ _NOTHING = bytes(32)
 _APPLICATION = 0x4C415A41  # "LAZA"
 _VERSION = 1
 _HEADER_BYTES = 100
-_MAGIC = bytes.fromhex(
-    "d9d505f920a163d7"
-)  # ends a journal that belongs to several databases, as ours never do
+# ends a journal that belongs to several databases, as ours never do
+_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _PRAGMAS = ("trusted_schema=OFF", "cell_size_check=ON", "journal_mode=DELETE", "synchronous=FULL")
 _SCHEMA = (
     (

@@ -33,8 +33,8 @@ def adamw(
     by site. With two batches a site makes two plain steps, and weighs about twice.
 
     rounds: over which η falls from `learning_rate` to 2 % of it along half a cosine, where it stays; 0: it
-    does not fall. State: rounds done, first and second moment [d]. Loshchilov and Hutter
-    2019, arXiv:1711.05101.
+    does not fall. State: rounds done, first and second moment [d]. Loshchilov and
+    Hutter 2019, arXiv:1711.05101.
     """
 
     def start(d: int) -> dict[str, Any]:
