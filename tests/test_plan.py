@@ -34,6 +34,10 @@ def test_a_byte_order_mark_before_a_plan_is_no_key(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff[run]\nseeds = [7]\n").run.seeds == (7,)
 
 
+def test_a_number_of_thousands_of_digits_is_refused_in_words(tmp_path: Path) -> None:
+    assert "not valid TOML" in refusal(tmp_path, f"[run]\nseeds = [{'9' * 5000}]\n")
+
+
 def test_an_empty_plan_is_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "") == plans.Plan()
 
