@@ -14,7 +14,7 @@ from lazaretto.types import Array, Middle, Model, Outputs
 
 __all__ = ["tabm"]
 
-_LOUD = 4.0  # by so much log-odds are made smaller before they cross a cut, which holds some units
+_SMALLER = 4.0  # so much log-odds are divided by to cross a cut, which clips at a few units
 
 
 def tabm(
@@ -69,12 +69,11 @@ def tabm(
         own = jax.nn.relu(own @ params["first"] + params["first_offset"])
         own = jax.nn.relu(own @ params["second"] + params["second_offset"])
         each = jnp.einsum("btmh,mh->btm", own, params["sum"])
-        return Middle(
-            jnp.concatenate([each / _LOUD, dense(params["kinds"], own.mean(axis=-2))], axis=-1)
-        ), state
+        kinds = dense(params["kinds"], own.mean(axis=-2))
+        return Middle(jnp.concatenate([each / _SMALLER, kinds], axis=-1)), state
 
     def head(params: Any, sent: Array) -> Outputs:
-        each = _LOUD * sent[..., :members] + params["offset"]
+        each = _SMALLER * sent[..., :members] + params["offset"]
         return Outputs(each.mean(axis=-1), sent[..., members:], sent, members=each)
 
     return Model(name="tabm", init=init, start=start, bottom=bottom, top=top, head=head)
