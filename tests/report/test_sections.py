@@ -10,7 +10,9 @@ import pytest
 
 from lazaretto.report.blocks import STAYS, Grid, Picture, Section, Text
 from lazaretto.report.reading import Log, read_log
+from lazaretto.report.sections_attack import attack
 from lazaretto.report.sections_cost import cost
+from lazaretto.report.sections_detail import by_family, delays
 from lazaretto.report.sections_left_out import by_intensity, sites_left_out
 from lazaretto.report.sections_modalities import modalities
 from lazaretto.report.sections_operating import calibration, operating_points
@@ -227,3 +229,31 @@ def test_cards_give_no_delay_where_nothing_was_found_and_no_rate_from_hours(
     found = card("False alarms")
     assert (found.value, found.interval) == ("n/a", "")
     assert found.about == "per device and day; 0.15 device-days watched, too few to tell"
+
+
+def test_an_outcome_has_neither_families_nor_strength_nor_delay(
+    read: Read, entries: Entries, metrics: dict[str, Any]
+) -> None:
+    builders = (by_family, by_intensity, delays, attack)
+    assert all(build(read()) is not None for build in builders)
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet |= {
+        "timed": False,
+        "positive": "patients who died",
+        "negative": "patients who lived",
+        "classes": ["normal", "died"],
+    }
+    assert [build(read()) for build in builders] == [None] * 4
+    metrics["test"]["traffic"].pop("unseen_at_site")
+    assert "Unseen at site" not in [card.name for card in summary(read()).cards]
+    titles = [block.caption for block in calibration(read()).blocks if isinstance(block, Grid)]
+    assert titles == ["Calibration error before and after"]
+    assert "probability and share of patients who died, over" in said(calibration(read()))
+
+
+def test_an_outcome_of_several_kinds_is_shown_by_class(read: Read, entries: Entries) -> None:
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet |= {"timed": False, "positive": "patients who died", "negative": "patients who lived"}
+    section = by_family(read())
+    assert section is not None
+    assert section.title == "By class"

@@ -22,6 +22,7 @@ __all__ = [
     "called",
     "false_positive_rate",
     "families",
+    "is_outcome",
     "is_timed",
     "measured",
     "metric_named",
@@ -61,6 +62,7 @@ _NAMES = {
     "mlp": "MLP",
     "rate_threshold": "rate threshold",
 }
+_ATTACKED = ("attacked steps", "normal steps")
 _ALIASES = {name.replace(" ", "_").lower(): key for key, name in _NAMES.items()} | {
     "federated": "unsplit",
     "split": OURS,
@@ -208,10 +210,15 @@ def is_timed(log: Log) -> bool:
     return log.first("data").get("timed") is not False
 
 
+def is_outcome(log: Log) -> bool:
+    """Whether units are judged once for what became of them, as death in hospital: nothing is attacked."""
+    return not is_timed(log) and called(log)[0] != _ATTACKED[0]
+
+
 def called(log: Log) -> tuple[str, str]:
     """What attacked and normal steps are called: ("attacked steps", "normal steps") unless the data says."""
     data = log.first("data")
-    return str(data.get("positive") or "attacked steps"), str(data.get("negative") or "normal steps")
+    return str(data.get("positive") or _ATTACKED[0]), str(data.get("negative") or _ATTACKED[1])
 
 
 def _setting(log: Log) -> str:

@@ -9,7 +9,7 @@ from lazaretto.report.blocks import STAYS, Block, Picture, Section
 from lazaretto.report.figures_run import Story, timeline
 from lazaretto.report.formats import duration, fixed, items, mapping, number, words
 from lazaretto.report.parts import picture, untimed
-from lazaretto.report.reading import OURS, Log, step_seconds, system_key, system_name
+from lazaretto.report.reading import OURS, Log, is_outcome, step_seconds, system_key, system_name
 
 __all__ = ["attack"]
 
@@ -19,8 +19,10 @@ _DISAGREE = (
 )
 
 
-def attack(log: Log) -> Section:
-    """One attack with the score of every step."""
+def attack(log: Log) -> Section | None:
+    """One attack with the score of every step; None for an outcome."""
+    if is_outcome(log):
+        return None
     title = "One attack, step by step"
     blocks: list[Block] = []
     for place, body in enumerate(log.all("timeline")[:3]):

@@ -28,9 +28,9 @@ from lazaretto.report.parts import cell, lacking, nothing, picture, untimed
 from lazaretto.report.reading import (
     OURS,
     Log,
-    called,
     false_positive_rate,
     families,
+    is_outcome,
     measured,
     step_seconds,
     system_key,
@@ -41,8 +41,13 @@ from lazaretto.report.reading import (
 __all__ = ["by_family", "characteristics", "delays"]
 
 
-def by_family(log: Log) -> Section:
-    """Recall of each family, and AUROC where a family was left out of all training."""
+def by_family(log: Log) -> Section | None:
+    """Recall of each family, and AUROC where a family was left out of all training.
+
+    None for an outcome of one kind, whose recall stands with every system's metrics.
+    """
+    if is_outcome(log) and len(families(log.first("data").get("classes"))) < 2:
+        return None
     found, rate = systems(log), percent(false_positive_rate(log))
     ours = found.get(OURS, {})
     blocks: list[Block] = []
@@ -75,7 +80,7 @@ def by_family(log: Log) -> Section:
             continue
         blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
         blocks.append(_family_table(title, values, few_families_text(log)))
-    title = "By class" if called(log)[0].startswith("patients") else "By family of attack"
+    title = "By class" if is_outcome(log) else "By family of attack"
     return Section(name="families", title=title, nav="Families", blocks=tuple(blocks))
 
 
@@ -180,8 +185,10 @@ def _points(body: dict[str, Any], x: str, y: str) -> tuple[tuple[float, ...], tu
     return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
 
 
-def delays(log: Log) -> Section:
-    """Distribution of detection latency."""
+def delays(log: Log) -> Section | None:
+    """Distribution of detection latency; None for an outcome, which has none."""
+    if is_outcome(log):
+        return None
     title, lines, rows = "Detection latency", [], []
     bodies = {system_key(body.get("system", OURS)): body for body in log.all("latency")}
     few, seconds = _few(bodies), step_seconds(log)

@@ -27,6 +27,7 @@ from lazaretto.report.reading import (
     Metric,
     false_positive_rate,
     families,
+    is_outcome,
     measured,
     system_name,
     systems,
@@ -37,8 +38,10 @@ __all__ = ["by_intensity", "sites_left_out"]
 _OF_SITE = ("auroc", "auprc", "recall", "false_positive_rate", "false_alarms_per_device_day", "latency_steps")
 
 
-def by_intensity(log: Log) -> Section:
-    """Recall of attacks by their strength, also of families that were left out of training."""
+def by_intensity(log: Log) -> Section | None:
+    """Recall of attacks by their strength, and of families left out of training; None for an outcome."""
+    if is_outcome(log):
+        return None
     title, found = "By strength of the attack", systems(log)
     rate = percent(false_positive_rate(log))
     means = str(log.first("data").get("intensity") or "strength")

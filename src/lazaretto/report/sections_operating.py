@@ -28,6 +28,7 @@ from lazaretto.report.reading import (
     Log,
     called,
     false_positive_rate,
+    is_outcome,
     is_timed,
     measured,
     system_key,
@@ -149,21 +150,23 @@ def calibration(log: Log) -> Section:
     """How often what is called likely is an attack."""
     title, found = "Calibration", systems(log)
     bodies = {system_key(body.get("system", OURS)): body for body in log.all("reliability")}
-    panels = _reliability_curves(bodies)
+    positive = called(log)[0]
+    share = f"Share of {positive}" if is_outcome(log) else "Share attacked"
+    panels = _reliability_curves(bodies, share)
     blocks: list[Block] = []
     if panels:
         blocks.append(_reliability_figure(panels, bodies, found))
     else:
         blocks.append(nothing(log, "No reliability curve was recorded."))
-    if table := _errors(found, bodies):
+    if table := _errors(found, bodies, share.lower()):
         blocks.append(table)
-    if not is_timed(log) and (decided := _decision_figure(bodies, called(log)[0])):
+    if not is_timed(log) and (decided := _decision_figure(bodies, positive)):
         blocks.append(decided)
     return Section(name="calibration", title=title, nav="Calibration", blocks=tuple(blocks))
 
 
-def _reliability_curves(bodies: dict[str, dict[str, Any]]) -> list[tuple[str, list[Curve]]]:
-    """Panels: ours after and before calibration; others, calibrated."""
+def _reliability_curves(bodies: dict[str, dict[str, Any]], share: str) -> list[tuple[str, list[Curve]]]:
+    """Panels: ours after and before calibration; others, calibrated. share: of what, for their titles."""
     shown = [s for s in (OURS, "pooled", "gradient_boosting", "gru") if s in bodies]
     look, own = looks(shown, OURS), bodies.get(OURS, {})
     lines = {system: _line(mapping(bodies[system].get("after"))) for system in shown}
@@ -176,7 +179,7 @@ def _reliability_curves(bodies: dict[str, dict[str, Any]]) -> list[tuple[str, li
     if mine and before and own.get("method") != "none":
         grey = Look(COLOURS["other"], (0, (8, 2)), 1.1, "v")
         mine.append(Curve(name="before calibration", look=grey, x=before[0], y=before[1]))
-    panels = [("Share attacked, ours", mine), ("Share attacked, others", list(curves.values()))]
+    panels = [(f"{share}, ours", mine), (f"{share}, others", list(curves.values()))]
     return [panel for panel in panels if panel[1]]
 
 
@@ -263,7 +266,7 @@ def _benefit(body: dict[str, Any], key: str) -> tuple[tuple[float, ...], tuple[f
     return None if len(known) < 2 else (tuple(x for x, _ in known), tuple(y for _, y in known))
 
 
-def _errors(found: dict[str, dict[str, Any]], bodies: dict[str, dict[str, Any]]) -> Grid | None:
+def _errors(found: dict[str, dict[str, Any]], bodies: dict[str, dict[str, Any]], share: str) -> Grid | None:
     keys = ("calibration_error_before", "calibration_error")
     table = {name: [measured(body, key) for key in keys] for name, body in found.items()}
     table = {name: row for name, row in table.items() if any(row)}
@@ -285,7 +288,7 @@ def _errors(found: dict[str, dict[str, Any]], bodies: dict[str, dict[str, Any]])
             Column(title="After minus before"),
         ),
         rows=tuple(rows),
-        note="Mean gap between probability and share attacked, over 15 bins of equal number (Naeini et al. "
+        note=f"Mean gap between probability and {share}, over 15 bins of equal number (Naeini et al. "
         "2015). Scores that are distances, as the autoencoder's and the rate threshold's, are no log-odds: "
         "before calibration they mean nothing.",
     )
