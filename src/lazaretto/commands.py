@@ -18,6 +18,7 @@ from lazaretto.cli_grid import say
 from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
+from lazaretto.data.sites import unused_sites
 from lazaretto.errors import CheckFailed, DataError, PlanError, many, printable
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
@@ -187,6 +188,8 @@ def check_data(
             typer.echo(printable(f"warning: {warning}"), err=True)
         path = None
     kept = show_check(made, path, table)
+    for warning in unused_sites(table.site_names, asked.sites.by) if plan else ():
+        typer.echo(printable(f"warning: {warning}"), err=True)
     if anew and takes > _MOST_SECONDS:
         rest, length = ", ".join(map(str, others)), many(round(takes / 60), "minute")
         say(f"note: tried with seed {first} alone: a run loads other data with seeds {rest}, in {length}.")

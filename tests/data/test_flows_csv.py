@@ -207,9 +207,12 @@ def test_labels_by_file_and_rows_without_label(tmp_path: Path) -> None:
     assert taken.counts["rows_unlabelled_taken_as_normal"] == 5
     assert taken.labels == {("", "normal"): 5, ("flow=Own", "own"): 1}
     assert any("5 rows" in note for note in taken.notes)
+    assert not any("label.files" in warning for warning in named.warnings)
     dropped = flows_csv(label={"files": {"a.csv": "normal"}}, **options).load(tmp_path, 0)
     assert dropped.counts["rows_unlabelled"] == 2
     assert len(dropped.y) == 4
+    missed = flows_csv(label={"files": {"a.csv": "normal", "c.csv": "scan"}}, **options).load(tmp_path, 0)
+    assert any("not among those read" in warning and "c.csv" in warning for warning in missed.warnings)
 
 
 @pytest.mark.parametrize("files", ["/abs/*.csv", "../*.csv", "a/../../*.csv", ["*.csv", "/abs/*.csv"]])

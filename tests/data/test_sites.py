@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lazaretto.data.sites import partition, withhold
+from lazaretto.data.sites import partition, unused_sites, withhold
 from lazaretto.data.streams import Streams, carries, family_of
 from lazaretto.errors import DataError
 from lazaretto.keys import generator
@@ -114,3 +114,11 @@ def test_natural_sites_are_not_merged_and_units_not_split(count: int) -> None:
     data = replace(streams([{1}] * 12, [TRAIN] * 12), site=np.repeat([0, 1, 2], 4))
     with pytest.raises(DataError, match="choose 3 to 12 sites"):
         partition(data, ("a", "b", "c"), CLASSES, generator(0, "test"), "natural", count)
+
+
+def test_sites_that_the_data_name_and_nobody_uses_are_told_of() -> None:
+    (warning,) = unused_sites(("north", "south", "east", "west"), "unit")
+    assert "4 sites: north, south, east, ..." in warning
+    assert "1 site: north)" in unused_sites(("north",), "unit")[0]
+    assert unused_sites((), "unit") == unused_sites(("north",), "natural") == []
+    assert unused_sites(("north",), "dirichlet") == [], "a study of skew, which is meant"

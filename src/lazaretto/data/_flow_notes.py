@@ -30,6 +30,7 @@ class Reading:
     rows_management: int = 0
     columns_ignored: set[str] = field(default_factory=set)
     file_names: list[str] = field(default_factory=list)
+    labels_of_no_file: list[str] = field(default_factory=list)
     labels: dict[tuple[str, str], int] = field(default_factory=dict)
     leaks: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +61,11 @@ def warnings_of(flows: pl.DataFrame, steps: pl.DataFrame, reading: Reading) -> t
     """What makes every figure doubtful: the user's own note, too little data, one class to a file."""
     units, hosts = flows["unit"].n_unique(), flows["host"].n_unique()
     warnings = [reading.note] if reading.note else []
+    if reading.labels_of_no_file:
+        warnings.append(
+            "label.files gives a label to files that are not among those read, so no row has it from there: "
+            f"{', '.join(reading.labels_of_no_file)}."
+        )
     if units < FEW_UNITS or hosts < FEW_HOSTS or len(steps) < FEW_STEPS:
         warnings.append(
             "Too little data for figures that mean anything beyond 'the pipeline runs': "

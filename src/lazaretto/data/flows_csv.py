@@ -111,6 +111,10 @@ def flows_csv(
                 )
             reading.file_names.append(table.name)
             parts.append(flows.with_columns(file=pl.lit(number, pl.Int64)))
+        names = reading.file_names
+        reading.labels_of_no_file = [
+            p for p in labels.files if not any(fnmatch.fnmatchcase(n, p) for n in names)
+        ]
         return _table(parts, reading, plan, unit, site)
 
     def raw(path: object) -> RawRows:

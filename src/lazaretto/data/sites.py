@@ -12,7 +12,7 @@ from lazaretto.data.streams import Streams, carries, family_of
 from lazaretto.errors import DataError
 from lazaretto.types import TEST, TRAIN, UNASSIGNED, Int
 
-__all__ = ["Partition", "partition", "shift_features", "withhold"]
+__all__ = ["Partition", "partition", "shift_features", "unused_sites", "withhold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,16 @@ def partition(
         names = tuple(f"site {i + 1:02d}" for i in range(count))
     _all_train(data, site, names)
     return Partition(site=site, site_names=names, withheld=np.zeros((len(names), len(classes)), np.bool_))
+
+
+def unused_sites(names: tuple[str, ...], by: str) -> list[str]:
+    """A warning where a source names sites (`names`) and units are dealt to sites of equal shares instead."""
+    if not names or by != "unit":
+        return []
+    count, listed = len(names), ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    known = f"{count} site{'s' if count > 1 else ''}: {listed}"
+    said = 'with sites.by = "unit" units are dealt by lot, sites.by = "natural" keeps them where they are'
+    return [f"The data say whose each unit is ({known}), and no site of this run is one of these: {said}."]
 
 
 def _subdivided(

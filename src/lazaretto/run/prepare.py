@@ -18,7 +18,7 @@ from lazaretto.data.leaks import leak_notes, leak_warnings
 from lazaretto.data.named import marks_of, places_of
 from lazaretto.data.root_units import draw_root
 from lazaretto.data.scaling import Scaling, apply_scaling
-from lazaretto.data.sites import Partition, partition, shift_features, withhold
+from lazaretto.data.sites import Partition, partition, shift_features, unused_sites, withhold
 from lazaretto.data.splits import assign_splits
 from lazaretto.data.streams import Streams, carries, family_of, rate_column, select, streams
 from lazaretto.evaluate.scored import Said
@@ -389,5 +389,5 @@ def _sheet(plan: Plan, laid: Laid, found: Sequence[str]) -> dict[str, Any]:
         "splits": splits,
         "sites": rows,
         "notes": [*table.notes, *reading_notes(data), *_root_notes(plan), *found, *laid.leaks],
-        "warnings": laid.warnings,
+        "warnings": [*laid.warnings, *unused_sites(table.site_names, plan.sites.by)],
     }
