@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, runlog
+from lazaretto.code_digest import code_digest
 from lazaretto.errors import Interrupted
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
@@ -37,7 +38,8 @@ def lazaretto(*words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "--version")[:2] == (0, f"lazaretto {__version__}\n")
+    told = f"lazaretto {__version__}\ncode SHA-256 {code_digest()}\n"
+    assert call(capsys, "--version")[:2] == (0, told)
     code, out, _ = call(capsys, "--help")
     assert code == 0
     for command in ("run", "sweep", "evaluate", "report", "list", "data"):
@@ -343,4 +345,4 @@ def test_the_command_is_installed() -> None:
     command = Path(sys.executable).with_name("lazaretto")
     assert os.access(command, os.X_OK)
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"lazaretto {__version__}\n"
+    assert done.stdout.startswith(f"lazaretto {__version__}\ncode SHA-256 ")

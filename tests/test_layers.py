@@ -23,6 +23,7 @@ LAYERS = {
     "parameters": 1,
     "runlog": 1,
     "data": 2,
+    "code_digest": 2,
     "data_files": 2,
     "models": 2,
     "aggregate": 2,

@@ -21,6 +21,7 @@ import typer
 
 from lazaretto import __version__, catalog
 from lazaretto.cli_grid import show_parts
+from lazaretto.code_digest import code_digest
 from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError, printable
 
 __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
@@ -89,10 +90,12 @@ def _stoppable(command: Callable[P, None]) -> Callable[P, None]:
 
 @app.callback(invoke_without_command=True)
 def _top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and the digest of the code, and leave.")
+    ] = False,
 ) -> None:
     if version:
-        typer.echo(f"lazaretto {__version__}")
+        typer.echo(f"lazaretto {__version__}\ncode SHA-256 {code_digest()}")
         raise typer.Exit
 
 

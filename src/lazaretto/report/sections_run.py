@@ -297,6 +297,11 @@ def plan(log: Log) -> Section:
     return Section(name="plan", title="Plan", nav="Plan", blocks=(block,))
 
 
+def _code(run: dict[str, Any]) -> str:
+    digest = str(run.get("code_sha256") or "")
+    return f"SHA-256 {digest[:16]}, as `lazaretto --version` prints it" if digest else NOT_AVAILABLE
+
+
 def provenance(log: Log) -> Section:
     """Version, seeds, machine, digest, and the command that runs it again."""
     run = log.last("run")
@@ -311,7 +316,8 @@ def provenance(log: Log) -> Section:
     )
     pairs = (
         ("Lazaretto", str(run.get("version") or NOT_AVAILABLE)),
-        ("Commit", str(run.get("commit") or NOT_AVAILABLE)),
+        ("Commit", str(run.get("commit") or "not known: this was an installed package")),
+        ("Code", _code(run)),
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),
         ("Software", ", ".join(software) or NOT_AVAILABLE),

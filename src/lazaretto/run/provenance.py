@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from lazaretto import __version__
+from lazaretto.code_digest import code_digest
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_paths import without_folders
 
@@ -96,4 +97,5 @@ def run_record(plan: Plan) -> dict[str, Any]:
         "quick": len(plan.run.seeds) < plan.run.headline_seeds,
         "machine": machine(),
         "commit": _commit(),
+        "code_sha256": code_digest(),
     }
