@@ -26,6 +26,7 @@ from lazaretto.report.page import headline, render, write_html, write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.admitted import check_admitted
 from lazaretto.run.audit_run import audit_run, audited_before
+from lazaretto.run.checked import check_files
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
@@ -163,8 +164,14 @@ def audit(directory: Path, *, quiet: bool) -> Path:
 
 
 def write_page(directory: Path) -> Path:
-    """Write the report of a finished run anew; returns its path."""
-    return write_report(directory)
+    """Hold the files of a run against its log and write the report anew; returns its path.
+
+    Prints where the log ends: who keeps that can tell later whether records were cut off or written anew.
+    """
+    head = check_files(directory)
+    page = write_report(directory)
+    say(f"run log: {many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}")
+    return page
 
 
 def check_data(

@@ -16,7 +16,7 @@ import pytest
 from lazaretto import runlog
 from lazaretto.commands import write_page
 from lazaretto.data.streams import select
-from lazaretto.errors import InputError, Interrupted
+from lazaretto.errors import CheckFailed, InputError, Interrupted
 from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.budget_file import read_budget
@@ -31,7 +31,7 @@ from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import prepare
 from lazaretto.run.private import Promise, noised_mean
-from lazaretto.run.provenance import is_plan_of, run_record
+from lazaretto.run.provenance import plan_differences, run_record
 from lazaretto.run.saved import load_arrays
 from lazaretto.run.seen import SEEN_FILE
 from lazaretto.types import TEST, VALIDATION
@@ -278,16 +278,16 @@ def test_an_edited_plan_is_not_audited(whole: Path, tmp_path: Path) -> None:
     text = (copy / "plan.toml").read_text()
     assert "rounds = " in text
     (copy / "plan.toml").write_text(re.sub(r"(?m)^rounds = .*$", "rounds = 77", text))
-    with pytest.raises(InputError, match=r"plan\.toml is not the plan"):
+    with pytest.raises(InputError, match=r"plan\.toml is not the plan[\s\S]*train\.rounds = 77, in the log"):
         audit_run(copy)
 
 
 def test_where_files_lie_is_no_part_of_a_plan(whole: Path) -> None:
     plan = load_plan(whole / "plan.toml", check_paths=False)
     (begun,) = _rows(whole, "run")
-    assert is_plan_of(begun, plan)
+    assert plan_differences(begun, plan) == []
     more = plan.model_copy(update={"train": plan.train.model_copy(update={"rounds": 77})})
-    assert not is_plan_of(begun, more)
+    assert plan_differences(begun, more) == [f"train.rounds = 77, in the log {plan.train.rounds}"]
     placed = plan.model_copy(
         update={
             "data": plan.data.model_copy(update={"path": "/old/data"}),
@@ -300,6 +300,84 @@ def test_where_files_lie_is_no_part_of_a_plan(whole: Path) -> None:
             "train": plan.train.model_copy(update={"start": "/new/elsewhere"}),
         }
     )
-    assert is_plan_of(run_record(placed), moved)
-    assert not is_plan_of(run_record(placed), plan)
-    assert not is_plan_of({"plan_toml": "[" * 100_000}, plan)
+    assert plan_differences(run_record(placed), moved) == []
+    assert plan_differences(run_record(placed), plan) == [
+        "data.path = None, in the log some",
+        "train.start = None, in the log some",
+    ]
+    assert plan_differences({"plan_toml": "[" * 100_000}, plan) != []
+
+
+def _edited(whole: Path, folder: Path, name: str, old: str, new: str) -> Path:
+    """A copy of the run in which a pattern of one file is another text."""
+    shutil.copytree(whole, folder)
+    text = (folder / name).read_bytes().decode("latin-1")
+    changed = re.sub(old, new, text, count=1)
+    assert changed != text
+    (folder / name).write_bytes(changed.encode("latin-1"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        (
+            "metrics.json",
+            r'"value": [0-9.e-]+',
+            '"value": 0.999',
+            r"other figures[\s\S]*is 0\.999, in the log 0\.",
+        ),
+        ("metrics.json", r'"quick": true', '"quick": 1', r"other figures[\s\S]*quick is 1, in the log True"),
+        (
+            "metrics.json",
+            r'"quick": true,',
+            "",
+            r"other figures[\s\S]*quick is there is none, in the log True",
+        ),
+        ("metrics.json", r"^\{", "[" * 100_000, r"metrics\.json is not as the run wrote it"),
+        (
+            "plan.toml",
+            r"(?m)^rounds = .*$",
+            "rounds = 77",
+            r"not the plan[\s\S]*train\.rounds = 77, in the log",
+        ),
+        ("plan.toml", r"^\[", "[[", r"plan\.toml is not as the run wrote it"),
+        ("model.safetensors", r"(?s).$", "~", r"not the model that this run's log names[\s\S]*SHA-256"),
+    ],
+)
+def test_a_report_is_not_written_beside_files_that_the_log_does_not_have(
+    whole: Path, tmp_path: Path, name: str, old: str, new: str, said: str
+) -> None:
+    copy = _edited(whole, tmp_path / "copy", name, old, new)
+    with pytest.raises(CheckFailed, match=said):
+        write_page(copy)
+
+
+def test_another_model_is_neither_audited_nor_judged(whole: Path, tmp_path: Path) -> None:
+    copy = _edited(whole, tmp_path / "copy", "model.safetensors", r"(?s).$", "~")
+    with pytest.raises(CheckFailed, match="not the model that this run's log names"):
+        audit_run(copy)
+    with pytest.raises(CheckFailed, match="not the model that this run's log names"):
+        evaluate_run(
+            copy, "consortium", None, tmp_path / "judged", {"sites": 2, "units_per_site": 10}, quiet, ()
+        )
+    assert not (tmp_path / "judged").exists()
+
+
+def test_files_that_are_not_there_are_not_missed(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    runlog.create(copy / "run.sqlite", [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite")])
+    write_page(copy)
+    head = runlog.head(whole / "run.sqlite")
+    assert (
+        f"{head.records} records, none changed; the last has digest {head.digest.hex()}"
+        in capsys.readouterr().out
+    )
+    shutil.copy(whole / "model.safetensors", copy)
+    older = [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite") if r.kind != "model"]
+    (copy / "run.sqlite").unlink()
+    runlog.create(copy / "run.sqlite", older)
+    write_page(copy)

@@ -20,9 +20,10 @@ from lazaretto.promise import mechanism_of, rounds_of
 from lazaretto.run.audited import Audited
 from lazaretto.run.audits import run_audits
 from lazaretto.run.backend import use_all_cores
+from lazaretto.run.checked import check_model
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.prepare import lay, read
-from lazaretto.run.provenance import is_plan_of
+from lazaretto.run.provenance import plan_differences
 from lazaretto.run.saved import load_model, write_whole
 from lazaretto.run.started import first_vectors
 
@@ -60,12 +61,13 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             way_out="audit the run whose model was judged",
         )
     plan = load_plan(directory / "plan.toml", check_paths=False)
-    if not begun or not is_plan_of(begun[0], plan):
+    if not begun or (differing := plan_differences(begun[0], plan)):
         raise InputError(
             "plan.toml is not the plan that this run's log has",
-            found=directory / "plan.toml",
+            found=", ".join(differing) if begun else directory / "plan.toml",
             way_out="put back the one that the run wrote; data.path, train.start, privacy.budget may differ",
         )
+    check_model(directory)
     arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))

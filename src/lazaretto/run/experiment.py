@@ -34,6 +34,7 @@ from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.budgeted import conclude_run, keep_apart, promise_run
 from lazaretto.run.charges import promised
+from lazaretto.run.checked import model_record
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
@@ -116,6 +117,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     if bench.mechanism is not None:
         conclude_run(plan, (bench.mechanism, appearances), journal)
     _save_model(plan, prepared[0], first, protocol, journal.folder)
+    journal.record("model", model_record(journal.folder))
     if prepared[0].data.names and first.vector.ndim == 1:
         met = found_again(ours_again(bench), first.vector, prepared[0])
         if met is not None:

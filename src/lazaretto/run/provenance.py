@@ -17,7 +17,7 @@ from lazaretto.code_digest import code_digest
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_paths import without_folders
 
-__all__ = ["is_plan_of", "machine", "run_record"]
+__all__ = ["machine", "plan_differences", "run_record"]
 
 
 def machine() -> dict[str, Any]:
@@ -57,17 +57,29 @@ def _git(*words: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def is_plan_of(body: Mapping[str, Any], plan: Plan) -> bool:
-    """Whether a plan is that of a log's record `run`, but for where data and other files lie.
+def plan_differences(body: Mapping[str, Any], plan: Plan) -> list[str]:
+    """Where a plan differs from that of a log's record `run`, but for where data and other files lie.
 
-    Keys that came after the log was written have their defaults.
+    Each as "train.rounds = 77, in the log 2"; [] for the same plan. Keys that came after the log was written
+    have their defaults.
     """
     try:
         logged = Plan.model_validate(tomllib.loads(str(body.get("plan_toml"))))
     except (ValueError, RecursionError):  # also pydantic's: a plan that this version would not take
-        return False
-    one, other = map(_without_places, (logged, plan))
-    return one == other
+        return ["the log's own plan, which this version cannot read"]
+    given, known = (_flat(_without_places(one).model_dump(mode="json")) for one in (plan, logged))
+    absent = "absent"
+    pairs = {key: (given.get(key, absent), known.get(key, absent)) for key in sorted({*given, *known})}
+    return [f"{key} = {one}, in the log {other}" for key, (one, other) in pairs.items() if one != other]
+
+
+def _flat(tree: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = isinstance(value, Mapping) and value
+        found |= _flat(value, f"{place}{key}.") if inner else {f"{place}{key}": value}
+    return found
 
 
 def _without_places(plan: Plan) -> Plan:

@@ -1,0 +1,115 @@
+"""Whether the files of a run are those that its log tells of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lazaretto import runlog
+from lazaretto.errors import CheckFailed, LazarettoError
+from lazaretto.plan import load_plan
+from lazaretto.run.provenance import plan_differences
+
+__all__ = ["check_files", "check_model", "model_record"]
+
+METRICS, MODEL, PLAN = "metrics.json", "model.safetensors", "plan.toml"
+_MOST_BYTES = 1 << 28  # of a metrics.json
+_SHOWN = 60  # characters of a value
+
+
+def model_record(folder: Path) -> dict[str, Any]:
+    """Body of the run log's record `model`: length and digest of the file."""
+    content = (folder / MODEL).read_bytes()
+    return {"file": MODEL, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def check_files(directory: Path) -> runlog.Head:
+    """Hold plan.toml, metrics.json and model.safetensors of a run against its log; the log's head.
+
+    What is not there is not looked for, as logs of older versions name no model; `data.path` and other places
+    of files may differ. Raises CheckFailed where one differs or the chain breaks, InputError for no log.
+    """
+    log = directory / "run.sqlite"
+    head = runlog.verify(log)
+    begun = [record.body for record in runlog.read(log, "run")][:1]
+    plan, way_out = (
+        directory / PLAN,
+        "put back the one that the run wrote, or trust the log and the report alone",
+    )
+    if begun and plan.exists():
+        try:
+            differing = plan_differences(begun[0], load_plan(plan, check_paths=False, check_parts=False))
+        except LazarettoError as error:
+            raise CheckFailed(f"{PLAN} is not as the run wrote it", found=error, way_out=way_out) from error
+        if differing:
+            raise CheckFailed(
+                f"{PLAN} is not the plan that this run's log has", found=", ".join(differing), way_out=way_out
+            )
+    metrics, logged = directory / METRICS, _logged_metrics(log)
+    if logged is not None and metrics.exists() and (differs := _differing(_read(metrics, way_out), logged)):
+        raise CheckFailed(f"{METRICS} has other figures than this run's log", found=differs, way_out=way_out)
+    check_model(directory)
+    return head
+
+
+def check_model(directory: Path) -> None:
+    """Hold the model's file of a run against its log. Raises CheckFailed where it is another.
+
+    Where the log names none, as those of older versions, or is not there, nothing can be said.
+    """
+    log, file = directory / "run.sqlite", directory / MODEL
+    if not log.exists() or not file.exists():
+        return
+    named = [record.body for record in runlog.read(log, "model")]
+    if named and named[-1].get("sha256") != (found := model_record(directory))["sha256"]:
+        raise CheckFailed(
+            f"{MODEL} is not the model that this run's log names",
+            found=f"SHA-256 {found['sha256'][:16]}, in the log {str(named[-1].get('sha256'))[:16]}",
+            way_out="copy it again from where the run wrote it, or train again",
+        )
+
+
+def _read(file: Path, way_out: str) -> Any:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise CheckFailed(f"{METRICS} is too large", found=file.stat().st_size, way_out=way_out)
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckFailed(f"{METRICS} is not as the run wrote it", found=error, way_out=way_out) from error
+
+
+def _logged_metrics(log: Path) -> dict[str, Any] | None:
+    """What metrics.json must hold: the last record of it, with what a later audit has put in."""
+    metrics = [record.body for record in runlog.read(log, "metrics")]
+    if not metrics:
+        return None
+    found = dict(metrics[-1])
+    canaries = [
+        body["value"]
+        for body in (record.body for record in runlog.read(log, "audit"))
+        if body.get("name") == "canaries" and "idle" not in body
+    ]
+    if canaries and isinstance(found.get("privacy"), Mapping):
+        found["privacy"] = {**found["privacy"], "audit_epsilon": canaries[-1]}
+    return found
+
+
+def _differing(found: Any, logged: Any, place: str = "") -> str:
+    """The first value that differs, with its place and both values; empty where none does."""
+    if isinstance(found, Mapping) and isinstance(logged, Mapping):
+        for key in sorted({*found, *logged}, key=str):
+            missing = "there is none"
+            if text := _differing(found.get(key, missing), logged.get(key, missing), f"{place}.{key}"):
+                return text
+        return ""
+    if isinstance(found, list) and isinstance(logged, list | tuple) and len(found) == len(logged):
+        texts = (
+            _differing(*pair, f"{place}.{at}") for at, pair in enumerate(zip(found, logged, strict=True))
+        )
+        return next((text for text in texts if text), "")
+    if found == logged and isinstance(found, bool) == isinstance(logged, bool):
+        return ""
+    return f"{place.lstrip('.')} is {str(found)[:_SHOWN]}, in the log {str(logged)[:_SHOWN]}"
