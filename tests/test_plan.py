@@ -266,8 +266,9 @@ WRONG = {
         ["evaluate.alarm_k", "4 of 3", "at most alarm_m"],
     ),
     "not TOML": ("[train\n", ["not valid TOML", "line 1"]),
-    "a key twice": ("[train]\nrounds = 1\nrounds = 2\n", ["not valid TOML"]),
+    "a key twice": ("[train]\nrounds = 1\nrounds = 2\n", ["not valid TOML", "stand there twice"]),
     "deep nesting": ("x = " + "[" * 5000, ["not valid TOML"]),
+    "a key of very many parts": ("a" + ".a" * 100_000 + " = 1\n", ["too many parts", "a.a.a"]),
 }
 
 
@@ -303,7 +304,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("train.=3", ["section.name"]),
         ("train.rounds.x=3", ["train.rounds is not a section"]),
         ('run.name="x', ["not valid TOML"]),
-        ("run.seeds=[1", ["not valid TOML"]),
+        ("run.seeds=[1", ["not valid TOML: Unclosed array", "a list as [0, 1]"]),
         ("train.rounds=1\ncut.bits=2", ["more than one value"]),
         ("trian.rounds=3", ["unknown section", "did you mean 'train'"]),
     ],

@@ -71,6 +71,7 @@ __all__ = [
 
 _SLIP = 0.75  # how alike two names are of which one is taken for the other misspelt
 _MAX_FILE_BYTES = 2**20
+_MAX_KEY_PARTS = 100
 
 
 def load_plan(
@@ -188,7 +189,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise PlanError("the plan's file is too large", found=path, way_out=way_out)
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        for piece in re.split(r"[\n,=\[\]{}]", text):  # Python's reader would take minutes over such a key
+            if piece.count(".") > _MAX_KEY_PARTS:
+                raise PlanError(
+                    "the plan has a key of too many parts", found=f"{path}: {piece[:40]} ...", way_out=way_out
+                )
+        return tomllib.loads(text)
     except FileNotFoundError as error:
         raise PlanError("no such plan", found=path, way_out=way_out) from error
     except OSError as error:
@@ -200,7 +207,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
             "the plan is not text in UTF-8", found=path, way_out="save it as UTF-8; " + way_out
         ) from error
     except (ValueError, RecursionError) as error:  # also a number of too many digits
-        raise PlanError("the plan is not valid TOML", found=f"{path}: {error}", way_out=way_out) from error
+        twice = "does a key stand there twice? " if "overwrite" in str(error) else ""
+        raise PlanError(
+            "the plan is not valid TOML", found=f"{path}: {error}", way_out=f"{twice}{way_out}"
+        ) from error
 
 
 def _anchor(tree: Mapping[str, Any], folder: Path) -> None:
@@ -228,7 +238,9 @@ def _parse_set(text: str) -> tuple[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         if value[0] in "\"'[{":
             raise PlanError(
-                f"--set {key}: the value is not valid TOML", found=value, way_out=str(error)
+                f"--set {key}: the value is not valid TOML: {error}",
+                found=value,
+                way_out="write a list as [0, 1] and a text as \"mean\", and all of it in '...' for the shell",
             ) from error
         return key, value
     if list(read) != ["value"]:
@@ -255,7 +267,7 @@ def _near(key: str) -> str:
     names = [known.name for known in known_keys()]
     section, _, leaf = key.partition(".")
     same_leaf = [name for name in names if leaf and name.endswith(f".{leaf}")]
-    any_name = did_you_mean(key, [*names, *Plan.model_fields])
+    any_name = did_you_mean(key, [*names, *Plan.model_fields], cutoff=0.6)
     hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
     if inside and leaf:

@@ -105,7 +105,7 @@ def consortium(
 def _whole(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise PlanError(
-            f"consortium: '{name}' must be a whole number",
+            f"consortium: '{name}' must be a whole number from {low} to {high}",
             found=value,
             way_out=f"set data.options.{name} to {low} .. {high}",
         )
@@ -115,7 +115,7 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 def _real(name: str, value: Any, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise PlanError(
-            f"consortium: '{name}' must be a number",
+            f"consortium: '{name}' must be a number from {low:g} to {high:g}",
             found=value,
             way_out=f"set data.options.{name} to {low:g} .. {high:g}",
         )
