@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from lazaretto import catalog
-from lazaretto.data._consortium_campaigns import CAMPAIGNS
+from lazaretto.data._consortium_campaigns import AT_THE_RECORD, CAMPAIGNS
 from lazaretto.data._consortium_events import DRIVES, EVENTS
 from lazaretto.data.consortium import consortium
 from lazaretto.errors import PlanError
@@ -234,6 +234,26 @@ def test_illness_and_attack_leave_a_trace_at_low_and_high_intensity() -> None:
         attacked = whole.y_step.ravel() > 0
         areas.append(roc_auc_score(attacked, by_unit(whole, "traffic", "tls_handshakes_per_step").ravel()))
     assert areas[0] > areas[1] + 0.05
+
+
+def test_who_sits_elsewhere_leaves_a_trace_in_the_record_alone() -> None:
+    here, far = (
+        consortium(sites=6, units_per_site=60, missing=0.0, elsewhere=share).load(None, 2)
+        for share in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(here.y_step, far.y_step)
+    assert here.x["record"].tobytes() == far.x["record"].tobytes()
+    raised = "tls_handshakes_per_step"  # the record causes none; what it does cause stays
+    for family in AT_THE_RECORD:
+        attacked = far.y_step.reshape(len(far.unit_names), -1) == far.schema.classes.index(family)
+        carrying = attacked.any(axis=1) & ~attacked.all(axis=1)
+        ratio = []
+        for table in (here, far):
+            values = by_unit(table, "traffic", raised)[carrying] + 0.5
+            mine = attacked[carrying]
+            ratio.append(np.exp(np.mean(np.log(values[mine])) - np.mean(np.log(values[~mine]))))
+        assert ratio[0] > 2.0, family
+        assert 0.8 < ratio[1] < 1.25, family
 
 
 def test_raw_rows_hold_the_columns_that_are_dropped() -> None:

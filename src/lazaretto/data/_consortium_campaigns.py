@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lazaretto.data._consortium_events import BOUNDED, DRIVES, ROW
 from lazaretto.data._consortium_hospitals import Bedsides, Floats, Hospital, World
 
-__all__ = ["CAMPAIGNS", "Campaign", "Campaigns", "campaigns"]
+__all__ = ["AT_THE_RECORD", "CAMPAIGNS", "Campaign", "Campaigns", "campaigns"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,11 @@ CAMPAIGNS: Mapping[str, Campaign] = MappingProxyType(
 )
 
 
+# families that need no way through the bedside's network, and the drives that are of the record
+AT_THE_RECORD = ("insider_browsing", "record_tampering")
+_OF_THE_RECORD = ("reads", "strangers", "edits", "backdated", "rewritten")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaigns:
     """Attack campaigns of a site: one per unit at most.
@@ -134,6 +139,10 @@ def campaigns(world: World, site: Hospital, beds: Bedsides, rng: np.random.Gener
             turn = sign[mine, j, None] if drive in plan.either else 1.0
             strength = np.log1p(envelope[mine]) if drive in BOUNDED else envelope[mine]
             drives[ROW[drive], mine] += gain * push[mine, j, None] * strength * turn
+    far = hit & (rng.random(units) < world.elsewhere)  # drawn last, and by all: with 0 nothing else changes
+    far &= np.isin(family, [families.index(name) for name in AT_THE_RECORD])
+    kept = np.isin(np.arange(len(DRIVES)), [ROW[drive] for drive in _OF_THE_RECORD])
+    drives[np.ix_(~kept, far)] = 0.0
     return Campaigns(
         drives=drives,
         label=np.where(under_way, family[:, None] + 1, 0).astype(np.int64),

@@ -45,6 +45,7 @@ class World:
     difficulty: float
     confounders: float
     missing: float
+    elsewhere: float = 0.0
 
     @property
     def steps(self) -> int:

@@ -43,7 +43,7 @@ _NOTES = (
 )
 
 
-def consortium(
+def consortium(  # noqa: PLR0913  one for each thing that may be set
     sites: int = 12,
     units_per_site: int = 100,
     windows: int = 6,
@@ -52,6 +52,7 @@ def consortium(
     difficulty: float = 1.0,
     confounders: float = 1.0,
     missing: float = 1.0,
+    elsewhere: float = 0.0,
 ) -> Source:
     """Simulated hospitals: devices, patients, records, and attack campaigns that unfold over time.
 
@@ -61,6 +62,9 @@ def consortium(
     difficulty: campaigns are weaker by this factor, 0.1 to 10.
     confounders: size of the benign events that look like attacks, 0 to 5.
     missing: factor on how often a modality is missing, 0 to 5.
+    elsewhere: share of campaigns of insider_browsing and record_tampering, 0 to 1, whose attacker sits at
+    another station or in the record system: in the traffic of the bedside stands nothing of them but what the
+    record itself sends there. Labels and records are as with 0.
 
     Modalities: "traffic" [n, T, 30] and "record" [n, T, 32]. A site's part depends on (seed, site) and
     the options only; the same arguments give the same bytes on one machine. Raises PlanError for an option
@@ -75,6 +79,7 @@ def consortium(
         difficulty=_real("difficulty", difficulty, 0.1, 10.0),
         confounders=_real("confounders", confounders, 0.0, 5.0),
         missing=_real("missing", missing, 0.0, 5.0),
+        elsewhere=_real("elsewhere", elsewhere, 0.0, 1.0),
     )
     if not 12 <= world.steps <= 100_000:
         raise PlanError(
