@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, runlog
 from lazaretto.code_digest import code_digest
 from lazaretto.errors import Interrupted
+from lazaretto.fixed_parts import FIXED_PARTS
+from lazaretto.plan_keys import BASELINES, SecurePlan
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
 
@@ -53,6 +56,12 @@ def test_help_needs_no_numerical_libraries() -> None:
         "sys.exit(bool({'jax', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_what_is_fixed_is_all_that_a_plan_may_name() -> None:
+    assert set(FIXED_PARTS["baselines"]) == set(BASELINES)
+    protocols = typing.get_args(SecurePlan.model_fields["protocol"].annotation)
+    assert set(FIXED_PARTS["protocols"]) == {*protocols} - {"none"}
 
 
 def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ LAYERS = {
     "data": 2,
     "code_digest": 2,
     "data_files": 2,
+    "fixed_parts": 2,
     "models": 2,
     "aggregate": 2,
     "federate": 2,

@@ -22,7 +22,8 @@ import typer
 from lazaretto import __version__, catalog
 from lazaretto.cli_grid import show_parts
 from lazaretto.code_digest import code_digest
-from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError, printable
+from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError, did_you_mean, printable
+from lazaretto.fixed_parts import FIXED_PARTS
 
 __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 
@@ -191,8 +192,13 @@ def list_parts(
     ] = None,
 ) -> None:
     """What there is, one line each."""
-    for name in catalog.FAMILIES if family is None else [family]:
-        show_parts(name, {part: catalog.describe(name, part) for part in catalog.names(name)})
+    known = (*catalog.FAMILIES, *FIXED_PARTS)
+    if family is not None and family not in known:
+        way_out = f"{did_you_mean(family, known)}one of: {', '.join(known)}"
+        raise PlanError("no such family of parts", found=family, way_out=way_out)
+    for name in known if family is None else [family]:
+        fixed = FIXED_PARTS.get(name)
+        show_parts(name, fixed or {part: catalog.describe(name, part) for part in catalog.names(name)})
 
 
 @data.command("check")
