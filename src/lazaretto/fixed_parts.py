@@ -24,7 +24,7 @@ FIXED_PARTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "logistic_regression": "scikit-learn's on pooled windows.",
             "mlp": "The model `mlp`, trained on pooled data.",
             "pooled": "The same model, trained on the data of all sites in one place, without a cut.",
-            "rate_threshold": "How far one feature is from its median: the alarm that an operator sets by hand.",
+            "rate_threshold": "How far one feature is from its median: an alarm as operators set it by hand.",
             "record_only": "Ours, trained and judged on records alone (combined modality).",
             "tcn": "The model `tcn`, trained on pooled data.",
             "traffic_only": "Ours, trained and judged on traffic alone (combined modality).",

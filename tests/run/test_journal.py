@@ -69,29 +69,28 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     journal = open_journal(folder, Plan(), False, quiet)
     (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
     with kept_for_resuming(journal, "what was finished is"):
-        again = open_journal(folder, Plan(), True, quiet)
-        with (
-            pytest.raises(InputError, match="another process is at work") as error,
-            kept_for_resuming(again, "what was finished is"),
-        ):
-            pytest.fail("two at once")
+        said: list[str] = []
+        with pytest.raises(InputError, match="another process is at work") as error:
+            open_journal(folder, Plan(), True, lambda event, body: said.append(event))
         assert error.value.found == folder
+        assert said == [], "nobody is told that something goes on"
         assert journal.log.exists(), "nothing of the first is taken away"
     other = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(journal.parts)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     )
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
-    again = open_journal(folder, Plan(), True, quiet)
-    with (
-        pytest.raises(InputError, match="another process is at work"),
-        kept_for_resuming(again, "what was finished is"),
-    ):
-        pytest.fail("two at once")
+    with pytest.raises(InputError, match="another process is at work"):
+        open_journal(folder, Plan(), True, quiet)
     other.kill()
     other.communicate()
-    with kept_for_resuming(open_journal(folder, Plan(), True, quiet), "what was finished is"):
-        pass
+    mine, late = (open_journal(folder, Plan(), True, quiet) for _ in range(2))
+    with (
+        kept_for_resuming(mine, "what was finished is"),
+        pytest.raises(InputError, match="another process is at work"),
+        kept_for_resuming(late, "what was finished is"),  # both looked before either began
+    ):
+        pytest.fail("two at once")
 
 
 @pytest.mark.parametrize("kind", ["draw", "case", None])

@@ -335,6 +335,7 @@ def write_metrics(
     finished = {"seconds": time.perf_counter() - began, "peak_bytes": int(peak), "interrupted": False}
     finished["resumed"] = journal.resumed
     journal.record("finished", finished)
-    write_whole(
-        journal.folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False).encode() + b"\n"
-    )
+    # as the log has them: a run that was stopped just here has recorded them before, with other seconds
+    *_, logged = runlog.read(journal.log, "metrics")
+    text = json.dumps(logged.body, indent=1, allow_nan=False)
+    write_whole(journal.folder / "metrics.json", text.encode() + b"\n")

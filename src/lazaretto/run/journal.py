@@ -168,8 +168,10 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
             for record in records
             if record.kind in _IDENTITY
         }
-        show("goes on", {"folder": str(folder), "done": _done(records, parts)})
-        return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show, resumed=True)
+        journal = Journal(folder=folder, log=log, parts=parts, seen=seen, show=show, resumed=True)
+        with _alone(journal):  # else nothing goes on here
+            show("goes on", {"folder": str(folder), "done": _done(records, parts)})
+        return journal
     if folder.exists() and any(folder.iterdir()):
         unfinished = parts.is_dir()
         raise InputError(
