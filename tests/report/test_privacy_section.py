@@ -310,7 +310,7 @@ def test_the_section_shows_charges_audits_and_what_is_not_covered() -> None:
 
 def test_systems_that_are_not_charged_are_named(entries: Entries, chain: Chain) -> None:
     said = texts(privacy(read_log(chain([*entries, ("privacy", HONEST)]))))
-    assert "not charged: federated unsplit, local only, pooled, gradient boosting" in said
+    assert "not charged: federated unsplit, pooled, local only, gradient boosting" in said
 
 
 def test_utility_over_epsilon_is_drawn_where_it_was_measured() -> None:

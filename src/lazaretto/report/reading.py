@@ -157,14 +157,15 @@ def system_name(key: str) -> str:
 
 
 def systems(log: Log) -> dict[str, dict[str, Any]]:
-    """System key -> its metrics in the run's setting; ours first, baselines in the order of the design."""
+    """System key -> its metrics in the run's setting; ours first, then the same model otherwise, then others."""
     metrics, setting = log.last("metrics"), _setting(log)
     found = {}
     own = mapping(mapping(metrics.get("test")).get(setting))
     if own:
         found[OURS] = own
     baselines = mapping(metrics.get("baselines"))
-    order = [key for key in _NAMES if key in baselines] + sorted(set(baselines) - set(_NAMES))
+    known = dict.fromkeys((*REFERENCES, *_NAMES))  # as the first table groups them
+    order = [key for key in known if key in baselines] + sorted(set(baselines) - set(known))
     for name in order:
         body = mapping(mapping(baselines[name]).get(setting))
         if body:
