@@ -328,3 +328,21 @@ def test_a_file_that_was_cut_off_is_refused_and_a_whole_one_without_a_line_end_i
         file.write_text(text)
         with pytest.raises(DataError, match=f"line {line}, the last, has too few cells and no line end"):
             read_columns(open_table(file), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("unit", "counted", "one"),
+    [
+        ("source_address", "hosts", "host"),
+        ("host_pair", "pairs_of_hosts", "pair of hosts"),
+        ("file", None, "file"),
+    ],
+)
+def test_notes_speak_of_what_makes_a_stream(tmp_path: Path, unit: str, counted: str | None, one: str) -> None:
+    for name, label in (("a.csv", "flow=Normal"), ("b.csv", "flow=Own")):
+        write(tmp_path, name, [argus_row(i, label=label) for i in range(6)])
+    table = flows_csv(unit=unit, steps={"flows": 1, "per_window": 1, "per_unit": 2}).load(tmp_path, 0)
+    assert {"hosts", "pairs_of_hosts"} & set(table.counts) == ({counted} if counted else set())
+    assert any(f"steps of one {one}: blocks of the same {one} stand" in note for note in table.notes)
+    few = "files" if unit == "file" else (counted or "").replace("_", " ")
+    assert any(f"units from 2 {few}" in warning for warning in table.warnings)

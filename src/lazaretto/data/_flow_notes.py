@@ -15,6 +15,7 @@ __all__ = ["Reading", "counts_of", "notes_of", "warnings_of"]
 FEW_UNITS = 30
 FEW_HOSTS = 10
 FEW_STEPS = 2000
+_ONE = {"hosts": "host", "pairs of hosts": "pair of hosts", "files": "file"}
 _CLOCK_SET = 631_152_000.0  # 1990-01-01
 
 
@@ -23,6 +24,7 @@ class Reading:
     """What is counted while files are read; lives only inside one `load`."""
 
     note: str = ""
+    whose: str = "hosts"  # flows make one stream
     rows_read: int = 0
     rows_unusable: int = 0
     rows_unlabelled: int = 0
@@ -48,7 +50,7 @@ def counts_of(
         "rows_unusable": reading.rows_unusable,
         "rows_management": reading.rows_management,
         "columns_ignored": len(reading.columns_ignored),
-        "hosts": flows["host"].n_unique(),
+        **({} if reading.whose == "files" else {reading.whose.replace(" ", "_"): flows["host"].n_unique()}),
         "units": flows["unit"].n_unique(),
         "windows": len(windows.x),
         "steps": len(steps),
@@ -69,7 +71,7 @@ def warnings_of(flows: pl.DataFrame, steps: pl.DataFrame, reading: Reading) -> t
     if units < FEW_UNITS or hosts < FEW_HOSTS or len(steps) < FEW_STEPS:
         warnings.append(
             "Too little data for figures that mean anything beyond 'the pipeline runs': "
-            f"{len(steps)} steps of {units} units from {hosts} hosts "
+            f"{len(steps)} steps of {units} units from {hosts} {reading.whose} "
             f"(wanted: at least {FEW_STEPS}, {FEW_UNITS} and {FEW_HOSTS})."
         )
     pure = flows.group_by("file").agg(pl.col("class").n_unique().alias("kinds"))
@@ -91,11 +93,11 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Sentences about limits, the gravest first."""
     units, hosts = flows["unit"].n_unique(), flows["host"].n_unique()
-    notes = list(warnings_of(flows, steps, reading))
+    notes, one = list(warnings_of(flows, steps, reading)), _ONE[reading.whose]
     if plan.per_unit and units > hosts:
         notes.append(
-            f"Units are blocks of {plan.per_unit} steps of one host: blocks of the same host stand in "
-            "training and in test, so the figures say nothing about a host that was never seen."
+            f"Units are blocks of {plan.per_unit} steps of one {one}: blocks of the same {one} stand in "
+            f"training and in test, so the figures say nothing about a {one} that was never seen."
         )
     counts = steps.group_by("class").agg(pl.col("unit").n_unique().alias("units"))
     few = [classes[c] for c, n in sorted(counts.iter_rows()) if n < 3]

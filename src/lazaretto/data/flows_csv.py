@@ -27,6 +27,7 @@ _HOSTS = {
     "host_pair": ("source", "destination"),
     "file": (),
 }
+_WHOSE = {"host_pair": "pairs of hosts", "file": "files"}
 _MOST_FAMILIES = 40
 _UNUSABLE_SHARE = 0.01
 _LEAKS = {
@@ -90,7 +91,7 @@ def flows_csv(
 
     def load(path: object, seed: int) -> Table:
         del seed  # nothing is drawn
-        reading = Reading(note=note)
+        reading = Reading(note=note, whose=_WHOSE.get(unit, "hosts"))
         parts = []
         for number, file in enumerate(find_files(path, patterns)):
             table, mapping = read(file)

@@ -157,7 +157,7 @@ def system_name(key: str) -> str:
 
 
 def systems(log: Log) -> dict[str, dict[str, Any]]:
-    """System key -> its metrics in the run's setting; ours first, then the same model otherwise, then others."""
+    """System key -> its metrics in the run's setting; ours, the same model otherwise, others."""
     metrics, setting = log.last("metrics"), _setting(log)
     found = {}
     own = mapping(mapping(metrics.get("test")).get(setting))
