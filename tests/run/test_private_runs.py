@@ -381,3 +381,16 @@ def test_files_that_are_not_there_are_not_missed(
     (copy / "run.sqlite").unlink()
     runlog.create(copy / "run.sqlite", older)
     write_page(copy)
+
+
+def test_a_plan_that_only_an_older_version_takes_is_not_held_against_anybody(
+    whole: Path, tmp_path: Path
+) -> None:
+    old = '[run]\nname = "old"\nfor_ever = true\n'
+    entries = [(r.kind, dict(r.body)) for r in runlog.read(whole / "run.sqlite")]
+    for kind, body in entries:
+        if kind == "run":
+            body["plan_toml"] = old
+    runlog.create(tmp_path / "run.sqlite", entries)
+    (tmp_path / "plan.toml").write_text(old)
+    assert write_page(tmp_path).exists()

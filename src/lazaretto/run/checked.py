@@ -11,7 +11,7 @@ from typing import Any
 from lazaretto import runlog
 from lazaretto.errors import CheckFailed, LazarettoError
 from lazaretto.plan import load_plan
-from lazaretto.run.provenance import plan_differences
+from lazaretto.run.provenance import logged_plan, plan_differences
 
 __all__ = ["check_files", "check_model", "model_record"]
 
@@ -39,7 +39,7 @@ def check_files(directory: Path) -> runlog.Head:
         directory / PLAN,
         "put back the one that the run wrote, or trust the log and the report alone",
     )
-    if begun and plan.exists():
+    if begun and plan.exists() and logged_plan(begun[0]) is not None:  # not that of another version
         try:
             differing = plan_differences(begun[0], load_plan(plan, check_paths=False, check_parts=False))
         except LazarettoError as error:

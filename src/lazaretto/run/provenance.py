@@ -17,7 +17,7 @@ from lazaretto.code_digest import code_digest
 from lazaretto.plan import Plan, dump
 from lazaretto.plan_paths import without_folders
 
-__all__ = ["machine", "plan_differences", "run_record"]
+__all__ = ["logged_plan", "machine", "plan_differences", "run_record"]
 
 
 def machine() -> dict[str, Any]:
@@ -57,15 +57,22 @@ def _git(*words: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
+def logged_plan(body: Mapping[str, Any]) -> Plan | None:
+    """The plan of a log's record `run`, or None where this version would not take it."""
+    try:
+        return Plan.model_validate(tomllib.loads(str(body.get("plan_toml"))))
+    except (ValueError, RecursionError):  # also pydantic's
+        return None
+
+
 def plan_differences(body: Mapping[str, Any], plan: Plan) -> list[str]:
     """Where a plan differs from that of a log's record `run`, but for where data and other files lie.
 
     Each as "train.rounds = 77, in the log 2"; [] for the same plan. Keys that came after the log was written
     have their defaults.
     """
-    try:
-        logged = Plan.model_validate(tomllib.loads(str(body.get("plan_toml"))))
-    except (ValueError, RecursionError):  # also pydantic's: a plan that this version would not take
+    logged = logged_plan(body)
+    if logged is None:
         return ["the log's own plan, which this version cannot read"]
     given, known = (_flat(_without_places(one).model_dump(mode="json")) for one in (plan, logged))
     absent = "absent"
