@@ -111,7 +111,7 @@ def share_panels(
     reference: name and values of what is drawn dashed in all of them. title: of the values.
     """
     columns = 4 if wide else 2
-    width, left, top, height = (WIDE if wide else NARROW), 34, 54, 84
+    width, left, top, height = (WIDE if wide else NARROW), 34, (54 if wide else 70), 84
     across, down = (width - left - 4) / columns, height + 64
     figure = sheet(width, top + -(-len(panels) // columns) * down - 14)
     every = [*reference[1], *(value for panel in panels for value in panel.values)]
