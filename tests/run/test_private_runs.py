@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -351,6 +352,13 @@ def test_a_report_is_not_written_beside_files_that_the_log_does_not_have(
     copy = _edited(whole, tmp_path / "copy", name, old, new)
     with pytest.raises(CheckFailed, match=said):
         write_page(copy)
+
+
+def test_the_log_names_the_model(whole: Path) -> None:
+    content = (whole / "model.safetensors").read_bytes()
+    (named,) = _rows(whole, "model")
+    digest = hashlib.sha256(content).hexdigest()
+    assert named == {"file": "model.safetensors", "bytes": len(content), "sha256": digest}
 
 
 def test_another_model_is_neither_audited_nor_judged(whole: Path, tmp_path: Path) -> None:

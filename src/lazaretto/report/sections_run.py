@@ -316,7 +316,7 @@ def provenance(log: Log) -> Section:
     )
     pairs = (
         ("Lazaretto", str(run.get("version") or NOT_AVAILABLE)),
-        ("Commit", str(run.get("commit") or "not known: this was an installed package")),
+        ("Commit", str(run.get("commit") or "not known: this ran from no checkout")),
         ("Code", _code(run)),
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),

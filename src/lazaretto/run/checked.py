@@ -22,8 +22,9 @@ _SHOWN = 60  # characters of a value
 
 def model_record(folder: Path) -> dict[str, Any]:
     """Body of the run log's record `model`: length and digest of the file."""
-    content = (folder / MODEL).read_bytes()
-    return {"file": MODEL, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with (folder / MODEL).open("rb") as file:  # in pieces: a file from elsewhere may be of any length
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"file": MODEL, "bytes": file.tell(), "sha256": digest}
 
 
 def check_files(directory: Path) -> runlog.Head:
@@ -39,7 +40,7 @@ def check_files(directory: Path) -> runlog.Head:
         directory / PLAN,
         "put back the one that the run wrote, or trust the log and the report alone",
     )
-    if begun and plan.exists() and logged_plan(begun[0]) is not None:  # not that of another version
+    if begun and plan.is_file() and logged_plan(begun[0]) is not None:  # not that of another version
         try:
             differing = plan_differences(begun[0], load_plan(plan, check_paths=False, check_parts=False))
         except LazarettoError as error:
@@ -49,7 +50,7 @@ def check_files(directory: Path) -> runlog.Head:
                 f"{PLAN} is not the plan that this run's log has", found=", ".join(differing), way_out=way_out
             )
     metrics, logged = directory / METRICS, _logged_metrics(log)
-    if logged is not None and metrics.exists() and (differs := _differing(_read(metrics, way_out), logged)):
+    if logged is not None and metrics.is_file() and (differs := _differing(_read(metrics, way_out), logged)):
         raise CheckFailed(f"{METRICS} has other figures than this run's log", found=differs, way_out=way_out)
     check_model(directory)
     return head
@@ -61,7 +62,7 @@ def check_model(directory: Path) -> None:
     Where the log names none, as those of older versions, or is not there, nothing can be said.
     """
     log, file = directory / "run.sqlite", directory / MODEL
-    if not log.exists() or not file.exists():
+    if not log.exists() or not file.is_file():
         return
     named = [record.body for record in runlog.read(log, "model")]
     if named and named[-1].get("sha256") != (found := model_record(directory))["sha256"]:
