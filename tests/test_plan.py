@@ -268,7 +268,8 @@ WRONG = {
     "not TOML": ("[train\n", ["not valid TOML", "line 1"]),
     "a key twice": ("[train]\nrounds = 1\nrounds = 2\n", ["not valid TOML", "stand there twice"]),
     "deep nesting": ("x = " + "[" * 5000, ["not valid TOML"]),
-    "a key of very many parts": ("a" + ".a" * 100_000 + " = 1\n", ["too many parts", "a.a.a"]),
+    "a key of very many parts": ("a" + ".a" * 100_000 + " = 1\n", ["too many parts", "line 1"]),
+    "quoted, too": ("a." + '"=".a.' * 6_000 + "a = 1\n", ["too many parts"]),
 }
 
 

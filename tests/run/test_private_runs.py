@@ -17,7 +17,7 @@ import pytest
 from lazaretto import runlog
 from lazaretto.commands import write_page
 from lazaretto.data.streams import select
-from lazaretto.errors import CheckFailed, InputError, Interrupted
+from lazaretto.errors import CheckFailed, InputError, Interrupted, PlanError
 from lazaretto.evaluate.operating import Operating
 from lazaretto.plan import Plan, load_plan
 from lazaretto.privacy.budget_file import read_budget
@@ -26,6 +26,7 @@ from lazaretto.privacy.site_noise import site_noise
 from lazaretto.run import systems
 from lazaretto.run.audit_run import audit_run
 from lazaretto.run.bench import Job, make_bench, seed_scores
+from lazaretto.run.checked import check_files
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.journal import open_journal, quiet
 from lazaretto.run.judge_new import evaluate_run
@@ -333,7 +334,7 @@ def _edited(whole: Path, folder: Path, name: str, old: str, new: str) -> Path:
             "metrics.json",
             r'"quick": true,',
             "",
-            r"other figures[\s\S]*quick is there is none, in the log True",
+            r"other figures[\s\S]*quick stands in the log alone",
         ),
         ("metrics.json", r"^\{", "[" * 100_000, r"metrics\.json is not as the run wrote it"),
         (
@@ -402,3 +403,24 @@ def test_a_plan_that_only_an_older_version_takes_is_not_held_against_anybody(
     runlog.create(tmp_path / "run.sqlite", entries)
     (tmp_path / "plan.toml").write_text(old)
     assert write_page(tmp_path).exists()
+
+
+def test_what_an_audit_logged_before_it_was_stopped_is_no_edit(whole: Path, tmp_path: Path) -> None:
+    body = {"name": "canaries", "value": 0.25, "claimed_epsilon": 8.0}
+    entries = [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite")]
+    shutil.copy(whole / "metrics.json", tmp_path)
+    runlog.create(tmp_path / "run.sqlite", [*entries, ("audit", body)])
+    check_files(tmp_path)
+
+
+def test_a_rule_on_plans_that_came_later_refuses_no_report(whole: Path, tmp_path: Path) -> None:
+    entries = [(r.kind, dict(r.body)) for r in runlog.read(whole / "run.sqlite")]
+    for kind, body in entries:
+        if kind == "run":
+            body["plan_toml"] = re.sub(r"(?m)^alarm_k = .*$", "alarm_k = 9", str(body["plan_toml"]))
+            assert "alarm_k = 9" in body["plan_toml"]
+            (tmp_path / "plan.toml").write_text(body["plan_toml"])
+    with pytest.raises(PlanError, match="alarm_k"):
+        load_plan(tmp_path / "plan.toml", check_paths=False, check_parts=False)
+    runlog.create(tmp_path / "run.sqlite", entries)
+    check_files(tmp_path)

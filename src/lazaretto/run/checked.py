@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lazaretto import runlog
-from lazaretto.errors import CheckFailed, LazarettoError
-from lazaretto.plan import load_plan
+from lazaretto.errors import CheckFailed
+from lazaretto.plan import Plan
 from lazaretto.run.provenance import logged_plan, plan_differences
 
 __all__ = ["check_files", "check_model", "model_record"]
 
 METRICS, MODEL, PLAN = "metrics.json", "model.safetensors", "plan.toml"
 _MOST_BYTES = 1 << 28  # of a metrics.json
+_MOST_PLAN_BYTES = 1 << 20
+_MOST = 3  # differences that are shown
 _SHOWN = 60  # characters of a value
 
 
@@ -41,17 +43,22 @@ def check_files(directory: Path) -> runlog.Head:
         "put back the one that the run wrote, or trust the log and the report alone",
     )
     if begun and plan.is_file() and logged_plan(begun[0]) is not None:  # not that of another version
-        try:
-            differing = plan_differences(begun[0], load_plan(plan, check_paths=False, check_parts=False))
-        except LazarettoError as error:
-            raise CheckFailed(f"{PLAN} is not as the run wrote it", found=error, way_out=way_out) from error
-        if differing:
-            raise CheckFailed(
-                f"{PLAN} is not the plan that this run's log has", found=", ".join(differing), way_out=way_out
+        written = _plan_in(plan)  # read as the log's is: a rule on plans that came later refuses neither
+        if written is None:
+            raise CheckFailed(f"{PLAN} is not as the run wrote it", found=plan, way_out=way_out)
+        if differing := plan_differences(begun[0], written):
+            shown = ", ".join(differing[:_MOST]) + (
+                f" and {len(differing) - _MOST} more" * (len(differing) > _MOST)
             )
+            raise CheckFailed(f"{PLAN} is not the plan that this run's log has", found=shown, way_out=way_out)
     metrics, logged = directory / METRICS, _logged_metrics(log)
-    if logged is not None and metrics.is_file() and (differs := _differing(_read(metrics, way_out), logged)):
-        raise CheckFailed(f"{METRICS} has other figures than this run's log", found=differs, way_out=way_out)
+    if logged and metrics.is_file():
+        found = _read(metrics, way_out)
+        differs = [_differing(found, one) for one in logged]
+        if all(differs):
+            raise CheckFailed(
+                f"{METRICS} has other figures than this run's log", found=differs[-1], way_out=way_out
+            )
     check_model(directory)
     return head
 
@@ -82,19 +89,24 @@ def _read(file: Path, way_out: str) -> Any:
         raise CheckFailed(f"{METRICS} is not as the run wrote it", found=error, way_out=way_out) from error
 
 
-def _logged_metrics(log: Path) -> dict[str, Any] | None:
-    """What metrics.json must hold: the last record of it, with what a later audit has put in."""
-    metrics = [record.body for record in runlog.read(log, "metrics")]
-    if not metrics:
-        return None
-    found = dict(metrics[-1])
+def _plan_in(file: Path) -> Plan | None:
+    with file.open("rb") as opened:
+        text = opened.read(_MOST_PLAN_BYTES).decode("utf-8-sig", errors="replace")
+    return logged_plan({"plan_toml": text})
+
+
+def _logged_metrics(log: Path) -> list[dict[str, Any]]:
+    """What metrics.json may hold: its last record, also with what an audit puts in once it is logged."""
+    metrics = [record.body for record in runlog.read(log, "metrics")][-1:]
     canaries = [
         body["value"]
         for body in (record.body for record in runlog.read(log, "audit"))
         if body.get("name") == "canaries" and "idle" not in body
     ]
-    if canaries and isinstance(found.get("privacy"), Mapping):
-        found["privacy"] = {**found["privacy"], "audit_epsilon": canaries[-1]}
+    found = [dict(body) for body in metrics]
+    for body in metrics:
+        if isinstance(body.get("privacy"), Mapping):
+            found += [{**body, "privacy": {**body["privacy"], "audit_epsilon": value}} for value in canaries]
     return found
 
 
@@ -102,8 +114,9 @@ def _differing(found: Any, logged: Any, place: str = "") -> str:
     """The first value that differs, with its place and both values; empty where none does."""
     if isinstance(found, Mapping) and isinstance(logged, Mapping):
         for key in sorted({*found, *logged}, key=str):
-            missing = "there is none"
-            if text := _differing(found.get(key, missing), logged.get(key, missing), f"{place}.{key}"):
+            if key not in found or key not in logged:
+                return f"{place}.{key} stands in the {'log' if key in logged else 'file'} alone".lstrip(".")
+            if text := _differing(found[key], logged[key], f"{place}.{key}"):
                 return text
         return ""
     if isinstance(found, list) and isinstance(logged, list | tuple) and len(found) == len(logged):

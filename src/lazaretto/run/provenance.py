@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import jax
 
 from lazaretto import __version__
 from lazaretto.code_digest import code_digest
-from lazaretto.plan import Plan, dump
+from lazaretto.plan import Plan, dump, parse_toml
 from lazaretto.plan_paths import without_folders
 
 __all__ = ["logged_plan", "machine", "plan_differences", "run_record"]
@@ -60,7 +59,7 @@ def _git(*words: str) -> str | None:
 def logged_plan(body: Mapping[str, Any]) -> Plan | None:
     """The plan of a log's record `run`, or None where this version would not take it."""
     try:
-        return Plan.model_validate(tomllib.loads(str(body.get("plan_toml"))))
+        return Plan.model_validate(parse_toml(str(body.get("plan_toml"))))
     except (ValueError, RecursionError):  # also pydantic's
         return None
 
