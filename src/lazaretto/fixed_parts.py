@@ -13,7 +13,7 @@ FIXED_PARTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "protocols": {
             "ckks": "Sums under homomorphic encryption in two exchanges; weaker than masks. Extra `he`.",
             "masked": "The coordinator learns the weighted sum of the updates that arrived, and no update.",
-            "sharing": "Three aggregators hold shares: inner products and the weighted sum alone are opened.",
+            "sharing": "Three aggregators hold shares: they open inner products and the weighted sum.",
         },
         "baselines": {
             "autoencoder": "The model `autoencoder`, trained on pooled normal steps.",
