@@ -180,7 +180,7 @@ def audit(directory: RunFolder, quiet: Quiet = False) -> None:
 @app.command()
 @_stoppable
 def report(directory: RunFolder) -> None:
-    """Write DIR/report.html anew from DIR/run.sqlite."""
+    """Hold a run's files against its log, and write DIR/report.html anew from DIR/run.sqlite."""
     _report(_commands().write_page(directory))
 
 

@@ -26,7 +26,7 @@ from lazaretto.report.page import headline, render, write_html, write_report
 from lazaretto.report.sweep_page import write_sweep_page
 from lazaretto.run.admitted import check_admitted
 from lazaretto.run.audit_run import audit_run, audited_before
-from lazaretto.run.checked import check_files
+from lazaretto.run.checked import check_files, missing_files
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
 from lazaretto.run.progress import display
@@ -170,6 +170,8 @@ def write_page(directory: Path) -> Path:
     """
     head = check_files(directory)
     page = write_report(directory)
+    if missing := missing_files(directory):
+        say(f"not there, so not held against the log: {', '.join(missing)}")
     say(f"run log: {many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}")
     return page
 

@@ -60,6 +60,7 @@ __all__ = [
     "SweepPlan",
     "TrainPlan",
     "TunedPlan",
+    "by_dotted_key",
     "dump",
     "known_keys",
     "load_plan",
@@ -183,6 +184,15 @@ def plan_digest(plan: Plan) -> bytes:
     body = plan.model_dump(mode="python")
     body["data"].pop("path")
     return wire.digest(body)
+
+
+def by_dotted_key(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a plan's tree by dotted key, as in "data.options.sites"; an empty table is a value."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = by_dotted_key(value) if isinstance(value, Mapping) and value else {"": value}
+        found |= {f"{key}.{name}" if name else key: one for name, one in inner.items()}
+    return found
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -381,10 +381,9 @@ def test_files_that_are_not_there_are_not_missed(
     runlog.create(copy / "run.sqlite", [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite")])
     write_page(copy)
     head = runlog.head(whole / "run.sqlite")
-    assert (
-        f"{head.records} records, none changed; the last has digest {head.digest.hex()}"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "not held against the log: plan.toml, metrics.json, model.safetensors\n" in said
+    assert f"{head.records} records, none changed; the last has digest {head.digest.hex()}" in said
     shutil.copy(whole / "model.safetensors", copy)
     older = [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite") if r.kind != "model"]
     (copy / "run.sqlite").unlink()
@@ -424,3 +423,24 @@ def test_a_rule_on_plans_that_came_later_refuses_no_report(whole: Path, tmp_path
         load_plan(tmp_path / "plan.toml", check_paths=False, check_parts=False)
     runlog.create(tmp_path / "run.sqlite", entries)
     check_files(tmp_path)
+
+
+def test_a_log_whose_end_was_cut_off_is_told_by_the_file_written_after_it(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copy(whole / "metrics.json", tmp_path)
+    entries = [(r.kind, r.body) for r in runlog.read(whole / "run.sqlite") if r.kind != "finished"]
+    runlog.create(tmp_path / "run.sqlite", entries)
+    with pytest.raises(CheckFailed, match="the run log ends before the run did"):
+        write_page(tmp_path)
+
+
+def test_edited_figures_and_plans_are_neither_audited_nor_judged(whole: Path, tmp_path: Path) -> None:
+    figures = _edited(whole, tmp_path / "figures", "metrics.json", r'"quick": true', '"quick": false')
+    with pytest.raises(CheckFailed, match="other figures"):
+        audit_run(figures)
+    plan = _edited(whole, tmp_path / "plan", "plan.toml", r"(?m)^rounds = .*$", "rounds = 77")
+    with pytest.raises(CheckFailed, match="not the plan"):
+        evaluate_run(
+            plan, "consortium", None, tmp_path / "judged", {"sites": 2, "units_per_site": 10}, quiet, ()
+        )

@@ -14,7 +14,7 @@ from lazaretto.audit.shadow_training import shadow_trainer
 from lazaretto.cli import main
 from lazaretto.commands import write_page
 from lazaretto.data.duplicates import window_digests
-from lazaretto.errors import InputError
+from lazaretto.errors import CheckFailed, InputError
 from lazaretto.local import LocalTraining
 from lazaretto.plan import DataPlan, load_plan
 from lazaretto.run.bench import make_bench, program_of, training_of
@@ -220,6 +220,9 @@ def test_a_start_that_changed_does_not_go_on(trained: Path, tmp_path: Path) -> N
     enter_start(plan, open_journal(tmp_path / "out", plan, True, quiet))
     arrays, meta = load_arrays(start / "model.safetensors")
     save_arrays(start / "model.safetensors", {**arrays, "vector": 2 * arrays["vector"]}, meta)
+    with pytest.raises(CheckFailed, match="not the model that this run's log names"):
+        enter_start(plan, open_journal(tmp_path / "out", plan, True, quiet))
+    (start / "run.sqlite").unlink()  # a start may be handed on without its log
     with pytest.raises(InputError, match="is not the one that this run began with"):
         enter_start(plan, open_journal(tmp_path / "out", plan, True, quiet))
 

@@ -110,7 +110,8 @@ def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
         if before is not None and after is not None:
             title = "Plain mean" if rule == _MEAN else f"The plan's rule, {rule},"
             worst = words(found.worst.get(rule))
-            said.append(f"{title} falls from AUROC {fixed(before, 3)} to {fixed(after, 3)} under {worst}.")
+            goes = "falls" if after < before else "goes"
+            said.append(f"{title} {goes} from AUROC {fixed(before, 3)} to {fixed(after, 3)} under {worst}.")
     held = [(value, rule) for rule in found.rules if (value := _value(found.hit(rule), "auroc")) is not None]
     if held:
         value, rule = max(held)

@@ -152,7 +152,7 @@ def characteristics(log: Log) -> Section:
     rate = false_positive_rate(log)
     caption = (
         f"Beside each name: the area under its curve. The dotted line marks {percent(rate)} false positives, "
-        "where recall is read; a logarithmic axis gives room to the region in which alarms are useful."
+        "at which thresholds aim; a logarithmic axis gives room to the region in which alarms are useful."
     )
     areas = [
         f"{fixed(area.value, places([area], ratio=True))} under {under}"

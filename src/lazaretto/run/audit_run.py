@@ -20,7 +20,7 @@ from lazaretto.promise import mechanism_of, rounds_of
 from lazaretto.run.audited import Audited
 from lazaretto.run.audits import run_audits
 from lazaretto.run.backend import use_all_cores
-from lazaretto.run.checked import check_model
+from lazaretto.run.checked import check_files
 from lazaretto.run.journal import Show, quiet
 from lazaretto.run.prepare import lay, read
 from lazaretto.run.provenance import plan_differences
@@ -67,7 +67,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             found=", ".join(differing) if begun else directory / "plan.toml",
             way_out="put back the one that the run wrote; data.path, train.start, privacy.budget may differ",
         )
-    check_model(directory)
+    check_files(directory)
     arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))

@@ -7,7 +7,6 @@ import glob
 import os
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from lazaretto import runlog
 from lazaretto.errors import InputError, Interrupted, LazarettoError, many
-from lazaretto.plan import Plan, dump, load_plan
+from lazaretto.plan import Plan, by_dotted_key, dump, load_plan, parse_toml
 from lazaretto.run.lock import taken
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
 from lazaretto.types import Record
@@ -94,20 +93,12 @@ class Journal:
 def _differs(before: str, now: str) -> str:
     """Which keys two plans, as they are dumped, have otherwise, three at most."""
     try:
-        old, new = (_flat(tomllib.loads(text)) for text in (before, now))
-    except tomllib.TOMLDecodeError:
+        old, new = (by_dotted_key(parse_toml(text)) for text in (before, now))
+    except (ValueError, RecursionError):
         return "not a plan any more"
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     said = [f"{key} is {new.get(key, 'absent')!r} and was {old.get(key, 'absent')!r}" for key in keys]
     return "; ".join([*said[:3], *([f"{len(said) - 3} more"] if len(said) > 3 else [])])
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"{section}.{key}": value
-        for section, own in tree.items()
-        for key, value in (own.items() if isinstance(own, Mapping) else [("", own)])
-    }
 
 
 def _read_anew(text: Path) -> bytes | None:

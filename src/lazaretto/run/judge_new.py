@@ -28,7 +28,7 @@ from lazaretto.local import LocalTraining
 from lazaretto.parameters import parameter_count
 from lazaretto.plan import DataPlan, Plan, load_plan
 from lazaretto.run.backend import use_all_cores
-from lazaretto.run.checked import check_model
+from lazaretto.run.checked import check_files
 from lazaretto.run.experiment import write_metrics
 from lazaretto.run.feature_map import Matched, match_features, parse_map, take_features
 from lazaretto.run.journal import Show, close_journal, open_journal, quiet
@@ -94,7 +94,8 @@ def evaluate_run(
             found=directory,
             way_out="wait until it is done, or go on with lazaretto run --resume if it was stopped",
         )
-    check_model(directory)
+    if (directory / "run.sqlite").exists():  # a model may be handed on without it
+        check_files(directory)
     arrays, meta = load_model(file)
     trained = load_plan(directory / "plan.toml", check_parts=False)
     plan = _plan(trained, meta, source, path, options)

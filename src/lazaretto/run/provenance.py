@@ -13,7 +13,7 @@ import jax
 
 from lazaretto import __version__
 from lazaretto.code_digest import code_digest
-from lazaretto.plan import Plan, dump, parse_toml
+from lazaretto.plan import Plan, by_dotted_key, dump, parse_toml
 from lazaretto.plan_paths import without_folders
 
 __all__ = ["logged_plan", "machine", "plan_differences", "run_record"]
@@ -73,19 +73,10 @@ def plan_differences(body: Mapping[str, Any], plan: Plan) -> list[str]:
     logged = logged_plan(body)
     if logged is None:
         return ["the log's own plan, which this version cannot read"]
-    given, known = (_flat(_without_places(one).model_dump(mode="json")) for one in (plan, logged))
+    given, known = (by_dotted_key(_without_places(one).model_dump(mode="json")) for one in (plan, logged))
     absent = "absent"
     pairs = {key: (given.get(key, absent), known.get(key, absent)) for key in sorted({*given, *known})}
     return [f"{key} = {one}, in the log {other}" for key, (one, other) in pairs.items() if one != other]
-
-
-def _flat(tree: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = isinstance(value, Mapping) and value
-        found |= _flat(value, f"{place}{key}.") if inner else {f"{place}{key}": value}
-    return found
 
 
 def _without_places(plan: Plan) -> Plan:

@@ -13,6 +13,7 @@ from lazaretto import catalog, runlog
 from lazaretto.errors import DataError, InputError, PlanError
 from lazaretto.parameters import parameter_count
 from lazaretto.plan import Plan
+from lazaretto.run.checked import check_model
 from lazaretto.run.journal import Journal
 from lazaretto.run.saved import ModelMeta, load_model
 from lazaretto.run.seen import Seen, data_named, load_seen, window_states
@@ -137,6 +138,7 @@ def _start(plan: Plan) -> tuple[Float, ModelMeta, str]:
             found=file,
             way_out="the folder of a finished run, or leave it out",
         )
+    check_model(file.parent)
     arrays, meta = load_model(file)
     with file.open("rb") as content:
         return arrays["vector"], meta, hashlib.file_digest(content, "sha256").hexdigest()
