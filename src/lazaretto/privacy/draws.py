@@ -69,7 +69,16 @@ def chance_of(source: NoiseSource, seed: int, *path: str | int) -> Chance:
 def _words(key: bytes) -> Callable[[int], NDArray[np.uint64]]:
     """number -> so many fresh words of a key stream."""
     stream: Any = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    return lambda count: np.frombuffer(stream.update(bytes(8 * count)), "<u8")
+    nothing = memoryview(bytes(8 * _BLOCK))  # what is enciphered: the key stream itself comes out
+
+    def words(count: int) -> NDArray[np.uint64]:
+        made = np.empty(count + 2, "<u8")  # the cipher asks for room for a block more
+        out = made.view(np.uint8)
+        for begin in range(0, 8 * count, len(nothing)):
+            stream.update_into(nothing[: 8 * count - begin], out[begin:])
+        return made[:count]
+
+    return words
 
 
 def poisson_rows(examples: int, rate: float, steps: int, chance: Chance) -> list[NDArray[np.int64]]:
