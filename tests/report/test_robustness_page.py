@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from lazaretto.keys import generator
 from lazaretto.report.blocks import Grid
+from lazaretto.report.figures_robustness import HeatRow, heat_map
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.robustness_page import robustness_sections
+from lazaretto.report.svg import drawn
 from lazaretto.report.sweep_page import render_sweep
 from lazaretto.types import Record
 
@@ -105,8 +110,13 @@ def made() -> Entries:
         "left_out": {"fltrust": "'fltrust' needs a public row that a run does not have"},
         "own_rule": "nnm | multi_krum",
         "false_positive_rate": 0.01,
+        "plan": {
+            "run": {"seeds": SEEDS},
+            "robustness": {"rules": list(RULES), "attacks": None, "shares": list(SHARES), "seeds": 5},
+        },
         "machine": {"cores": 2, "processor": "x86_64"},
         "commit": "0123456789ab",
+        "code_sha256": "c0de" * 16,
         "plan_toml": '[run]\nname = "poisoning"\n',
     }
     last: Entries = [
@@ -255,3 +265,89 @@ def test_one_training_without_a_model_is_no_plural(invented: Entries, chain: Cha
             break
     _, said = section(read_log(chain(invented)), "summary")
     assert "1 training ended in no finite model, and counts as" in said
+
+
+def test_what_was_hostile_is_counted_and_not_what_was_asked_for(invented: Entries, chain: Chain) -> None:
+    """With five sites 30 % is one site, a fifth of them, and so is 10 %."""
+    few = copy.deepcopy(invented)
+    for kind, body in few:
+        if kind == "case":
+            bad = 1 if body["share"] <= 0.3 and body["share"] else 2 if body["share"] else 0
+            body["watched"]["sites"] = body["watched"]["sites"][:5]
+            for place, site in enumerate(body["watched"]["sites"]):
+                site["hostile"] = place < bad
+    page = render_sweep(chain(few))
+    assert "Every rule met every attack with 1 of 5 sites hostile." in page
+    assert "under its worst with 1 of 5 sites hostile" in page
+    assert "With 2 of 5 sites hostile" in page
+    assert "the number of hostile sites, of 5" in page
+    assert not re.search("[1234]0[ \u202f]%", page)
+    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    shown = [re.findall(r">(\d)</text>", figure) for figure in figures if "keeps most AUROC" in figure]
+    assert set(shown[0]) == {"0", "1", "2"}, "equal numbers of hostile sites stand in one place"
+
+
+def test_a_log_that_does_not_say_who_was_hostile_gives_what_was_asked(
+    invented: Entries, chain: Chain
+) -> None:
+    old = [(kind, {**body, "watched": None}) for kind, body in invented]
+    page = render_sweep(chain(old)).replace("\u202f", " ")
+    assert "Every rule met every attack with 30 % of the sites hostile." in page
+    assert "With 40 % of the sites hostile" in page
+
+
+def test_an_f1_of_nothing_is_not_kept(invented: Entries, chain: Chain) -> None:
+    other = copy.deepcopy(invented)
+    tree = dict(other)["robustness"]["tree"]
+    for attacks in tree.values():
+        for name, shares in attacks.items():
+            if name != "none":
+                shares.get("0.4", {})["f1"] = triple(0.0, 0.0)
+    _, said = section(read_log(chain(other)), "shares")
+    assert "With 8 of 20 sites hostile no rule has an F1 above 0 under its worst attack." in said
+    assert "keeps most F1" not in said
+    assert "keeps most AUROC, 0." in said
+    for attacks in tree.values():
+        attacks["none"]["0"]["f1"] = triple(0.0, 0.0)
+    _, said = section(read_log(chain(other)), "shares")
+    assert "no rule has an F1 above 0 under its worst attack, and none has without an attack." in said
+
+
+def test_where_the_adaptive_attacker_harms_most_is_marked_as_harm(log: Log) -> None:
+    (grid, _), _ = section(log, "pairs")
+    assert {one.cells[3].text: one.cells[3].tone for one in grid.rows} == {"yes": "no", "no": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        ({"seeds": [0]}, "fewer attacks and seeds than the plan asks for"),
+        ({"rules": ["mean"], "shares": [0.3]}, "fewer rules, attacks and shares than the plan asks for"),
+        ({"attacks": ["foe"]}, "nothing that the plan asks for was left out"),
+    ],
+)
+def test_a_quick_look_names_only_what_it_left_out(
+    invented: Entries, chain: Chain, tried: dict[str, Any], said: str
+) -> None:
+    other = copy.deepcopy(invented)
+    dict(other)["sweep"].update(tried, quick=True)
+    assert said in render_sweep(chain(other))
+
+
+def test_the_code_is_named_and_no_checkout_said(invented: Entries, chain: Chain) -> None:
+    other = copy.deepcopy(invented)
+    dict(other)["sweep"]["commit"] = None
+    page = render_sweep(chain(other))
+    assert "SHA-256 c0dec0dec0dec0de, as `lazaretto --version` prints it" in page
+    assert "this ran from no checkout" in page
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_no_name_leaves_a_heat_map(wide: bool) -> None:
+    """Measured in the bold face of a wide font: the name ends at x and has to begin within the figure."""
+    name = "nnm | multi_krum"
+    rows = [HeatRow(name=name, values=(0.1, 0.2), worst=0, ours=True)]
+    markup = drawn("heat", "", lambda _: heat_map(rows, ["foe", "alie"], wide))[0]
+    (end,) = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end">nnm', markup)
+    bold = FontProperties(family="DejaVu Sans", weight="bold")
+    assert TextPath((0, 0), name, size=9, prop=bold).get_extents().width < float(end)

@@ -58,9 +58,9 @@ def write(plot: Axes, x: float, y: float, text: str, **style: Any) -> None:
     plot.text(x, y, text, transform=plot.transAxes, **{"va": "center", **style})
 
 
-def text_width(texts: Sequence[str]) -> float:
+def text_width(texts: Sequence[str], *, bold: bool = False) -> float:
     """Room in CSS pixels for the longest of the texts, whatever common system font draws it."""
-    return 6.7 * max((len(text) for text in texts), default=0)
+    return (8.2 if bold else 6.7) * max((len(text) for text in texts), default=0)
 
 
 def bare(plot: Axes) -> None:

@@ -47,7 +47,8 @@ def heat_map(rows: Sequence[HeatRow], columns: Sequence[str], wide: bool) -> Fig
     width, down = (WIDE, 24) if wide else (NARROW, 22)
     names = [short(row.name, 28 if wide else 17) for row in rows]
     heads = [short(column, 20) for column in columns]
-    left = 1.02 * text_width(names) + 12
+    ours = [name for name, row in zip(names, rows, strict=True) if row.ours]
+    left = max(1.02 * text_width(names), text_width(ours, bold=True)) + 12
     across = min((width - left - 8) / max(len(columns), 1), 52)
     top = text_width(heads) + 14
     figure = sheet(width, top + down * len(rows) + 12)
@@ -101,13 +102,14 @@ def _cell(plot: Axes, place: tuple[int, int], value: float | None, *, framed: bo
 
 def share_panels(
     panels: Sequence[SharePanel],
-    shares: Sequence[float],
+    places: Sequence[float],
     reference: tuple[str, Sequence[Triple | None]],
     title: str,
     wide: bool,
 ) -> Figure:
-    """A small panel for each rule: its value over the share of hostile sites, with 95 % intervals.
+    """A small panel for each rule: its value over how many are hostile, with 95 % intervals.
 
+    places: where each value stands on the axis (so many sites, or percent of them), in order.
     reference: name and values of what is drawn dashed in all of them. title: of the values.
     """
     columns = 4 if wide else 2
@@ -117,18 +119,18 @@ def share_panels(
     every = [*reference[1], *(value for panel in panels for value in panel.values)]
     ends = [e for v in every if v is not None for e in (v.value, v.low, v.high) if e is not None]
     limits = span(ends, ceiling=1.0, floor=0.0)
-    percents = [100 * share for share in shares]
+    air = 0.05 * (max(places) - min(places)) or 1.0
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         x, y = left + across * column, top + row * down
         plot = axes(figure, x, y, across - 40, height)
-        plot.set_xlim(min(percents) - 2, max(percents) + 2)
+        plot.set_xlim(min(places) - air, max(places) + air)
         plot.set_ylim(*limits)
         plot.grid(True, axis="y")
-        _line(plot, percents, reference[1], COLOURS["other"], (0, (3, 2)))
-        _line(plot, percents, panel.values, COLOURS["ours"], "-")
+        _line(plot, places, reference[1], COLOURS["other"], (0, (3, 2)))
+        _line(plot, places, panel.values, COLOURS["ours"], "-")
         ticks(plot, "y", most=3)
-        ticks(plot, "x", percents)
+        ticks(plot, "x", places)
         if column:
             plot.tick_params(axis="y", labelleft=False)
         weight = "bold" if panel.ours else "normal"

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazaretto.report.blocks import Cell, Column, Grid, Row
-from lazaretto.report.formats import NOT_AVAILABLE, mapping, percent, triple, words
+from lazaretto.report.formats import NOT_AVAILABLE, mapping, triple, words
 from lazaretto.report.parts import cell
+from lazaretto.report.robustness_reading import Found
 
 __all__ = ["alarms_under_attack"]
 
 
-def alarms_under_attack(
-    cells: Mapping[str, Any], attacks: Sequence[str], rule: str, share: float
-) -> Grid | None:
-    """A row without an attack and one for each attack that was tried; None where none was.
-
-    cells: attack -> share -> figures of that rule, as in sweep.json. share: of the screening.
-    """
-    tried = [(name, mapping(mapping(cells.get(name)).get(f"{share:g}"))) for name in attacks]
+def alarms_under_attack(found: Found) -> Grid | None:
+    """A row without an attack and one for each attack that was tried; None where none was."""
+    tried = [(name, found.at(found.own, name, found.share)) for name in found.attacks]
     rows = [_row(words(name), body) for name, body in tried if body]
     if not rows:
         return None
-    honest = mapping(mapping(cells.get("none")).get("0"))
+    honest = found.honest(found.own)
     return Grid(
-        caption=f"At the alarm threshold: {rule} under every attack, {percent(share)} hostile sites",
+        caption=f"At the alarm threshold: {found.own} under every attack, {found.who()} hostile",
         first="Attack",
         columns=(
             Column(title="AUROC lost"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section, Text
@@ -23,51 +22,15 @@ from lazaretto.report.formats import (
 from lazaretto.report.parts import cell, lacking, nothing, picture
 from lazaretto.report.reading import Log
 from lazaretto.report.robustness_alarms import alarms_under_attack
+from lazaretto.report.robustness_reading import MEAN, Found, found_of, value_of
 from lazaretto.report.robustness_watch import who_was_noticed
 
 __all__ = ["robustness_facts", "robustness_sections"]
 
-_MEAN, _NONE = "mean", "none"
-_SHARE = "share of hostile sites, %"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What the log holds. tree: rule -> attack -> share -> figures. share: at which pairs were screened."""
-
-    rules: tuple[str, ...]
-    attacks: tuple[str, ...]
-    shares: tuple[float, ...]
-    share: float
-    own: str
-    tree: dict[str, Any]
-    worst: dict[str, Any]
-
-    def at(self, rule: str, attack: str, share: float) -> dict[str, Any]:
-        """Figures of a cell, or an empty map."""
-        return mapping(mapping(mapping(self.tree.get(rule)).get(attack)).get(f"{share:g}"))
-
-    def honest(self, rule: str) -> dict[str, Any]:
-        """Without an attack."""
-        return self.at(rule, _NONE, 0.0)
-
-    def hit(self, rule: str) -> dict[str, Any]:
-        """Under the rule's worst attack, at the share of the screening."""
-        return self.at(rule, str(self.worst.get(rule)), self.share)
-
 
 def robustness_sections(log: Log) -> list[Section]:
     """All sections but the plan."""
-    about = log.last("sweep")
-    found = _Found(
-        rules=tuple(map(str, items(about.get("rules")))),
-        attacks=tuple(map(str, items(about.get("attacks")))),
-        shares=tuple(s for s in map(number, items(about.get("shares"))) if s is not None),
-        share=number(about.get("screen_share")) or 0.0,
-        own=str(about.get("own_rule")),
-        tree=mapping(log.last("robustness").get("tree")),
-        worst=mapping(log.last("worst").get("worst")),
-    )
+    found = found_of(log)
     if not found.tree:
         return [lacking("summary", "Summary", "Summary", nothing(log, "No figure has been made yet."))]
     return [
@@ -78,7 +41,7 @@ def robustness_sections(log: Log) -> list[Section]:
         Section(name="shares", title="The more are hostile", nav="Shares", blocks=_shares(found)),
         Section(name="classes", title="Recall by attack family", nav="Families", blocks=(_classes(found),)),
         Section(name="backdoors", title="Backdoors", nav="Backdoors", blocks=(_backdoors(log, found),)),
-        who_was_noticed(log, found.own, found.share, found.worst),
+        who_was_noticed(log, found),
     ]
 
 
@@ -94,25 +57,24 @@ def robustness_facts(log: Log) -> list[str]:
     ]
 
 
-def _value(body: dict[str, Any], name: str) -> float | None:
-    return number(mapping(body.get(name)).get("value"))
-
-
-def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
+def _summary(log: Log, found: Found) -> tuple[Text, ...]:
     about = log.last("sweep")
+    more = ["more seeds"] if len(items(about.get("seeds"))) > (number(about.get("screen_seeds")) or 0) else []
+    more += ["other numbers of hostile sites"] if len(found.shares) > 1 else []
     first = (
-        f"Every rule met every attack with {percent(found.share)} of the sites hostile; then each rule met "
-        "the attack that cost it most AUROC, with more seeds and at every share."
+        f"Every rule met every attack with {found.who()} hostile. The attack that costs a rule most AUROC is "
+        f"its worst{'; each rule met that one again, with ' if more else ''}{' and '.join(more)}."
     )
     said = [first]
-    for rule in dict.fromkeys((_MEAN, found.own)):
-        before, after = _value(found.honest(rule), "auroc"), _value(found.hit(rule), "auroc")
+    for rule in dict.fromkeys((MEAN, found.own)):
+        before, after = value_of(found.honest(rule), "auroc"), value_of(found.hit(rule), "auroc")
         if before is not None and after is not None:
-            title = "Plain mean" if rule == _MEAN else f"The plan's rule, {rule},"
+            title = "Plain mean" if rule == MEAN else f"The plan's rule, {rule},"
             worst = words(found.worst.get(rule))
             goes = "falls" if after < before else "goes"
             said.append(f"{title} {goes} from AUROC {fixed(before, 3)} to {fixed(after, 3)} under {worst}.")
-    held = [(value, rule) for rule in found.rules if (value := _value(found.hit(rule), "auroc")) is not None]
+    hits = ((value_of(found.hit(rule), "auroc"), rule) for rule in found.rules)
+    held = [(value, rule) for value, rule in hits if value is not None]
     if held:
         value, rule = max(held)
         said.append(f"Highest under its own worst attack: {rule}, {fixed(value, 3)}.")
@@ -141,13 +103,12 @@ def _summary(log: Log, found: _Found) -> tuple[Text, ...]:
     return Text(text=" ".join(said)), Text(text=" ".join(judged), tone="note")
 
 
-def _table(found: _Found) -> Grid:
-    mean = _value(found.honest(_MEAN), "auroc")
-    order = sorted(found.rules, key=lambda rule: -(_value(found.hit(rule), "auroc") or 0.0))
+def _table(found: Found) -> Grid:
+    mean = value_of(found.honest(MEAN), "auroc")
+    order = sorted(found.rules, key=lambda rule: -(value_of(found.hit(rule), "auroc") or 0.0))
     rows = [_row(found, rule, mean) for rule in order]
-    share = percent(found.share)
     return Grid(
-        caption=f"Each rule without an attack, and under its worst with {share} hostile sites",
+        caption=f"Each rule without an attack, and under its worst with {found.who()} hostile",
         first="Rule",
         columns=(
             Column(title="AUROC", hint="no attack"),
@@ -166,9 +127,9 @@ def _table(found: _Found) -> Grid:
     )
 
 
-def _row(found: _Found, rule: str, mean: float | None) -> Row:
+def _row(found: Found, rule: str, mean: float | None) -> Row:
     honest, hit = found.honest(rule), found.hit(rule)
-    lost, own = mapping(hit.get("lost")), _value(honest, "auroc")
+    lost, own = mapping(hit.get("lost")), value_of(honest, "auroc")
     below = NOT_AVAILABLE if mean is None or own is None else fixed(mean - own, 3)
     family, most = _most_lost(mapping(lost.get("recall_by_class")))
     return Row(
@@ -192,9 +153,9 @@ def _most_lost(by_class: dict[str, Any]) -> tuple[str, Triple | None]:
     return max(known, key=lambda pair: pair[1].value, default=("", None))
 
 
-def _pairs(found: _Found) -> tuple[Block, ...]:
+def _pairs(found: Found) -> tuple[Block, ...]:
     """Two heat maps, the attacker that knows the rule beside the others, the plan's rule at its threshold."""
-    mean = _first(found.honest(_MEAN))
+    mean = _first(found.honest(MEAN))
     own = [_heat_row(found, rule, _first(found.honest(rule))) for rule in found.rules]
     columns = [words(name) for name in found.attacks]
     blocks: list[Block] = [
@@ -205,7 +166,7 @@ def _pairs(found: _Found) -> tuple[Block, ...]:
         blocks.append(_heat("mean", against, columns, found, "than plain mean reaches without an attack"))
     if "adaptive" in found.attacks and len(found.attacks) > 1:
         blocks.append(_adaptive(found))
-    alarms = alarms_under_attack(mapping(found.tree.get(found.own)), found.attacks, found.own, found.share)
+    alarms = alarms_under_attack(found)
     return (*blocks, *([] if alarms is None else [alarms]))
 
 
@@ -215,7 +176,7 @@ def _first(body: dict[str, Any]) -> float | None:
     return number(values[0]) if values else None
 
 
-def _heat_row(found: _Found, rule: str, whole: float | None) -> HeatRow:
+def _heat_row(found: Found, rule: str, whole: float | None) -> HeatRow:
     values = []
     for attack in found.attacks:
         there = _first(found.at(rule, attack, found.share))
@@ -229,7 +190,7 @@ def _heat_row(found: _Found, rule: str, whole: float | None) -> HeatRow:
     )
 
 
-def _heat(name: str, rows: Sequence[HeatRow], columns: Sequence[str], found: _Found, against: str) -> Picture:
+def _heat(name: str, rows: Sequence[HeatRow], columns: Sequence[str], found: Found, against: str) -> Picture:
     known = [
         (value, row.name, columns[place])
         for row in rows
@@ -239,8 +200,8 @@ def _heat(name: str, rows: Sequence[HeatRow], columns: Sequence[str], found: _Fo
     value, rule, attack = max(known, default=(0.0, "", ""))
     finding = f"Most is lost by {rule} under {attack}: {fixed(value, 2)} AUROC."
     caption = (
-        f"Hundredths of AUROC below what {against.removeprefix('than ')}, {percent(found.share)} of the "
-        "sites hostile, first seed. A minus is a gain, mostly chance. Framed: the worst attack of a rule."
+        f"Hundredths of AUROC below what {against.removeprefix('than ')}, {found.who()} "
+        "hostile, first seed. A minus is a gain, mostly chance. Framed: the worst attack of a rule."
     )
     return picture(
         f"heat-{name}",
@@ -249,7 +210,7 @@ def _heat(name: str, rows: Sequence[HeatRow], columns: Sequence[str], found: _Fo
     )
 
 
-def _adaptive(found: _Found) -> Grid:
+def _adaptive(found: Found) -> Grid:
     rows = []
     for rule in found.rules:
         fixed_ones = [
@@ -269,7 +230,7 @@ def _adaptive(found: _Found) -> Grid:
                     Cell(text=fixed(knows, 3)),
                     Cell(text=fixed(value, 3)),
                     Cell(text=words(attack)),
-                    Cell(text="yes" if holds else "no", tone="yes" if holds else "no"),
+                    Cell(text="yes" if holds else "no", tone="no" if holds else "yes"),  # red: what harms
                 ),
                 ours=rule == found.own,
             )
@@ -290,8 +251,8 @@ def _adaptive(found: _Found) -> Grid:
     )
 
 
-def _shares(found: _Found) -> tuple[Block, ...]:
-    shares = (0.0, *found.shares)
+def _shares(found: Found) -> tuple[Block, ...]:
+    shares, places, axis = _axis(found)
     blocks: list[Block] = []
     for name, title in (("auroc", "AUROC"), ("f1", "F1")):
         panels = [
@@ -303,35 +264,55 @@ def _shares(found: _Found) -> tuple[Block, ...]:
             )
             for rule in found.rules
         ]
-        mean = _over(found, _MEAN, shares, name)
-        ends = [(v.value, panel.name) for panel in panels if (v := panel.values[-1]) is not None]
-        best = max(ends, default=(0.0, NOT_AVAILABLE))
-        finding = (
-            f"With {percent(shares[-1])} hostile sites {best[1]} keeps most {title}, {fixed(best[0], 3)}."
-        )
+        mean = _over(found, MEAN, shares, name)
         blocks.append(
             picture(
                 f"shares-{name}",
                 (
-                    f"{title} over the share of hostile sites, in percent",
+                    f"{title} over {axis}",
                     "Each rule under its own worst attack, which stands under its name, with 95 % intervals.",
-                    finding,
+                    f"With {found.who(shares[-1])} hostile {_kept(panels, title)}.",
                 ),
                 lambda wide, panels=panels, mean=mean, title=title: share_panels(  # type: ignore[misc]
-                    panels, shares, ("plain mean", mean), f"{title} by {_SHARE}", wide
+                    panels, places, ("plain mean", mean), f"{title} by {axis}", wide
                 ),
             )
         )
     return tuple(blocks)
 
 
-def _over(found: _Found, rule: str, shares: Sequence[float], name: str) -> tuple[Triple | None, ...]:
+def _axis(found: Found) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Shares that differ in who was hostile, where each stands on the axis, and what the axis counts."""
+    many = {0.0: 0, **{share: found.hostile[share] for share in found.shares if share in found.hostile}}
+    if not set(found.shares) <= set(many):
+        shares = (0.0, *found.shares)
+        return shares, tuple(100 * share for share in shares), "the share of hostile sites, in percent"
+    first = {count: share for share, count in reversed(list(many.items()))}
+    counts = sorted(first)
+    axis = f"the number of hostile sites, of {found.sites}"
+    return tuple(first[count] for count in counts), tuple(map(float, counts)), axis
+
+
+def _kept(panels: Sequence[SharePanel], title: str) -> str:
+    """Which rule keeps most with most sites hostile, or that none keeps anything."""
+    ends = [(v.value, panel.name) for panel in panels if (v := panel.values[-1]) is not None]
+    if not ends:
+        return f"no {title} was measured"
+    value, rule = max(ends)
+    if title == "F1" and round(value, 3) <= 0:
+        honest = [v.value for panel in panels if (v := panel.values[0]) is not None]
+        never = ", and none has without an attack" if max(honest, default=1.0) < 0.0005 else ""
+        return f"no rule has an F1 above 0 under its worst attack{never}"
+    return f"{rule} keeps most {title}, {fixed(value, 3)}"
+
+
+def _over(found: Found, rule: str, shares: Sequence[float], name: str) -> tuple[Triple | None, ...]:
     worst = str(found.worst.get(rule))
     bodies = [found.honest(rule) if not share else found.at(rule, worst, share) for share in shares]
     return tuple(triple(body.get(name)) for body in bodies)
 
 
-def _classes(found: _Found) -> Block:
+def _classes(found: Found) -> Block:
     names = list(mapping(found.honest(found.rules[0]).get("recall_by_class")))
     rows = []
     for rule in found.rules:
@@ -353,7 +334,7 @@ def _classes(found: _Found) -> Block:
             )
         )
     return Grid(
-        caption=f"Recall under the worst attack, {percent(found.share)} hostile; below, without an attack",
+        caption=f"Recall under the worst attack, {found.who()} hostile; below, without an attack",
         first="Rule",
         columns=tuple(Column(title=words(name)) for name in names),
         rows=tuple(rows),
@@ -362,7 +343,7 @@ def _classes(found: _Found) -> Block:
     )
 
 
-def _backdoors(log: Log, found: _Found) -> Block:
+def _backdoors(log: Log, found: Found) -> Block:
     attacks = [
         attack
         for attack in found.attacks
@@ -382,7 +363,7 @@ def _backdoors(log: Log, found: _Found) -> Block:
         for rule in found.rules
     ]
     return Grid(
-        caption=f"Success of backdoors, {percent(found.share)} hostile sites",
+        caption=f"Success of backdoors, {found.who()} hostile",
         first="Rule",
         columns=tuple(Column(title=words(attack)) for attack in attacks),
         rows=tuple(rows),

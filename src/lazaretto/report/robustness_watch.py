@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any
 
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Row, Section
-from lazaretto.report.formats import NOT_AVAILABLE, count, fixed, items, mapping, number, percent, words
+from lazaretto.report.formats import NOT_AVAILABLE, count, fixed, items, mapping, number, words
 from lazaretto.report.parts import nothing
 from lazaretto.report.reading import Log
+from lazaretto.report.robustness_reading import Found
 
 __all__ = ["who_was_noticed"]
 
@@ -33,13 +34,10 @@ class _Side:
     out: list[float] = field(default_factory=list)
 
 
-def who_was_noticed(log: Log, own: str, share: float, worst: dict[str, Any]) -> Section:
-    """Each rule under its worst attack and without one; the plan's rule under every attack.
-
-    share: of the screening. worst: rule -> attack.
-    """
-    order = [rule for rule in map(str, items(log.last("sweep").get("rules"))) if rule in worst]
-    worst = {rule: worst[rule] for rule in order}  # as everywhere on the page; a log sorts its maps
+def who_was_noticed(log: Log, found: Found) -> Section:
+    """Each rule under its worst attack and without one; the plan's rule under every attack."""
+    own, share, who = found.own, found.share, found.who()
+    worst = {rule: found.worst[rule] for rule in found.rules if rule in found.worst}
     cells: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for body in log.all("case"):
         place = (str(body.get("rule")), str(body.get("attack")), number(body.get("share")) or 0.0)
@@ -48,7 +46,7 @@ def who_was_noticed(log: Log, own: str, share: float, worst: dict[str, Any]) -> 
     blocks: list[Block] = []
     for caption, first, rows in (
         (
-            f"Each rule under its worst attack, {percent(share)} hostile sites, all seeds",
+            f"Each rule under its worst attack, {who} hostile, all seeds",
             "Rule",
             [
                 (f"{rule}, {words(attack)}", cells.get((rule, str(attack), share), []), rule == own)
@@ -61,7 +59,7 @@ def who_was_noticed(log: Log, own: str, share: float, worst: dict[str, Any]) -> 
             [(rule, cells.get((rule, "none", 0.0), []), rule == own) for rule in worst],
         ),
         (
-            f"The plan's rule, {own}, under every attack, {percent(share)} hostile sites",
+            f"The plan's rule, {own}, under every attack, {who} hostile",
             "Attack",
             [
                 (words(attack), seen, False)

@@ -26,7 +26,16 @@ from lazaretto.report.formats import (
 from lazaretto.report.parts import lacking, nothing, picture
 from lazaretto.report.reading import OURS, Log, system_key, system_name
 
-__all__ = ["bytes_by_link", "learned", "messages_of", "plan", "provenance", "seconds_by_stage"]
+__all__ = [
+    "bytes_by_link",
+    "code_text",
+    "commit_text",
+    "learned",
+    "messages_of",
+    "plan",
+    "provenance",
+    "seconds_by_stage",
+]
 
 _LINKS = {
     "device-site": "Device to site, inside the hospital",
@@ -297,7 +306,13 @@ def plan(log: Log) -> Section:
     return Section(name="plan", title="Plan", nav="Plan", blocks=(block,))
 
 
-def _code(run: dict[str, Any]) -> str:
+def commit_text(run: dict[str, Any]) -> str:
+    """The commit that a run or sweep came from, or that there was no checkout."""
+    return str(run.get("commit") or "not known: this ran from no checkout")
+
+
+def code_text(run: dict[str, Any]) -> str:
+    """The digest of the code of a run or sweep, n/a where an older log has none."""
     digest = str(run.get("code_sha256") or "")
     return f"SHA-256 {digest[:16]}, as `lazaretto --version` prints it" if digest else NOT_AVAILABLE
 
@@ -316,8 +331,8 @@ def provenance(log: Log) -> Section:
     )
     pairs = (
         ("Lazaretto", str(run.get("version") or NOT_AVAILABLE)),
-        ("Commit", str(run.get("commit") or "not known: this ran from no checkout")),
-        ("Code", _code(run)),
+        ("Commit", commit_text(run)),
+        ("Code", code_text(run)),
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),
         ("Software", ", ".join(software) or NOT_AVAILABLE),

@@ -25,6 +25,8 @@ from lazaretto.report.page import assemble, write_html
 from lazaretto.report.parts import cell, nothing, picture
 from lazaretto.report.reading import OURS, Log, read_log, system_key, system_name
 from lazaretto.report.robustness_page import robustness_facts, robustness_sections
+from lazaretto.report.sections_run import code_text, commit_text
+from lazaretto.report.sweep_quick import left_out_by_quick
 from lazaretto.types import Record
 
 __all__ = ["render_sweep", "write_sweep_page"]
@@ -62,7 +64,6 @@ def render_sweep(records: Sequence[Record]) -> str:
             log,
             [*robustness_sections(log), Section(name="plan", title="Plan", nav="Plan", blocks=_plan(log))],
             robustness_facts(log),
-            "fewer rules, attacks, shares and seeds than the plan asks for",
         )
     tuned = about.get("mode") != "grid"
     seeds = ", ".join(str(seed) for seed in items(about.get("seeds")))
@@ -83,18 +84,17 @@ def render_sweep(records: Sequence[Record]) -> str:
         f"seeds {seeds}",
         counted(about.get("rounds"), "round"),
     ]
-    return _page(log, sections, facts, "fewer rounds, draws and seeds than the plan asks for")
+    return _page(log, sections, facts)
 
 
-def _page(log: Log, sections: Sequence[Section], facts: Sequence[str], quick: str) -> str:
-    """quick: what to say of a quick look."""
+def _page(log: Log, sections: Sequence[Section], facts: Sequence[str]) -> str:
     about = log.last("sweep")
     asked = mapping(mapping(about.get("plan")).get("privacy")).get("mechanism")
     return assemble(
         [*sections, *([_UNPRICED] if asked not in (None, "none") else [])],
         name=str(about.get("name") or "unnamed sweep"),
         facts=facts,
-        quick=quick if about.get("quick") is True else "",
+        quick=left_out_by_quick(about) if about.get("quick") is True else "",
         interrupted="" if log.all("finished") else "The sweep did not finish; what is missing is not shown.",
         version=str(about.get("version") or ""),
         warnings=[str(body.get("said")) for body in log.all("warning")],
@@ -277,7 +277,8 @@ def _plan(log: Log) -> tuple[Block, ...]:
     machine = mapping(about.get("machine"))
     pairs = (
         ("Lazaretto", str(about.get("version") or NOT_AVAILABLE)),
-        ("Commit", str(about.get("commit") or NOT_AVAILABLE)),
+        ("Commit", commit_text(about)),
+        ("Code", code_text(about)),
         ("Machine", f"{counted(machine.get('cores'), 'core')}, {machine.get('processor') or NOT_AVAILABLE}"),
         ("Time", duration(log.last("finished").get("seconds"))),
         (
