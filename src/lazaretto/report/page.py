@@ -26,8 +26,8 @@ from lazaretto.report import (
 )
 from lazaretto.report.blocks import PUBLISHABLE, Block, Card, Code, Facts, Grid, Picture, Section, Text
 from lazaretto.report.formats import count, counted, items, mapping, number, words
-from lazaretto.report.reading import Log, read_log
-from lazaretto.report.wording import headline_seeds, sites_of
+from lazaretto.report.reading import Log, is_unfinished, read_log, sites_of
+from lazaretto.report.wording import headline_seeds
 from lazaretto.types import Record
 
 __all__ = ["assemble", "headline", "render", "write_html", "write_report"]
@@ -193,8 +193,7 @@ def _quick(log: Log) -> str:
 
 def _interrupted(log: Log) -> str:
     """What to say of a run that did not finish; empty for one that did."""
-    finished = log.last("finished")
-    if finished and finished.get("interrupted") is not True:
+    if not is_unfinished(log):
         return ""
     last = log.last("round")
     place, whole = number(last.get("round")), number(last.get("rounds"))

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 
 from lazaretto.report.blocks import PUBLISHABLE, Cell, Mark, Picture, Section, Text
 from lazaretto.report.formats import NOT_AVAILABLE, Triple, interval_text
-from lazaretto.report.reading import Log, is_timed
+from lazaretto.report.reading import Log, is_timed, is_unfinished
 from lazaretto.report.svg import drawn
 
-__all__ = ["cell", "lacking", "nothing", "picture", "untimed"]
+__all__ = ["cell", "lacking", "nothing", "picture", "unjudged", "untimed"]
 
 
 def picture(
@@ -37,14 +37,20 @@ def cell(value: Triple | None, decimals: int, *, best: str = "") -> Cell:
 
 def nothing(log: Log, text: str) -> Text:
     """A sentence in place of a figure or table; says so if the run had not come that far."""
-    late = "" if log.all("finished") else " The run had not finished when this page was written."
+    late = " The run had not finished when this page was written." if is_unfinished(log) else ""
     return Text(text=f"{text}{late}", tone="missing")
+
+
+def unjudged(log: Log, text: str) -> Text:
+    """`nothing`, or that judging had not begun: then the log cannot tell what there would have been."""
+    early = is_unfinished(log) and not log.all("metrics")
+    return nothing(log, "Nothing has been judged yet." if early else text)
 
 
 def untimed(log: Log, text: str) -> Text:
     """`nothing`, or that there is no clock where the data has none."""
     without = "Steps of this data have no clock, so there is no latency, no course in time, no alarm per day."
-    return nothing(log, text if is_timed(log) else without)
+    return unjudged(log, text) if is_timed(log) else nothing(log, without)
 
 
 def lacking(name: str, title: str, nav: str, text: Text) -> Section:

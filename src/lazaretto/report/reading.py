@@ -24,10 +24,12 @@ __all__ = [
     "families",
     "is_outcome",
     "is_timed",
+    "is_unfinished",
     "measured",
     "metric_named",
     "paired_auroc",
     "read_log",
+    "sites_of",
     "step_seconds",
     "system_key",
     "system_name",
@@ -220,6 +222,17 @@ def called(log: Log) -> tuple[str, str]:
     """What attacked and normal steps are called: ("attacked steps", "normal steps") unless the data says."""
     data = log.first("data")
     return str(data.get("positive") or _ATTACKED[0]), str(data.get("negative") or _ATTACKED[1])
+
+
+def sites_of(log: Log) -> list[dict[str, Any]]:
+    """The sites of the data sheet."""
+    return [mapping(site) for site in items(log.first("data").get("sites"))]
+
+
+def is_unfinished(log: Log) -> bool:
+    """Whether a run or sweep was stopped, or is still at work."""
+    finished = log.last("finished")
+    return not finished or finished.get("interrupted") is True
 
 
 def _setting(log: Log) -> str:

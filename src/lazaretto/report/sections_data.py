@@ -16,9 +16,8 @@ from lazaretto.report.formats import (
     words,
 )
 from lazaretto.report.parts import lacking, nothing
-from lazaretto.report.reading import Log, called, families
+from lazaretto.report.reading import Log, called, families, sites_of
 from lazaretto.report.sections_run import messages_of
-from lazaretto.report.wording import sites_of
 
 __all__ = ["seen", "sheet_of_data"]
 

@@ -24,7 +24,7 @@ from lazaretto.report.formats import (
     triple,
     words,
 )
-from lazaretto.report.parts import cell, lacking, nothing, picture, untimed
+from lazaretto.report.parts import cell, lacking, picture, unjudged, untimed
 from lazaretto.report.reading import (
     OURS,
     Log,
@@ -76,7 +76,8 @@ def by_family(log: Log) -> Section | None:
         }
         values = {s: v for s, v in values.items() if any(v.values())}
         if OURS not in values:
-            blocks.append(nothing(log, f"{title}: not measured in this run."))
+            said = unjudged(log, f"{title}: not measured in this run.")
+            blocks += [] if said in blocks else [said]  # of all three the same where nothing was judged
             continue
         blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
         blocks.append(_family_table(title, values, few_families_text(log)))
@@ -147,7 +148,7 @@ def characteristics(log: Log) -> Section:
                 curves[kind].append(Curve(name=label, look=look[name], x=points[0], y=points[1]))
     title = "ROC and precision-recall"
     if not curves["roc"] and not curves["pr"]:
-        why = nothing(log, "No curve was recorded; with one class in test there is none.")
+        why = unjudged(log, "No curve was recorded; with one class in test there is none.")
         return lacking("curves", title, "ROC and PR", why)
     rate = false_positive_rate(log)
     caption = (

@@ -19,7 +19,7 @@ from lazaretto.report.formats import (
     triple,
     words,
 )
-from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.parts import cell, lacking, picture, unjudged
 from lazaretto.report.reading import (
     METRICS,
     OURS,
@@ -47,7 +47,13 @@ def by_intensity(log: Log) -> Section | None:
     means = str(log.first("data").get("intensity") or "strength")
     bins = sorted(mapping(found.get(OURS, {}).get("recall_by_intensity")), key=_place)
     if not bins:
-        why = nothing(log, "The source does not say how strong its attacks are.")
+        known = log.first("data").get("intensity")
+        why = unjudged(
+            log,
+            "No attack whose strength is known was judged."
+            if known
+            else "The source does not say how strong its attacks are.",
+        )
         return lacking("intensity", title, "Strength", why)
     labels = [_bin(name, means) for name in bins]
     values = {
@@ -161,7 +167,7 @@ def sites_left_out(log: Log) -> Section:
     away = {s: mapping(body.get("leave_one_site_out")) for s, body in found.items()}
     away = {s: sites for s, sites in away.items() if sites}
     if OURS not in away:
-        why = nothing(log, "No site was left out of training in this run (lazaretto run --full does it).")
+        why = unjudged(log, "No site was left out of training in this run (lazaretto run --full does it).")
         return lacking("away", title, "New site", why)
     blocks: list[Block] = [_means(found, list(away), len(away[OURS]))]
     if sentence := _taking_part(found[OURS]):

@@ -6,7 +6,7 @@ from typing import Any
 
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Row, Section
 from lazaretto.report.formats import fixed, mapping, number, percent, words
-from lazaretto.report.parts import cell, lacking, nothing
+from lazaretto.report.parts import cell, lacking, unjudged
 from lazaretto.report.reading import (
     METRICS,
     OURS,
@@ -31,7 +31,7 @@ def modalities(log: Log) -> Section | None:
     title, found = "Traffic and records", systems(log)
     found = {name: found[name] for name in _ROWS if name in found}
     if len(found) < 2:
-        why = nothing(log, "Nothing was judged with a modality alone or withheld.")
+        why = unjudged(log, "Nothing was judged with a modality alone or withheld.")
         return lacking("modalities", title, "Modalities", why)
     blocks: list[Block] = [_side_by_side(found)]
     order = families(log.first("data").get("classes"))

@@ -21,7 +21,7 @@ from lazaretto.report.formats import (
     places,
     words,
 )
-from lazaretto.report.parts import cell, lacking, nothing, picture
+from lazaretto.report.parts import cell, lacking, picture, unjudged
 from lazaretto.report.reading import (
     METRICS,
     OURS,
@@ -63,7 +63,7 @@ def operating_points(log: Log) -> Section:
     title, found = "Operating points", systems(log)
     names = list(mapping(found.get(OURS, {}).get("operating_points")))
     if not names:
-        why = nothing(log, "No threshold but the main one was judged in this run.")
+        why = unjudged(log, "No threshold but the main one was judged in this run.")
         return lacking("points", title, "Thresholds", why)
     positive, negative = called(log)
     main = f"{percent(false_positive_rate(log))} of {negative}"
@@ -157,7 +157,7 @@ def calibration(log: Log) -> Section:
     if panels:
         blocks.append(_reliability_figure(panels, bodies, found))
     else:
-        blocks.append(nothing(log, "No reliability curve was recorded."))
+        blocks.append(unjudged(log, "No reliability curve was recorded."))
     if table := _errors(found, bodies, share.lower()):
         blocks.append(table)
     if not is_timed(log) and (decided := _decision_figure(bodies, positive)):

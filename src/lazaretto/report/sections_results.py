@@ -29,7 +29,7 @@ from lazaretto.report.formats import (
     places,
     triple,
 )
-from lazaretto.report.parts import cell, nothing, picture
+from lazaretto.report.parts import cell, picture, unjudged
 from lazaretto.report.reading import (
     METRICS,
     OURS,
@@ -139,7 +139,7 @@ def baselines(log: Log) -> Section:
     blocks: list[Block] = []
     scored = [(name, value) for name, body in found.items() if (value := measured(body, METRICS[0]))]
     if len(found) < 2:
-        blocks.append(nothing(log, "No baseline was judged in this run."))
+        blocks.append(unjudged(log, "No baseline was judged in this run."))
     if len(scored) > 1:
         blocks.append(_forest(scored))
     if found:

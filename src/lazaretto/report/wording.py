@@ -37,6 +37,7 @@ from lazaretto.report.reading import (
     system_name,
     systems,
 )
+from lazaretto.report.training_words import never_seen, spelled, trained_text
 
 __all__ = [
     "Comparison",
@@ -45,7 +46,6 @@ __all__ = [
     "bound_of",
     "comparisons",
     "headline_seeds",
-    "sites_of",
     "state_of",
     "verdict",
 ]
@@ -159,16 +159,11 @@ def headline_seeds(log: Log) -> int:
     return int(number(plan.get("headline_seeds")) or 5)
 
 
-def sites_of(log: Log) -> list[dict[str, Any]]:
-    """The sites of the data sheet."""
-    return [mapping(site) for site in items(log.first("data").get("sites"))]
-
-
 def verdict(log: Log) -> tuple[str, ...]:
     """Paragraphs: what was trained, how well it ranks, when it alarms, against whom; which targets hold."""
     found = systems(log)
     ours = found.get(OURS)
-    start = _trained(log)
+    start = trained_text(log)
     if ours is None:
         return (f"{start} It has not been judged: the run log holds no metrics.",)
     paragraphs = (
@@ -180,36 +175,6 @@ def verdict(log: Log) -> tuple[str, ...]:
     )
     said = (" ".join(part for part in parts if part) for parts in paragraphs)
     return tuple(paragraph for paragraph in said if paragraph)
-
-
-def _judged_only(log: Log) -> bool:
-    """Whether a model that was trained elsewhere is judged here on data it never saw."""
-    train = mapping(mapping(log.first("data").get("splits")).get("train"))
-    return not log.all("round") and number(train.get("units")) == 0
-
-
-def _unseen(log: Log) -> bool:
-    """False where a trained model is judged on data that may hold what it was trained on."""
-    return log.last("run").get("unseen") is not False
-
-
-def _trained(log: Log) -> str:
-    sites, seeds = sites_of(log), items(log.last("run").get("seeds"))
-    source = str(log.first("data").get("source") or "the data")
-    if _judged_only(log):
-        kept = log.last("run").get("relation") == "same"
-        new = ", on units that its training kept for testing" if kept else ", data that it never saw"
-        known = new if _unseen(log) else ""
-        return f"A trained detector is judged here on {source}{known}."
-    who = (
-        f"{_spelled(len(sites)).capitalize()} sites"
-        if len(sites) > 1
-        else "One site"
-        if sites
-        else "The sites"
-    )
-    runs = f" ({count(len(seeds))} seeds)" if len(seeds) > 1 else " (one seed)" if seeds else ""
-    return f"{who} trained one detector on {source} without pooling their data{runs}."
 
 
 def _protected(log: Log) -> str:
@@ -229,7 +194,7 @@ def _protected(log: Log) -> str:
             agreed = str(mapping(plan.get("evaluate")).get("thresholds"))
             against = f"alarm thresholds that are {how.get(agreed, 'taken from a sum')}"
         parts.append(
-            f"{_spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
+            f"{spelled(len(hostile)).capitalize()} of these sites {verb} hostile on purpose "
             f"({words(attack.get('name'))}), against {against}."
         )
     promise = promise_of(log)
@@ -245,7 +210,7 @@ def _quality(log: Log, ours: dict[str, Any]) -> str:
     units = number(mapping(mapping(log.first("data").get("splits")).get("test")).get("units"))
     each = " per seed" if len(log.all("data")) > 1 else ""
     where = (
-        f"On {count(units)} test units{each}{' that took no part in training' if _unseen(log) else ''}"
+        f"On {count(units)} test units{each}{' that took no part in training' if never_seen(log) else ''}"
         if units
         else "On the test data"
     )
@@ -305,7 +270,7 @@ def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
     if not scores or ours is None:
         return ""
     best = max(scores, key=lambda name: scores[name].value)
-    who = f"the best of the {_spelled(len(scores))} other models, {system_name(best)}"
+    who = f"the best of the {spelled(len(scores))} other models, {system_name(best)}"
     if len(scores) == 1:
         who = f"the other model, {system_name(best)}"
     paired = _paired_auroc(log, best)
@@ -361,15 +326,15 @@ def _targets(log: Log) -> str:
         return f"The one target ({rows[0].name}) is {phrases[rows[0].state]}."
     states = {row.state for row in rows}
     if len(states) == 1:
-        every = "Both" if len(rows) == 2 else f"All {_spelled(len(rows))}"
+        every = "Both" if len(rows) == 2 else f"All {spelled(len(rows))}"
         return f"{every} targets are {phrases[states.pop()]}."
     parts = []
     for state, phrase in phrases.items():
         found = [_titled(row, rows) for row in rows if row.state == state]
         if found:
             listed = "" if state == "certain" else f" ({'; '.join(found)})"
-            parts.append(f"{_spelled(len(found))} {'is' if len(found) == 1 else 'are'} {phrase}{listed}")
-    return f"Of {_spelled(len(rows))} targets, {_listed(parts)}."
+            parts.append(f"{spelled(len(found))} {'is' if len(found) == 1 else 'are'} {phrase}{listed}")
+    return f"Of {spelled(len(rows))} targets, {_listed(parts)}."
 
 
 def _titled(row: Comparison, rows: list[Comparison]) -> str:
@@ -391,8 +356,3 @@ def _plain(value: Triple, *, ratio: bool) -> str:
 
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
-
-
-def _spelled(number_of: int) -> str:
-    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    return names[number_of] if number_of < len(names) else str(number_of)
