@@ -67,7 +67,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table. `first` heads the first column; `wide` tables get smaller type."""
+    """A table. `first` heads the first column; `wide` tables get smaller type.
+
+    stacked: of four columns, which on a phone stand under the name of the row and what is said below it.
+    """
 
     caption: str
     first: str
@@ -76,6 +79,7 @@ class Grid:
     mark: Mark = PUBLISHABLE
     note: str = ""
     wide: bool = False
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,29 @@ from typing import Any, Literal, TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lazaretto.report.formats import fixed, percent
 from lazaretto.report.svg import COLOURS
 
-__all__ = ["Line", "Look", "bare", "key", "looks", "put", "span", "text_width", "ticks", "write"]
+__all__ = [
+    "KEY_LINE",
+    "Line",
+    "Look",
+    "bare",
+    "key",
+    "key_above",
+    "looks",
+    "put",
+    "span",
+    "text_width",
+    "ticks",
+    "write",
+]
 
 Line: TypeAlias = tuple[Sequence[float], Sequence[float]]  # xs, ys
+KEY_LINE = 18.0  # CSS pixels from one name of a key to the next
 _PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -138,7 +153,7 @@ def key(plot: Axes, entries: Sequence[tuple[str, Look]], lines: Sequence[Line]) 
     box = plot.get_position()
     size = plot.get_figure(root=True).get_size_inches() * 96  # type: ignore[union-attr]
     across, down = float(box.width * size[0]), float(box.height * size[1])
-    stroke, gap, step = 22 / across, 6 / across, 18 / down
+    stroke, gap, step = 22 / across, 6 / across, KEY_LINE / down
     width = (text_width([name for name, _ in entries]) + 42) / across
     right, low = _free_corner(plot, lines, width, step * len(entries) + 8 / down)
     first = step * (len(entries) - 0.5) + 4 / down if low else 1 - step / 2 - 4 / down
@@ -158,6 +173,27 @@ def key(plot: Axes, entries: Sequence[tuple[str, Look]], lines: Sequence[Line]) 
         weight = "bold" if look is _OURS else "normal"
         write(plot, beside, y, name, ha="right" if right else "left", color=look.colour, fontweight=weight)
     return right, low
+
+
+def key_above(figure: Figure, entries: Sequence[tuple[str, Look]], left: float, top: float) -> None:
+    """The same in lines of their own, for a drawing too narrow to have a free corner.
+
+    left, top: CSS pixels of the upper left corner; there it takes `KEY_LINE` for each entry.
+    """
+    across, down = figure.get_size_inches() * 96
+    for place, (name, look) in enumerate(entries):
+        y = top + (place + 0.5) * KEY_LINE
+        figure.add_artist(
+            Line2D(
+                [left / across, (left + 22) / across],
+                [1 - y / down, 1 - y / down],
+                color=look.colour,
+                linestyle=look.dash,
+                linewidth=look.width,
+                transform=figure.transFigure,
+            )
+        )
+        put(figure, left + 28, y, name, color=look.colour, fontweight="bold" if look is _OURS else "normal")
 
 
 def _free_corner(plot: Axes, lines: Sequence[Line], width: float, height: float) -> tuple[bool, bool]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lazaretto.report.drawing import Line, Look, bare, key, put, span, text_width, ticks
+from lazaretto.report.drawing import KEY_LINE, Line, Look, bare, key, key_above, put, span, text_width, ticks
 from lazaretto.report.formats import Triple, duration, interval_text, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -126,41 +126,40 @@ def dot_rows(labels: Sequence[str], dots: Sequence[Dots], axis: str, wide: bool)
 
 def characteristic(roc: Sequence[Curve], pr: Sequence[Curve], rate: float, wide: bool) -> Figure:
     """ROC beside (wide) or above (narrow) precision and recall. rate: marked share of false positives."""
-    size, gap = (360, 92) if wide else (280, 74)
-    width = WIDE if wide else NARROW
-    both = bool(roc) and bool(pr)
-    figure = sheet(width, 24 + size + 46 if wide or not both else 2 * (size + 24) + gap + 22)
-    left = 42
+    size, gap, left = (360, 92, 42) if wide else (280, 74, 42)
+    width, beside = (WIDE if wide else NARROW), wide and bool(roc) and bool(pr)
+    heads = [24 + (0 if wide else KEY_LINE * len(curves)) for curves in (roc, pr)]
+    second = 0 if beside or not roc else heads[0] + size + gap - 24
+    figure = sheet(width, second + (heads[1] if pr else heads[0]) + size + 46)
     if roc:
-        plot = axes(figure, left, 24, size, size)
+        plot = axes(figure, left, heads[0], size, size)
         small = [x for curve in roc for x in curve.x if 0 < x <= 2 * rate]
         logarithmic = len(small) >= 4 * len(roc)
-        _roc(plot, roc, rate, min(small) if logarithmic else None)
+        _roc(plot, roc, rate, min(small) if logarithmic else None, wide)
         put(figure, left, 10, "Recall at a share of false positives (ROC)", fontweight="bold")
+        if not wide:
+            key_above(figure, [(c.name, c.look) for c in roc], left, 19)
     if pr:
-        beside = roc and wide
-        plot = axes(
-            figure,
-            left + size + gap if beside else left,
-            24 if beside or not roc else 24 + size + gap,
-            size,
-            size,
-        )
+        x = left + size + gap if beside else left
+        plot = axes(figure, x, second + heads[1], size, size)
         plot.set_xlim(0, 1)
         plot.set_ylim(0, 1.01)
         _lines(plot, pr, reverse=True)
-        key(plot, [(c.name, c.look) for c in pr], [(c.x, c.y) for c in pr])
+        if wide:
+            key(plot, [(c.name, c.look) for c in pr], [(c.x, c.y) for c in pr])
+        else:
+            key_above(figure, [(c.name, c.look) for c in pr], left, second + 19)
         plot.set_xlabel("recall")
-        y = 10 if beside or not roc else 10 + size + gap
-        put(figure, left + size + gap if beside else left, y, "Precision at a recall", fontweight="bold")
+        put(figure, x, second + 10, "Precision at a recall", fontweight="bold")
     return figure
 
 
 def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure:
     """Share of campaigns that raised an alarm within so many steps of onset. seconds: length of a step."""
     width, height, left = (WIDE if wide else NARROW), (250 if wide else 240), 42
-    figure = sheet(width, height + 76)
-    plot = axes(figure, left, 24, width - left - 12, height)
+    head = 24 + (0 if wide else KEY_LINE * len(lines))
+    figure = sheet(width, head + height + 52)
+    plot = axes(figure, left, head, width - left - 12, height)
     longest = sorted(step for line in lines for step in line.steps)
     limit = max(longest[int(0.98 * (len(longest) - 1))] * 1.15, 4.0) if longest else 10.0
     plot.set_xlim(0, limit)
@@ -180,14 +179,19 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
     plot.grid(True)
     ticks(plot, "x", most=8 if wide else 5)
     ticks(plot, "y", (0, 0.25, 0.5, 0.75, 1))
-    key(plot, [(d.name, d.look) for d in lines], drawn)
+    if wide:
+        key(plot, [(d.name, d.look) for d in lines], drawn)
+    else:
+        key_above(figure, [(d.name, d.look) for d in lines], left, 19)
     unit = "" if seconds is None else f"; one step is {duration(seconds)}"
-    plot.set_xlabel(f"steps from onset to the first above the threshold{unit}")
+    above = " to the first above the threshold" if wide else ""
+    plot.set_xlabel(f"steps from onset{above}{unit}")
     put(figure, left, 10, "Share of attacks detected", fontweight="bold")
     return figure
 
 
-def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | None) -> None:
+def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | None, keyed: bool) -> None:
+    """keyed: whether the names stand inside."""
     plot.set_ylim(0, 1.01)
     if smallest is None:
         plot.set_xlim(0, 1)
@@ -197,8 +201,10 @@ def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | Non
     _lines(plot, curves)
     if smallest is not None:
         ticks(plot, "x", [10.0**power for power in range(-5, 1)], shares=True)
-    right, low = key(plot, [(c.name, c.look) for c in curves], [(c.x, c.y) for c in curves])
-    top = 1.0 if right or low else 0.95 - 0.06 * len(curves)  # not through the names
+    top = 1.0
+    if keyed:
+        right, low = key(plot, [(c.name, c.look) for c in curves], [(c.x, c.y) for c in curves])
+        top = 1.0 if right or low else 0.95 - 0.06 * len(curves)  # not through the names
     plot.axvline(rate, ymax=top, color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
     scale = "" if smallest is None else " (logarithmic)"
     plot.set_xlabel(f"share of false positives{scale}")
