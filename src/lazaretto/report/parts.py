@@ -31,7 +31,6 @@ def cell(value: Triple | None, decimals: int, *, best: str = "") -> Cell:
     if value is None:
         return Cell(text=NOT_AVAILABLE, tone="faint")
     text, _, under = interval_text(value, decimals).partition(" ")
-    under = under.strip("[]").replace(", ", "\u2013") if (value.low or 0) >= 0 else under
     return Cell(text=text, under=under, tone="best" if best else "", spoken=f"best {best}" if best else "")
 
 

@@ -12,6 +12,7 @@ from lazaretto.report.formats import (
     Triple,
     count,
     counted,
+    fixed,
     interval_text,
     items,
     mapping,
@@ -272,6 +273,7 @@ def _attackers(attackers: Sequence[Attacker]) -> Grid:
             Column(title="Claim", hint="is", numeric=False),
         ),
         rows=tuple(_attacker_row(one) for one in attackers),
+        stacked=True,
         note="A floor is what somebody reaches who knows nothing of the run. Not seen and not broken are no "
         "proof: a better attacker may reach more.",
     )
@@ -279,10 +281,11 @@ def _attackers(attackers: Sequence[Attacker]) -> Grid:
 
 def _attacker_row(one: Attacker) -> Row:
     value = None if one.value is None else Triple(one.value, one.low, one.high)
-    text, _, under = _shown(value, whole=one.in_time).partition(" [")
+    decimals = _digits(one)
+    text, _, under = interval_text(value, decimals).partition(" [")
     claim, claim_tone = _CLAIMS[one.claim]
     reached, tone = beyond(one)
-    floor = NOT_AVAILABLE if one.floor is None else decimal(one.floor)
+    floor = NOT_AVAILABLE if one.floor is None else fixed(one.floor, decimals)
     said = [part.rstrip(".") for part in (one.measured, str(one.body.get("words") or "")) if part]
     return Row(
         head=attacker_title(one) or words(one.name) or "unnamed",
@@ -312,9 +315,15 @@ def beyond(one: Attacker) -> tuple[str, Tone]:
     return reached, tone
 
 
-def _shown(value: Triple | None, *, whole: bool) -> str:
-    decimals = 0 if whole else 3 if value is not None and abs(value.value) < 10 else 1
-    return interval_text(value, decimals)
+def _digits(one: Attacker) -> int:
+    """Decimals of a value and of the floor beside it: the same, and as many as a small floor needs."""
+    known = [abs(found) for found in (one.value, one.floor) if found is not None]
+    if one.in_time:
+        return 0 if all(found == round(found) for found in known) else 1
+    decimals = 1 if known and known[0] >= 10 else 3
+    while decimals < 6 and any(0 < found < 0.95 * 10**-decimals for found in known):
+        decimals += 1
+    return decimals
 
 
 def _curve(log: Log) -> Picture | None:
