@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lazaretto.report.blocks import STAYS, Grid, Picture, Section, Text
+from lazaretto.report.page import render
 from lazaretto.report.reading import Log, read_log
 from lazaretto.report.sections_attack import attack
 from lazaretto.report.sections_cost import cost
@@ -257,4 +258,33 @@ def test_an_outcome_of_several_kinds_is_shown_by_class(read: Read, entries: Entr
     sheet |= {"timed": False, "positive": "patients who died", "negative": "patients who lived"}
     section = by_family(read())
     assert section is not None
-    assert section.title == "By class"
+    assert (section.title, section.nav) == ("By class", "Classes")
+    assert "famil" not in "".join([said(section), *(grid.caption + grid.first for grid in grids(section))])
+
+
+JARGON = re.compile("attack|famil|detector|alarm|hostile", re.IGNORECASE)
+
+
+def test_a_report_of_an_outcome_has_no_words_of_attacks(
+    entries: Entries, chain: Callable[[Entries], list[Record]]
+) -> None:
+    """Everything that the report says by itself, of records that say nothing of attacks."""
+    dead = {"timed": False, "positive": "patients who died", "negative": "patients who lived"}
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet |= dead | {"classes": ["normal", "died"], "leaks_dropped": {}, "notes": []}
+    for site in sheet["sites"]:
+        site |= {"families": {"died": 3}, "withheld": []}
+    metrics = next(body for kind, body in entries if kind == "metrics")
+    for body in (metrics["test"]["traffic"], *(one["traffic"] for one in metrics["baselines"].values())):
+        for name in list(body):
+            if JARGON.search(name) or "unseen" in name or "operating" in name or "site_out" in name:
+                del body[name]
+    metrics["comparison"] = []
+    kept = [(kind, body) for kind, body in entries if kind not in ("messages", "latency", "timeline")]
+    page = render(chain(kept))
+    page = re.sub("<style>.*?</style>|<pre.*?</pre>", "", page, flags=re.DOTALL)
+    found = {line.strip() for line in page.splitlines() if JARGON.search(re.sub("<[^>]+>", "", line))}
+    assert not found
+    assert "Eight sites trained one model on consortium" in page
+    assert "Units of each outcome outside test, by site" in page
+    assert "Withheld" not in page

@@ -35,8 +35,8 @@ _COPIES = (
 )
 _NONE = ("None of these series could be forged: vital signs or laboratory values are needed.",)
 _DEATH = (
-    "A clinical task: what this report calls an attack is death in hospital. The whole stay is read, and "
-    "only its last step is trained and judged."
+    "A clinical task: what is to be found is death in hospital. The whole stay is read, and only its "
+    "last step is trained and judged."
 )
 
 

@@ -16,7 +16,7 @@ from lazaretto.report.formats import (
     places,
     words,
 )
-from lazaretto.report.reading import OURS, Log, called, step_seconds, system_key
+from lazaretto.report.reading import OURS, Log, called, group_word, step_seconds, system_key
 
 __all__ = [
     "FEWEST_DAYS",
@@ -98,8 +98,8 @@ def few_families_text(log: Log) -> str:
         return ""
     least = " (with the seed that has fewest)" if len(_tests(log)) > 1 else ""
     return (
-        f"Test units that hold a family, where they are fewer than {_FEWEST_UNITS}{least}: {', '.join(few)}. "
-        "Their intervals tend to be too narrow."
+        f"Test units that hold a {group_word(log)}, where they are fewer than {_FEWEST_UNITS}{least}: "
+        f"{', '.join(few)}. Their intervals tend to be too narrow."
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "called",
     "false_positive_rate",
     "families",
+    "group_word",
     "is_outcome",
     "is_timed",
     "is_unfinished",
@@ -233,6 +234,11 @@ def is_unfinished(log: Log) -> bool:
     """Whether a run or sweep was stopped, or is still at work."""
     finished = log.last("finished")
     return not finished or finished.get("interrupted") is True
+
+
+def group_word(log: Log) -> str:
+    """What the kinds are called that steps come in: families of attacks, or classes of an outcome."""
+    return "class" if is_outcome(log) else "family"
 
 
 def _setting(log: Log) -> str:

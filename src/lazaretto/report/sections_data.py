@@ -16,7 +16,7 @@ from lazaretto.report.formats import (
     words,
 )
 from lazaretto.report.parts import lacking, nothing
-from lazaretto.report.reading import Log, called, families, sites_of
+from lazaretto.report.reading import Log, called, families, is_outcome, sites_of
 from lazaretto.report.sections_run import messages_of
 
 __all__ = ["seen", "sheet_of_data"]
@@ -47,7 +47,10 @@ def sheet_of_data(log: Log) -> Section:
             "Features",
             f"{len(features)}: {', '.join(words(f) for f in features)}" if features else NOT_AVAILABLE,
         ),
-        ("Families", ", ".join(words(f) for f in families(data.get("classes"))) or "none: normal steps only"),
+        (
+            "Outcomes" if is_outcome(log) else "Families",
+            ", ".join(words(f) for f in families(data.get("classes"))) or "none: normal steps only",
+        ),
     ]
     known = [*(key for key in _COUNTS if key in counts), *(key for key in counts if key not in _COUNTS)]
     pairs += [(_COUNTS.get(key, words(key).capitalize()), count(counts[key])) for key in known]
@@ -138,7 +141,9 @@ def _matrix(log: Log) -> Grid | None:
     )
     if not sites or not names:
         return None
+    outcome = is_outcome(log)
     carrying = "with an attack" if called(log)[0] == "attacked steps" else "that carry a family"
+    which = "of each outcome" if outcome else carrying
     judged = all(number(site.get(f"{part}_units")) == 0 for site in sites for part in ("train", "validation"))
     rows = []
     for site in sites:
@@ -155,16 +160,27 @@ def _matrix(log: Log) -> Grid | None:
         )
         rows.append(Row(head=str(site.get("name")), cells=cells))
     return Grid(
-        caption=f"Units {carrying}{'' if judged else ' outside test'}, by site and family",
+        caption=f"Units {which}{'' if judged else ' outside test'}, by site"
+        + ("" if outcome else " and family"),
         first="Site",
         columns=tuple(Column(title=words(name)) for name in names),
         rows=tuple(rows),
         mark=STAYS,
-        note=""
-        if judged
-        else "Training and validation units. Withheld: the site has no such attack in training; recall of "
-        "families unseen at site is measured on these.",
+        note="" if judged else _left_out_note(sites, outcome),
         wide=True,
+    )
+
+
+def _left_out_note(sites: list[dict[str, Any]], outcome: bool) -> str:
+    """Which units are counted, and what withheld means where something is."""
+    which = "Training and validation units."
+    if not any(items(site.get("withheld")) for site in sites):
+        return which
+    if outcome:
+        return f"{which} Withheld: the site has no such unit in training."
+    return (
+        f"{which} Withheld: the site has no such attack in training; recall of families unseen at site is "
+        "measured on these."
     )
 
 

@@ -30,6 +30,7 @@ from lazaretto.report.reading import (
     Log,
     false_positive_rate,
     families,
+    group_word,
     is_outcome,
     measured,
     step_seconds,
@@ -49,19 +50,19 @@ def by_family(log: Log) -> Section | None:
     if is_outcome(log) and len(families(log.first("data").get("classes"))) < 2:
         return None
     found, rate = systems(log), percent(false_positive_rate(log))
-    ours = found.get(OURS, {})
+    ours, kind = found.get(OURS, {}), group_word(log)
     blocks: list[Block] = []
     for part in (
-        ("recall_by_class", f"Recall by family, at {rate} false positives", "recall", ""),
+        ("recall_by_class", f"Recall by {kind}, at {rate} false positives", "recall", ""),
         (
             "leave_one_family_out",
-            "AUROC for a family that was left out of training",
+            f"AUROC for a {kind} that was left out of training",
             "AUROC",
             "auroc",
         ),
         (
             "leave_one_family_out",
-            f"Recall of a family that was left out of training, at {rate} false positives",
+            f"Recall of a {kind} that was left out of training, at {rate} false positives",
             "recall",
             "recall",
         ),
@@ -79,18 +80,19 @@ def by_family(log: Log) -> Section | None:
             said = unjudged(log, f"{title}: not measured in this run.")
             blocks += [] if said in blocks else [said]  # of all three the same where nothing was judged
             continue
-        blocks.append(_family_figure(f"{name.split('_')[0]}{inner}", title, axis, values))
-        blocks.append(_family_table(title, values, few_families_text(log)))
-    title = "By class" if is_outcome(log) else "By family of attack"
-    return Section(name="families", title=title, nav="Families", blocks=tuple(blocks))
+        blocks.append(_family_figure((f"{name.split('_')[0]}{inner}", title, axis, kind), values))
+        blocks.append(_family_table(title, values, few_families_text(log), kind))
+    title, nav = ("By class", "Classes") if is_outcome(log) else ("By family of attack", "Families")
+    return Section(name="families", title=title, nav=nav, blocks=tuple(blocks))
 
 
 def _inside(body: Any, inner: str) -> Any:
     return mapping(body).get(inner) if inner else body
 
 
-def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str, Triple | None]]) -> Picture:
-    ours = values[OURS]
+def _family_figure(about: tuple[str, str, str, str], values: dict[str, dict[str, Triple | None]]) -> Picture:
+    """about: name and title of the figure, title of its axis, and what its rows are called."""
+    (name, title, axis, kind), ours = about, values[OURS]
     order = sorted(ours, key=lambda family: one.value if (one := ours[family]) else -1.0, reverse=True)
     shown = [OURS, *[s for s in ("local", "gradient_boosting", "gru") if s in values][:2]]
     look = looks(shown, OURS)
@@ -103,8 +105,8 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
     )
     finding += f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
     if len(present) == 1:
-        finding = f"Ours has {interval_text(ours[present[0]], 2)} for {words(present[0])}, the one family."
-    caption = "Bars are 95\u202f% intervals; the numbers are ours. Families from easiest to hardest for ours."
+        finding = f"Ours has {interval_text(ours[present[0]], 2)} for {words(present[0])}, the one {kind}."
+    caption = "Bars are 95\u202f% intervals; the numbers are ours. From easiest to hardest for ours."
     return picture(
         f"family-{name}",
         (title, caption, finding),
@@ -112,7 +114,7 @@ def _family_figure(name: str, title: str, axis: str, values: dict[str, dict[str,
     )
 
 
-def _family_table(title: str, values: dict[str, dict[str, Triple | None]], note: str) -> Grid:
+def _family_table(title: str, values: dict[str, dict[str, Triple | None]], note: str, kind: str) -> Grid:
     order = list(values[OURS])
     rows = []
     for family in order:
@@ -126,7 +128,7 @@ def _family_table(title: str, values: dict[str, dict[str, Triple | None]], note:
     columns = tuple(Column(title=system_name(system)) for system in values)
     return Grid(
         caption=f"{title}, every system",
-        first="Family",
+        first=kind.capitalize(),
         columns=columns,
         rows=tuple(rows),
         wide=True,
@@ -153,7 +155,7 @@ def characteristics(log: Log) -> Section:
     rate = false_positive_rate(log)
     caption = (
         f"Beside each name: the area under its curve. The dotted line marks {percent(rate)} false positives, "
-        "at which thresholds aim; a logarithmic axis gives room to the region in which alarms are useful."
+        "at which thresholds aim; a logarithmic axis gives room to small shares of them."
     )
     areas = [
         f"{fixed(area.value, places([area], ratio=True))} under {under}"

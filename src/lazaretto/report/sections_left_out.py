@@ -25,6 +25,7 @@ from lazaretto.report.reading import (
     OURS,
     Log,
     Metric,
+    called,
     false_positive_rate,
     families,
     is_outcome,
@@ -172,7 +173,7 @@ def sites_left_out(log: Log) -> Section:
     blocks: list[Block] = [_means(found, list(away), len(away[OURS]))]
     if sentence := _taking_part(found[OURS]):
         blocks.append(sentence)
-    blocks.append(_site_figure(away))
+    blocks.append(_site_figure(away, called(log)))
     return Section(name="away", title=title, nav="New site", blocks=tuple(blocks))
 
 
@@ -228,7 +229,8 @@ def _taking_part(ours: dict[str, Any]) -> Text | None:
     )
 
 
-def _site_figure(away: dict[str, dict[str, Any]]) -> Picture:
+def _site_figure(away: dict[str, dict[str, Any]], both: tuple[str, str]) -> Picture:
+    """both: what a site needs to test for an AUROC."""
     shown = [OURS, *[s for s in ("pooled", "gru", "cnn") if s in away][:2]]
     look = looks(shown, OURS)
     sites = list(away[OURS])
@@ -239,7 +241,7 @@ def _site_figure(away: dict[str, dict[str, Any]]) -> Picture:
         f"Ours lies between {fixed(known[0][0], 2)} ({known[0][1]}) and {fixed(known[-1][0], 2)} "
         f"({known[-1][1]})."
         if known
-        else "No site tests both normal and attacked steps."
+        else f"No site tests both {' and '.join(both)}."
     )
     caption = (
         "Each site's test units, judged by models trained without it. A site's value rests on few units: it "

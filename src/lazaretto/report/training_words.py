@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lazaretto.report.formats import count, items, mapping, number
-from lazaretto.report.reading import OURS, Log, is_unfinished, sites_of, system_key
+from lazaretto.report.reading import OURS, Log, is_outcome, is_unfinished, sites_of, system_key
 
-__all__ = ["never_seen", "spelled", "trained_text"]
+__all__ = ["never_seen", "spelled", "trained_text", "what_is_trained"]
 
 
 def trained_text(log: Log) -> str:
@@ -16,7 +16,7 @@ def trained_text(log: Log) -> str:
         kept = log.last("run").get("relation") == "same"
         new = ", on units that its training kept for testing" if kept else ", data that it never saw"
         known = new if never_seen(log) else ""
-        return f"A trained detector is judged here on {source}{known}."
+        return f"A trained {what_is_trained(log)} is judged here on {source}{known}."
     who = (
         f"{spelled(len(sites)).capitalize()} sites"
         if len(sites) > 1
@@ -26,7 +26,12 @@ def trained_text(log: Log) -> str:
     )
     runs = f" ({count(len(seeds))} seeds)" if len(seeds) > 1 else " (one seed)" if seeds else ""
     did, far = _done(log, many=len(sites) != 1)
-    return f"{who} {did} one detector on {source} without pooling their data{runs}{far}."
+    return f"{who} {did} one {what_is_trained(log)} on {source} without pooling their data{runs}{far}."
+
+
+def what_is_trained(log: Log) -> str:
+    """A detector; of what becomes of patients, where nothing is detected, a model."""
+    return "model" if is_outcome(log) else "detector"
 
 
 def _done(log: Log, *, many: bool) -> tuple[str, str]:

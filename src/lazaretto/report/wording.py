@@ -37,7 +37,7 @@ from lazaretto.report.reading import (
     system_name,
     systems,
 )
-from lazaretto.report.training_words import never_seen, spelled, trained_text
+from lazaretto.report.training_words import never_seen, spelled, trained_text, what_is_trained
 
 __all__ = [
     "Comparison",
@@ -256,7 +256,7 @@ def _pooled(log: Log) -> str:
     for row in comparisons(log):
         if row.against == "pooled" and row.metric.keys[0] == "auroc" and row.difference:
             other = "the same model trained on pooled data"
-            return f"The detector's AUROC, compared with {other}, {_outcome(row.difference)}."
+            return f"The {what_is_trained(log)}'s AUROC, compared with {other}, {_outcome(row.difference)}."
     return ""
 
 
@@ -275,7 +275,7 @@ def _best_other(log: Log, found: dict[str, dict[str, Any]]) -> str:
         who = f"the other model, {system_name(best)}"
     paired = _paired_auroc(log, best)
     if paired is not None:
-        return f"The detector's AUROC, compared with {who}, {_outcome(paired)}."
+        return f"The {what_is_trained(log)}'s AUROC, compared with {who}, {_outcome(paired)}."
     other = scores[best]
     text = f"{who[:1].upper()}{who[1:]}, has AUROC {_plain(other, ratio=True)}"
     if None in (ours.low, ours.high, other.low, other.high):
