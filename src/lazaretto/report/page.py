@@ -27,6 +27,7 @@ from lazaretto.report import (
 from lazaretto.report.blocks import PUBLISHABLE, Block, Card, Code, Facts, Grid, Picture, Section, Text
 from lazaretto.report.formats import count, counted, items, mapping, number, words
 from lazaretto.report.reading import Log, is_unfinished, read_log, sites_of
+from lazaretto.report.uncut import has_cut, without_cut
 from lazaretto.report.wording import headline_seeds
 from lazaretto.types import Record
 
@@ -67,8 +68,9 @@ def render(records: Sequence[Record]) -> str:
     """
     log = read_log(records)
     run = log.last("run")
+    sections = [section for build in _SECTIONS if (section := build(log)) is not None]
     return assemble(
-        [section for build in _SECTIONS if (section := build(log)) is not None],
+        sections if has_cut(mapping(run.get("plan"))) else [without_cut(section) for section in sections],
         name=str(run.get("name") or "unnamed run"),
         facts=_facts(log),
         quick=_quick(log),

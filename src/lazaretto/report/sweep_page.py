@@ -27,6 +27,7 @@ from lazaretto.report.reading import OURS, Log, read_log, system_key, system_nam
 from lazaretto.report.robustness_page import robustness_facts, robustness_sections
 from lazaretto.report.sections_run import code_text, commit_text
 from lazaretto.report.sweep_quick import left_out_by_quick
+from lazaretto.report.uncut import has_cut, without_cut
 from lazaretto.types import Record
 
 __all__ = ["render_sweep", "write_sweep_page"]
@@ -89,9 +90,13 @@ def render_sweep(records: Sequence[Record]) -> str:
 
 def _page(log: Log, sections: Sequence[Section], facts: Sequence[str]) -> str:
     about = log.last("sweep")
-    asked = mapping(mapping(about.get("plan")).get("privacy")).get("mechanism")
+    plan = mapping(about.get("plan"))
+    asked = mapping(plan.get("privacy")).get("mechanism")
+    named = (
+        sections if has_cut(plan) or "cut.enabled" in items(about.get("keys")) else map(without_cut, sections)
+    )
     return assemble(
-        [*sections, *([_UNPRICED] if asked not in (None, "none") else [])],
+        [*named, *([_UNPRICED] if asked not in (None, "none") else [])],
         name=str(about.get("name") or "unnamed sweep"),
         facts=facts,
         quick=left_out_by_quick(about) if about.get("quick") is True else "",
