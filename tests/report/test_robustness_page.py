@@ -19,6 +19,7 @@ from lazaretto.report.reading import Log, read_log
 from lazaretto.report.robustness_page import robustness_sections
 from lazaretto.report.svg import drawn
 from lazaretto.report.sweep_page import render_sweep
+from lazaretto.report.sweep_quick import left_out_by_quick
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -351,3 +352,21 @@ def test_no_name_leaves_a_heat_map(wide: bool) -> None:
     (end,) = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end">nnm', markup)
     bold = FontProperties(family="DejaVu Sans", weight="bold")
     assert TextPath((0, 0), name, size=9, prop=bold).get_extents().width < float(end)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"mode": "tuning", "rounds": 4, "draws": 4, "seeds": [0]}, "fewer rounds, draws and seeds than"),
+        ({"mode": "tuning", "rounds": 16, "draws": 4, "seeds": [0, 1]}, "fewer draws than"),
+        ({"mode": "grid", "rounds": 4, "draws": 4, "seeds": [0, 1]}, "fewer rounds than"),
+        (
+            {"mode": "grid", "keys": ["train.rounds"], "rounds": 16, "seeds": [0]},
+            "fewer rounds and seeds than",
+        ),
+        ({"mode": "grid", "rounds": 16, "seeds": [0, 1]}, "nothing that the plan asks for was left out"),
+    ],
+)
+def test_a_quick_search_or_grid_names_only_what_it_left_out(about: dict[str, Any], said: str) -> None:
+    plan = {"run": {"seeds": [0, 1, 2]}, "train": {"rounds": 16}, "sweep": {"draws": 20, "seeds": 2}}
+    assert said in left_out_by_quick({"plan": plan, **about})
