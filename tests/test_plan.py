@@ -181,6 +181,10 @@ WRONG = {
         ["train.sites", "unknown key", "keys of [train]: ", "learning_rate"],
     ),
     "a key of another section": ("[train]\nbits = 3\n", ["train.bits", "did you mean 'cut.bits'"]),
+    "a key of a section that is like the section's name": (
+        '[compress]\nup = "top_k"\n',
+        ["compress.up", "unknown key", "way out: keys of [compress]: scheme"],
+    ),
     "a section misspelt": (
         "[trian]\nx = 1\n",
         ["trian", "unknown section", "did you mean 'train'", "evaluate"],
@@ -367,6 +371,8 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ('[model]\nname = "conv_grru"\n', ["model.name", "unknown model", "did you mean 'conv_gru'"]),
         ('[data]\nsource = "consortia"\n', ["data.source", "unknown source", "did you mean 'consortium'"]),
         ('[aggregate]\nrule = "maen"\n', ["aggregate.rule", "unknown rule", "did you mean 'mean'"]),
+        ('[aggregate]\nrule = "median"\n', ["did you mean 'coordinate_median' or 'geometric_median'?"]),
+        ('[aggregate]\nrule = "medain | mean"\n', ["did you mean 'coordinate_median' or 'geometric_"]),
         ("[model]\noptions = { sise = 3 }\n", ["model 'conv_gru' has no option", "sise", "options:"]),
         ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
         ('[aggregate]\nrule = "nnm"\n', ["aggregate.rule", "'nnm' only mixes", "nnm | multi_krum"]),
@@ -478,6 +484,11 @@ def test_options_of_a_model_are_checked_before_data_is_read(tmp_path: Path, opti
         ("evaluate.baselines=local", """--set 'evaluate.baselines=["local"]'"""),
         ("evaluate.baselines=lokal", """--set 'evaluate.baselines=["local"]'"""),
         ("run.seeds=3", "--set 'run.seeds=[3]'"),
+        ('run.seeds="0"', "--set 'run.seeds=[0]'"),
+        ('run.seeds="0, 1"', "for these --set 'run.seeds=[0, 1]'"),
+        ("run.seeds=1.5", "way out: takes a list, each entry a whole number"),
+        ("run.seeds=many", "way out: takes a list, each entry a whole number"),
+        ("robustness.rules=mean", """--set 'robustness.rules=["mean"]'"""),
         ("robustness.shares=0.1", "--set 'robustness.shares=[0.1]'"),
     ],
 )

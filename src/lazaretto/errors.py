@@ -31,6 +31,9 @@ __all__ = [
     "should_be",
 ]
 
+_WORD = 0.75  # how alike a name is to one word of a longer one of which it is taken for that
+_MOST_NEAR = 3  # names that have such a word
+
 # kinds of Pydantic's errors -> what a value should be, in words of TOML
 _WORDS = {
     "tuple_type": "a list",
@@ -98,12 +101,31 @@ class Interrupted(LazarettoError):
 def did_you_mean(given: object, known: Iterable[str], before: str = "", cutoff: float = 0.5) -> str:
     """How a way out begins: "did you mean 'mean'? " with the nearest known name, "" where none is near.
 
+    A word of a longer name counts, too: of "median" the nearest are 'coordinate_median' and
+    'geometric_median', and both are said.
     before: what is written before the name, as that of its section. cutoff: in [0, 1], how near it has to be.
     """
     said, names = str(given), list(known)
-    near = [name for name in names if name.lower() == said.lower()]
-    near = near or difflib.get_close_matches(said, names, n=1, cutoff=cutoff)
-    return f"did you mean '{before}{near[0]}'? " if near else ""
+    near = [name for name in names if name.lower() == said.lower()] or _nearest(said, names, cutoff)
+    told = " or ".join(f"'{before}{name}'" for name in near)
+    return f"did you mean {told}? " if near else ""
+
+
+def _nearest(said: str, names: list[str], cutoff: float) -> list[str]:
+    """The name that is most alike as a whole, or those of which one word is more so; [] below the cutoff."""
+    whole = difflib.get_close_matches(said, names, n=1, cutoff=cutoff)
+    least = max(cutoff, _WORD, *(_alike(said, name) for name in whole))
+    words = {name: max(_alike(said, word) for word in name.split("_")) for name in names if _has_words(name)}
+    best = max(words.values(), default=0.0)
+    return [name for name in names if words.get(name) == best][:_MOST_NEAR] if best > least else whole
+
+
+def _has_words(name: str) -> bool:
+    return "_" in name and "." not in name  # a section's name is no word of its key
+
+
+def _alike(said: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, said).ratio()
 
 
 def many(count: int, one: str) -> str:

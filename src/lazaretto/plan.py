@@ -285,15 +285,15 @@ def _near(key: str) -> str:
     """The way out of an unknown key: the nearest one, or what its section knows."""
     names = [known.name for known in known_keys()]
     section, _, leaf = key.partition(".")
-    same_leaf = [name for name in names if leaf and name.endswith(f".{leaf}")]
-    any_name = did_you_mean(key, [*names, *Plan.model_fields], cutoff=0.6)
-    hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else any_name
+    same_leaf = [name for name in names if name.endswith(f".{leaf or key}")]
     inside = [name.partition(".")[2] for name in names if name.startswith(f"{section}.")]
+    hint = f"did you mean '{same_leaf[0]}'? " if same_leaf else ""
     if inside and leaf:
         slip = "" if same_leaf else did_you_mean(leaf, inside, f"{section}.", _SLIP)
         if slip:
             return f"{slip}docs/plan.md has all keys"
         return f"{hint}keys of [{section}]: {', '.join(inside)}"
+    hint = hint or did_you_mean(key, [*names, *Plan.model_fields], cutoff=0.6)
     return f"{hint}sections: {', '.join(Plan.model_fields)}"
 
 
@@ -315,10 +315,23 @@ def _explain(detail: ErrorDetails) -> PlanError:
     names = re.findall(r"'(\w+)'", takes)  # none where it takes other than names
     hint = did_you_mean(detail["input"], names)
     if detail["type"] == "tuple_type" and isinstance(detail["input"], str | int | float):
-        near = re.findall(r"'(\w+)'", hint)
-        one = toml_value(near[0] if near else detail["input"])
-        hint = f"for one alone --set '{key}=[{one}]'; "
+        hint = _as_list(key, detail["input"], re.findall(r"'(\w+)'", hint)) or hint
     return PlanError(f"{where}: {message}", found=shown(detail["input"]), way_out=f"{hint}takes {takes}")
+
+
+def _as_list(key: str, given: str | int | float, near: Sequence[str]) -> str:
+    """How the list is written that was meant by one value, or by a text of several; "" where none fits."""
+    section, _, leaf = key.partition(".")
+    texts = [text for text in re.split(r"[\s,\[\]]+", str(given)) if text]
+    numbers = [int(text) for text in texts if text.isascii() and text.isdigit()]
+    whole = [numbers] if numbers and len(numbers) == len(texts) else []
+    for values in [near[:1], [given], *whole, texts]:
+        try:
+            Plan.model_validate({section: {leaf: values}})
+        except ValidationError:
+            continue
+        return f"for {'one alone' if len(values) == 1 else 'these'} --set '{key}={toml_value(values)}'; "
+    return ""
 
 
 def _explain_tuned(detail: ErrorDetails) -> PlanError:
