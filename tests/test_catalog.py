@@ -37,7 +37,7 @@ def part(
     ],
 )
 def test_what_fits_is_taken(given: dict[str, Any], taken: dict[str, Any]) -> None:
-    assert catalog._checked(part, "model 'part'", given) == taken
+    assert catalog._checked(part, "model", "part", given) == taken
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_what_fits_is_taken(given: dict[str, Any], taken: dict[str, Any]) -> Non
 )
 def test_what_does_not_fit_is_refused_by_name(given: dict[str, Any]) -> None:
     with pytest.raises(PlanError, match=f"model 'part', option '{next(iter(given))}'"):
-        catalog._checked(part, "model 'part'", given)
+        catalog._checked(part, "model", "part", given)

@@ -47,6 +47,7 @@ LAYERS = {
     "plan_values": 3,
     "plan_train": 3,
     "plan_checks": 3,
+    "plan_parts": 3,
     "plan_paths": 3,
     "plan_split": 3,
     "plan_data": 3,

@@ -298,6 +298,76 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         assert f"- {key}: " in message
 
 
+SEVERAL = """
+[run]
+nam = "x"
+[data]
+options = { sitess = 3 }
+[model]
+name = "conv_gruu"
+options = { hiden = 3 }
+[aggregate]
+rule = "medain"
+f = 3
+[train]
+rounds = "ten"
+[federate]
+selection_options = { share = 1 }
+[attack]
+name = "foo"
+[compress]
+scheme = "topk"
+[privacy]
+mechanism = "dp_sdg"
+[robustness]
+rules = ["nnm | mulit_krum"]
+[tuned.gru]
+options = { hiden = 3 }
+"""
+
+
+def test_unknown_parts_are_told_with_unknown_keys_and_wrong_types(tmp_path: Path) -> None:
+    message = refusal(tmp_path, SEVERAL, check_parts=True)
+    lines = [line.partition(": ")[0] for line in message.splitlines() if line.startswith("- ")]
+    assert lines == [
+        "- run.nam",
+        "- train.rounds",
+        "- aggregate.f",
+        "- data.options.sitess",
+        "- model.name",
+        "- aggregate.rule",
+        "- federate.selection_options.share",
+        "- attack.name",
+        "- compress.scheme",
+        "- robustness.rules",
+        "- privacy.mechanism",
+        "- tuned.gru.options.hiden",
+    ]
+    assert "rules" not in refusal(tmp_path, SEVERAL).split("sections:")[0], "parts were not to be looked up"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[aggregate]\nruel = "trimmed_mean"\noptions = { hostile = 0.2 }\n',
+        '[agregate]\nrule = "trimmed_mean"\n[aggregate]\noptions = { hostile = 0.2 }\n',
+        '[data]\nsource = "x_iomt"\npaht = "."\n',
+        "[aggregate]\nrule = 3\noptions = { hostile = 0.2 }\n",
+        '[train]\nx = 1\n[aggregate]\nrule = "nnm"\n',
+        "[tuned]\ngru = 3\n",
+    ],
+)
+def test_what_a_mended_key_may_mend_is_no_error_of_its_own(tmp_path: Path, text: str) -> None:
+    message = refusal(tmp_path, text, check_parts=True)
+    assert message == refusal(tmp_path, text)
+    assert "errors" not in message
+
+
+def test_an_unknown_part_is_told_once_where_rules_are_tried(tmp_path: Path) -> None:
+    text = '[model]\nname = "gruu"\n[robustness]\nenabled = true\nrules = ["mean", "krum"]\n'
+    assert refusal(tmp_path, text, check_parts=True).startswith("model.name: unknown model")
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -373,18 +443,46 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
         ('[aggregate]\nrule = "maen"\n', ["aggregate.rule", "unknown rule", "did you mean 'mean'"]),
         ('[aggregate]\nrule = "median"\n', ["did you mean 'coordinate_median' or 'geometric_median'?"]),
         ('[aggregate]\nrule = "medain | mean"\n', ["did you mean 'coordinate_median' or 'geometric_"]),
-        ("[model]\noptions = { sise = 3 }\n", ["model 'conv_gru' has no option", "sise", "options:"]),
-        ("[aggregate]\noptions = { hostile = 3 }\n", ["rule 'mean' has no option", "hostile"]),
+        (
+            "[model]\noptions = { sise = 3 }\n",
+            ["model.options.sise: model 'conv_gru' has no such option (found: 3)"],
+        ),
+        (
+            "[aggregate]\noptions = { hostile = 3 }\n",
+            ["aggregate.options.hostile: rule 'mean' has no such option"],
+        ),
+        ("[model]\noptions = { hiden = 3 }\n", ["did you mean 'model.options.hidden'? options: channels, "]),
+        (
+            '[federate]\nselection = "uniform"\nparticipation = 0.5\nselection_options = { x = 1 }\n',
+            ["federate.selection_options.x: selection 'uniform' has no such option"],
+        ),
+        (
+            '[data]\nsource = "consortia"\n[privacy]\nmechanism = "dp_sdg"\n',
+            ["privacy.mechanism: unknown mechanism", "did you mean 'dp_sgd'"],
+        ),
+        ('[compress]\nscheme = "topk"\n', ["compress.scheme: unknown compressor", "did you mean 'top_k'"]),
+        (
+            '[compress]\nscheme = "top_k | quantise"\noptions = { quantise = { bit = 4 } }\n',
+            ["compress.options.quantise.bit", "did you mean 'compress.options.quantise.bits'"],
+        ),
+        (
+            '[privacy]\nmechanism = "dp_sgd"\nepsilon = 3.0\noptions = { quantil = 0.5 }\n',
+            [
+                "privacy.options.quantil: ",
+                "did you mean 'privacy.options.quantile'? options: quantile, count_",
+            ],
+        ),
+        ("[tuned.tcn]\noptions = { hiden = 3 }\n", ["tuned.tcn.options.hiden: model 'tcn' has no such"]),
         ('[aggregate]\nrule = "nnm"\n', ["aggregate.rule", "'nnm' only mixes", "nnm | multi_krum"]),
         ('[aggregate]\nrule = "fltrust"\n', ["'fltrust' needs a public row", "aggregate.root_units"]),
         ('[aggregate]\nrule = "krum | mean"\n', ["'krum' makes one of all updates", "put it last"]),
         (
             '[aggregate]\nrule = "nnm | krum"\noptions = { hostile = 0.2 }\n',
-            ["aggregate.rule", "table of options for each part", "aggregate.options.nnm"],
+            ["aggregate.options.hostile", "table of options for each part", "aggregate.options.nnm"],
         ),
         (
             '[aggregate]\nrule = "nnm | krum"\noptions = { krum = { hostile = 0.5 } }\n',
-            ["rule 'krum', option 'hostile'", "less than 0.5"],
+            ["aggregate.options.krum.hostile: should be less than 0.5"],
         ),
         ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
         ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
@@ -398,14 +496,17 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
             '[federate]\nalgorithm = "fedper"\noptions = { layers = ["top", "bottom"] }\n',
             ["leaves nothing to share", "fewer layers"],
         ),
-        ('[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n', ["option 'mu'", "-1"]),
+        (
+            '[federate]\nalgorithm = "fedprox"\noptions = { mu = -1 }\n',
+            ["federate.options.mu: should be", "-1"],
+        ),
         (
             '[attack]\nname = "min_mx"\nshare = 0.2\n',
             ["attack.name", "unknown attack", "did you mean 'min_max'"],
         ),
         (
             '[attack]\nname = "foe"\nshare = 0.2\noptions = { epsilon = 0 }\n',
-            ["attack.name", "option 'epsilon'", "0"],
+            ["attack.options.epsilon: should be", "0"],
         ),
         (
             '[attack]\nname = "label_flip"\nshare = 0.2\nfirst_round = 2\n',
@@ -468,9 +569,9 @@ def test_the_examples_load(root: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("channels='64'", "option 'channels': it should be a whole number"),
-        ("channels=true", "option 'channels': it should be a whole number"),
-        ("hidden=0", "option 'hidden': it should be greater than or equal to 1"),
+        ("channels='64'", "model.options.channels: should be a whole number"),
+        ("channels=true", "model.options.channels: should be a whole number"),
+        ("hidden=0", "model.options.hidden: should be greater than or equal to 1"),
         ("past_steps=0.5", "past_steps is shorter than a step"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from lazaretto.errors import PlanError, did_you_mean, should_be
+from lazaretto.errors import OptionError, PlanError, did_you_mean, should_be
 
 __all__ = ["FAMILIES", "build", "describe", "factory", "names", "options"]
 
@@ -95,18 +95,27 @@ def options(family: str, name: str) -> dict[str, inspect.Parameter]:
 def build(family: str, name: str, given: Mapping[str, Any] | None = None) -> Any:
     """Make a part with options.
 
-    Raises PlanError for an option that is unknown (with the list of known ones), or that is not of the
+    Raises OptionError for an option that is unknown (with the list of known ones), or that is not of the
     type and range which the factory's signature gives (`Annotated[int, Ge(1)]` and the like).
     """
     make, known = factory(family, name), options(family, name)
     for key in given or {}:
         if key not in known:
             way_out = f"{did_you_mean(key, known)}options: {', '.join(known) or 'none'}"
-            raise PlanError(f"{_one_of(family)} '{name}' has no option", found=key, way_out=way_out)
-    return make(**_checked(make, f"{_one_of(family)} '{name}'", given or {}))
+            one = f"{_one_of(family)} '{name}'"
+            raise OptionError(
+                f"{one} has no option",
+                part=name,
+                option=key,
+                said=f"{one} has no such option",
+                found=key,
+                way_out=way_out,
+                known=tuple(known),
+            )
+    return make(**_checked(make, _one_of(family), name, given or {}))
 
 
-def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(make: Callable[..., Any], kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(make, include_extras=True)
     except (NameError, TypeError):  # a signature that cannot be read at run time checks for itself
@@ -124,7 +133,14 @@ def _checked(make: Callable[..., Any], part: str, given: Mapping[str, Any]) -> d
             says = should_be(first["type"], first["msg"])
             default = inspect.signature(make).parameters[key].default
             hint = f"its default is {default!r}" if default is not inspect.Parameter.empty else "change it"
-            raise PlanError(f"{part}, option '{key}': it {says}", found=value, way_out=hint) from error
+            raise OptionError(
+                f"{kind} '{name}', option '{key}': it {says}",
+                part=name,
+                option=key,
+                said=says,
+                found=value,
+                way_out=hint,
+            ) from error
     return checked
 
 

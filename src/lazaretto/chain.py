@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.aggregate._choice import beyond
-from lazaretto.errors import PlanError
+from lazaretto.errors import OptionError, PlanError
 from lazaretto.gram import combine, distances_to, inner_products
 from lazaretto.keys import generator
 from lazaretto.types import Array, Gram, Judged, Rule, Weighed
@@ -36,8 +36,12 @@ def rule_of(text: str, options: Mapping[str, Any]) -> Rule:
         return one
     for key, value in options.items():
         if key not in names or not isinstance(value, Mapping):
-            raise PlanError(
-                f"a chain of rules takes a table of options for each part, and '{key}' is none",
+            said = f"a chain of rules takes a table of options for each part, and '{key}' is none"
+            raise OptionError(
+                said,
+                part="",
+                option=key,
+                said=said,
                 found=value,
                 way_out=f"for instance aggregate.options.{names[0]} = {{ }}; parts: {', '.join(names)}",
             )

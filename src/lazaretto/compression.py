@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lazaretto import catalog
 from lazaretto.compress_types import Compressor, Payload, Public
-from lazaretto.errors import InputError, PlanError
+from lazaretto.errors import InputError, OptionError, PlanError
 from lazaretto.keys import seed_of
 from lazaretto.types import Float
 
@@ -33,8 +33,12 @@ def compressor_of(text: str, options: Mapping[str, Any], share: float | None = N
     if len(names) > 1:
         for key, value in options.items():
             if key not in names or not isinstance(value, Mapping):
-                raise PlanError(
-                    f"several compressors take a table of options for each, and '{key}' is none",
+                said = f"several compressors take a table of options for each, and '{key}' is none"
+                raise OptionError(
+                    said,
+                    part="",
+                    option=key,
+                    said=said,
                     found=value,
                     way_out=f"for instance compress.options.{names[0]} = {{ }}; parts: {', '.join(names)}",
                 )

@@ -5,6 +5,7 @@ LazarettoError
 │   ├── DataError     a source's files cannot be used
 │   └── WireError     bytes from outside are not one of our messages
 ├── PlanError         exit 2: the plan or a command-line value is wrong
+│   └── OptionError   an option of a part is unknown, or not what the part takes
 ├── CheckFailed       exit 1: what was checked does not hold
 │   └── RoundRefused  a protected round ended without an aggregate
 └── Interrupted       exit 3: stopped by the user; the state is saved
@@ -22,6 +23,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "LazarettoError",
+    "OptionError",
     "PlanError",
     "RoundRefused",
     "WireError",
@@ -80,6 +82,28 @@ class WireError(InputError):
 
 class PlanError(LazarettoError):
     """A plan, or a `--set` value laid over it, is not valid."""
+
+
+class OptionError(PlanError):
+    """An option of a part is unknown, or not what the part takes.
+
+    part, option: their names. said: what is wrong, for who names the option's key before it. known: the
+    options there are, where this is none of them.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        part: str,
+        option: str,
+        said: str,
+        found: object = None,
+        way_out: str | None = None,
+        known: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(problem, found=found, way_out=way_out)
+        self.part, self.option, self.said, self.known = part, option, said, known
 
 
 class CheckFailed(LazarettoError):

@@ -20,8 +20,7 @@ from pydantic_core import ErrorDetails
 
 from lazaretto import wire
 from lazaretto.errors import PlanError, did_you_mean, should_be
-from lazaretto.plan_checks import conflicts, part_problems, tuned_problems
-from lazaretto.plan_compress import compress_problems
+from lazaretto.plan_checks import conflicts, part_problems
 from lazaretto.plan_keys import (
     BASELINES,
     AggregatePlan,
@@ -38,6 +37,7 @@ from lazaretto.plan_keys import (
     TrainPlan,
     known_keys,
 )
+from lazaretto.plan_parts import told_as_well, tuned_problems
 from lazaretto.plan_paths import path_problems
 from lazaretto.plan_robustness_checks import robustness_problems
 from lazaretto.plan_sweep import SweepPlan, TunedPlan, settings_of
@@ -105,14 +105,13 @@ def load_plan(
     try:
         plan = Plan.model_validate(tree)
     except ValidationError as error:
-        raise _together([_explain(detail) for detail in error.errors()], path) from error
+        wrong = error.errors()
+        more = told_as_well(tree, wrong) if check_parts else ()
+        raise _together([*map(_explain, wrong), *more], path) from error
     problems = list(path_problems(plan)) if check_parts and check_paths else []
     problems += conflicts(plan)
     if check_parts:
         problems += [*part_problems(plan), *tuned_problems(plan), *robustness_problems(plan)]
-        problems += compress_problems(
-            plan.compress, plan.federate.participation, plan.aggregate.client_momentum
-        )
     if problems:
         raise _together(problems, path)
     return plan

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lazaretto import catalog
-from lazaretto.chain import rule_of
 from lazaretto.errors import PlanError
 from lazaretto.personal import personal_mask
+from lazaretto.plan_compress import compress_conflicts
 from lazaretto.plan_keys import AttackPlan, CutPlan, Plan, ReputationPlan, SitesPlan
+from lazaretto.plan_parts import built_part, needs_path, parts_of
 from lazaretto.plan_privacy_checks import privacy_conflicts, privacy_problems
 from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
 from lazaretto.plan_split import split_conflicts
 from lazaretto.plan_values import shown
 from lazaretto.reputation import ReputationSettings, rounds_to_quarantine
 
-__all__ = ["conflicts", "part_problems", "tuned_problems"]
+__all__ = ["conflicts", "part_problems"]
 
 _OF_SEVERAL = ("alignment_cut", "alignment_fusion", "modality_dropout")
 _ALONE = ("traffic_only", "record_only")
@@ -95,39 +95,19 @@ def part_problems(plan: Plan) -> list[PlanError]:
     """Parts that are unknown, or cannot be built with their options, or do not go together."""
     problems: list[PlanError] = []
     built: dict[str, Any] = {}
-    federate = plan.federate
-    for key, family, name, given in (
-        ("data.source", "sources", plan.data.source, plan.data.options),
-        ("model.name", "models", plan.model.name, plan.model.options),
-        ("aggregate.rule", "rules", plan.aggregate.rule, plan.aggregate.options),
-        ("federate.algorithm", "algorithms", federate.algorithm, federate.options),
-        ("federate.selection", "selections", federate.selection, federate.selection_options),
-        ("federate.server", "server_optimisers", federate.server, federate.server_options),
-        ("attack.name", "attacks", plan.attack.name, plan.attack.options),
-    ):
-        if family == "attacks" and not name:
-            continue
+    for one in parts_of(plan):
         try:
-            part: Any = rule_of(name, given) if family == "rules" else catalog.build(family, name, given)
-            built[family] = part
+            part = built_part(one, plan.compress.share)
         except PlanError as error:
-            problems.append(PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out))
+            problems.append(error)
             continue
-        except (TypeError, ValueError) as error:
-            section = key.partition(".")[0]
-            way_out = f"options of '{name}': {_takes(family, name)}"
-            problems.append(PlanError(f"{section}.options: {error}", found=shown(given), way_out=way_out))
-            continue
-        if family == "sources" and part.needs_path and plan.data.path is None:
+        built[one.family] = part
+        if one.family == "sources":
+            problems += needs_path(plan, part)
+        if one.family == "models" and plan.cut.enabled and not part.split:
             problems.append(
                 PlanError(
-                    f"data.path: source '{name}' reads files", way_out="give --data PATH, or set data.path"
-                )
-            )
-        if family == "models" and plan.cut.enabled and not part.split:
-            problems.append(
-                PlanError(
-                    f"cut.enabled: model '{name}' has no cut, so its raw data would leave the device",
+                    f"cut.enabled: model '{one.name}' has no cut, so its raw data would leave the device",
                     found=True,
                     way_out="set cut.enabled = false, or choose a model that can be split",
                 )
@@ -138,16 +118,11 @@ def part_problems(plan: Plan) -> list[PlanError]:
         _federate_problems,
         _attack_problems,
         _reputation_problems,
+        _compress_problems,
         secure_problems,
         privacy_problems,
     )
     return problems + [problem for find in more for problem in find(plan, built)]
-
-
-def _takes(family: str, name: str) -> str:
-    """Options of a part, or of the parts of a chain of rules."""
-    parts = [part.strip() for part in name.split("|")] if family == "rules" else [name]
-    return ", ".join(dict.fromkeys(key for part in parts for key in catalog.options(family, part))) or "none"
 
 
 def _rule_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError]:
@@ -352,6 +327,14 @@ def _attack_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError
         )
 
 
+def _compress_problems(plan: Plan, built: Mapping[str, Any]) -> Iterator[PlanError]:
+    """A scheme that does not go with who takes part."""
+    made = built.get("compressors")
+    if made is not None:
+        momentum = plan.aggregate.client_momentum
+        yield from compress_conflicts(plan.compress, made, plan.federate.participation, momentum)
+
+
 def _reputation_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     """Trust by a rule that cannot suspect anybody."""
     rule = built.get("rules")
@@ -364,23 +347,6 @@ def _reputation_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError
             way_out="leave it out, or choose a rule that looks at updates",
         )
     ]
-
-
-def tuned_problems(plan: Plan) -> Iterator[PlanError]:
-    """Options of baseline models that the models do not take."""
-    for system in plan.tuned.model_fields_set:
-        options = getattr(getattr(plan.tuned, system), "options", None)
-        if options:
-            try:
-                catalog.build("models", system, options)
-            except (PlanError, TypeError, ValueError) as error:
-                problem = error.problem if isinstance(error, PlanError) else str(error)
-                takes = ", ".join(catalog.options("models", system)) or "none"
-                yield PlanError(
-                    f"tuned.{system}.options: {problem}",
-                    found=shown(options),
-                    way_out=f"options of '{system}': {takes}",
-                )
 
 
 def _modality_problems(plan: Plan) -> Iterator[PlanError]:

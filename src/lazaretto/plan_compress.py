@@ -8,11 +8,12 @@ from typing import Annotated
 from annotated_types import Gt, Le
 from pydantic import Field
 
-from lazaretto.compression import compressor_of, takes_share
+from lazaretto.compress_types import Compressor
+from lazaretto.compression import takes_share
 from lazaretto.errors import PlanError
 from lazaretto.plan_values import Options, Section
 
-__all__ = ["CompressPlan", "compress_problems"]
+__all__ = ["CompressPlan", "compress_conflicts"]
 
 
 class CompressPlan(Section):
@@ -38,16 +39,10 @@ class CompressPlan(Section):
     )
 
 
-def compress_problems(
-    asked: CompressPlan, participation: float, client_momentum: float = 0.0
+def compress_conflicts(
+    asked: CompressPlan, made: Compressor, participation: float, client_momentum: float
 ) -> Iterator[PlanError]:
-    """Schemes that are unknown or cannot be built, or that sites of this plan cannot follow."""
-    try:
-        made = compressor_of(asked.scheme, asked.options, asked.share)
-    except PlanError as error:
-        key = "compress.scheme" if "option" not in error.problem else "compress.options"
-        yield PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out)
-        return
+    """A scheme that sites of this plan cannot follow, and keys that it does not read. made: of the scheme."""
     if asked.share != CompressPlan.model_fields["share"].default and not takes_share(asked.scheme):
         yield PlanError(
             f"compress.share: scheme '{made.name}' sends every coordinate",

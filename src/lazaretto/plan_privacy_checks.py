@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lazaretto.data_files import lies_in
-from lazaretto.errors import PlanError
+from lazaretto.errors import OptionError, PlanError
 from lazaretto.plan_keys import Plan, PrivacyPlan
+from lazaretto.plan_parts import Named, option_problem, unknown_mechanism
 from lazaretto.plan_values import shown
 from lazaretto.promise import mechanism_of
 
@@ -259,12 +260,18 @@ def privacy_problems(plan: Plan, built: Mapping[str, Any]) -> list[PlanError]:
     """A model that couples examples, an algorithm that sends more than the mechanism covers."""
     if plan.privacy.mechanism == "none":
         return []
+    if unknown := list(unknown_mechanism(plan)):
+        return unknown
     problems, model = list[PlanError](), built.get("models")
     if "sources" not in built:
         return []  # said already, and what it shows how often is not known
     try:
         if plan.privacy.epsilon or plan.privacy.noise_multiplier:  # else it is said already
             mechanism_of(plan)
+    except OptionError as error:
+        error.known = None if error.known is None else tuple(k for k in error.known if k not in _OWN_KEYS)
+        own = Named("privacy.mechanism", "mechanisms", error.part, "privacy.options", plan.privacy.options)
+        problems.append(option_problem(own, error))
     except PlanError as error:
         known = error.problem.startswith(("train.", "privacy."))
         problem = error.problem if known else f"privacy.mechanism: {error.problem}"

@@ -122,7 +122,7 @@ def robustness_problems(plan: Plan) -> Iterator[PlanError]:
                     way_out="leave it out, or set robustness.enabled = true",
                 )
         return
-    of_the_plan = {str(problem) for problem in conflicts(plan)}
+    of_the_plan = {str(problem) for problem in _problems(plan)}
     for text in asked.rules or ():
         for problem in _problems(_by(plan, text)):
             if str(problem) in of_the_plan:  # said already

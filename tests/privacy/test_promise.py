@@ -75,7 +75,7 @@ def refused(tmp_path: Path, *sets: str, usual: tuple[str, ...] = PRIVATE) -> str
         (["data.source=physionet2012", "data.path=somewhere", "data.modality=record"], "'swap'"),
         (["data.source=meds", "data.path=somewhere", "data.modality=record"], "'swap'"),
         (["data.source=paired", "data.path=somewhere"], "drawn among all"),
-        (["privacy.options={clipping=1}"], "no option"),
+        (["privacy.options={clipping=1}"], "privacy.options.clipping: mechanism 'dp_sgd' has no such option"),
     ],
 )
 def test_what_the_mechanism_does_not_cover_is_refused(tmp_path: Path, sets: list[str], says: str) -> None:
