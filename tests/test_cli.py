@@ -139,6 +139,52 @@ def test_wrong_words(
     assert not list(tmp_path.iterdir()), "something was written all the same"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "PLAN", "--data", "EMPTY", "--out", "OUT"],
+        ["sweep", "PLAN", "--data", "EMPTY", "--out", "OUT"],
+        ["data", "check", "consortium", "EMPTY"],
+        ["evaluate", "RUN", "--source", "consortium", "--data", "EMPTY", "--out", "OUT"],
+    ],
+)
+def test_an_empty_folder_is_no_data_of_a_simulator(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
+) -> None:
+    places = {"PLAN": tmp_path / "plan.toml", "EMPTY": tmp_path / "empty", "RUN": tmp_path / "empty"}
+    places["PLAN"].write_text("[run]\nseeds = [0]\n")
+    places["EMPTY"].mkdir()
+    places["OUT"] = tmp_path / "out"
+    code, _, err = call(capsys, *(str(places.get(word, word)) for word in words))
+    assert code == 2
+    assert "source 'consortium' reads no files, and the folder is empty" in err
+    assert str(places["EMPTY"]) in err
+    assert not places["OUT"].exists()
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_data_that_are_not_read_are_told_of_in_quiet_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted("begun")
+
+    for name in ("run_plan", "run_sweep"):
+        monkeypatch.setattr(commands, name, stopped)
+    plan, flows = tmp_path / "plan.toml", tmp_path / "flows.csv"
+    plan.write_text("[run]\nseeds = [0]\n")
+    flows.write_text("a,b\n")
+    warned = f"warning: nothing in {flows} is read: source 'consortium' reads no files"
+    for more, told in (
+        (["--data", str(flows), "--quiet"], True),
+        (["--data", str(flows)], False),  # the display says it
+        (["--quiet"], False),
+    ):
+        code, _, err = call(capsys, command, str(plan), "--out", str(tmp_path / "out"), *more)
+        assert code == 3
+        assert (warned in err) == told, err
+
+
 def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text('[data]\nsource = "x_iomt"\n')
@@ -217,6 +263,7 @@ def test_data_check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_data_check_says_first_that_a_path_is_not_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "flows.csv").write_text("a,b\n")
     code, out, err = call(capsys, "data", "check", "consortium", str(tmp_path), *TINY)
     assert code == 0
     assert err.startswith("warning: A path was given, and nothing in it was read")

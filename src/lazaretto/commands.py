@@ -48,6 +48,7 @@ def train(
     Raises what `load_plan`, `run_plan` and `write_report` raise.
     """
     checked = load_plan(plan, sets=sets, overrides={} if data is None else {"data.path": str(data)})
+    _warn_unread(checked, quiet)
     folder = Path("runs") / checked.run.name if out is None else out
     with display(silent=quiet) as show:
         run_plan(checked, folder, resume=resume, show=show)
@@ -105,6 +106,7 @@ def sweep(
     overrides = {} if data is None else {"data.path": str(data)}
     whole = load_plan(plan, sets=sets, overrides=overrides)
     _check_priceless(whole)
+    _warn_unread(whole, quiet)
     axes = dict(parse_values(text) for text in over)
     folder = Path("sweeps") / whole.run.name if out is None else out
     if whole.robustness.enabled and not axes:
@@ -135,6 +137,18 @@ def sweep(
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)
     return write_sweep_page(folder)
+
+
+def _warn_unread(plan: Plan, quiet: bool) -> None:
+    """Say that nothing of a path is read where the display, which says it else, is silent."""
+    path = plan.data.path
+    if (
+        quiet
+        and path is not None
+        and not catalog.build("sources", plan.data.source, plan.data.options).needs_path
+    ):
+        text = f"warning: nothing in {path} is read: source '{plan.data.source}' reads no files"
+        typer.echo(printable(text), err=True)
 
 
 def _check_priceless(plan: Plan) -> None:

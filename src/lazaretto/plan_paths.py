@@ -13,7 +13,7 @@ __all__ = ["idle_path", "path_problems", "without_folders"]
 
 
 def path_problems(plan: Plan) -> Iterator[PlanError]:
-    """A start without a model; a path that leads nowhere, for a source that reads no files.
+    """A start without a model; a path that leads nowhere or to nothing, for a source that reads no files.
 
     Sources that read files say themselves what they miss.
     """
@@ -39,18 +39,27 @@ def path_problems(plan: Plan) -> Iterator[PlanError]:
 
 
 def idle_path(source: str, path: Path, given: str, named: str) -> PlanError | None:
-    """What is wrong with a path for a source that reads no files: that it leads nowhere.
+    """What is wrong with a path for a source that reads no files: that it leads nowhere, or to nothing.
 
-    Whoever gives one that is there is told in the data sheet that nothing of it was read. given, named: how
-    the path and the source were said.
+    Whoever gives one with something in it is told in the data sheet that nothing of it was read.
+    given, named: how the path and the source were said.
     """
-    if path.exists():
+    if path.exists() and not _empty(path):
         return None
+    there = "the folder is empty" if path.exists() else "nothing is there"
     return PlanError(
-        f"{given}: source '{source}' reads no files, and nothing is there",
+        f"{given}: source '{source}' reads no files, and {there}",
         found=path,
         way_out=f"name the source that reads your data ({named}; lazaretto list sources), or give no path",
     )
+
+
+def _empty(path: Path) -> bool:
+    """Whether it is a folder that holds nothing; one that may not be looked into may hold something."""
+    try:
+        return path.is_dir() and not any(path.iterdir())
+    except OSError:
+        return False
 
 
 def without_folders(plan: Plan) -> Plan:
