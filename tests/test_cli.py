@@ -13,6 +13,8 @@ import typing
 from pathlib import Path
 
 import pytest
+import typer
+import typer.core
 
 from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, runlog
 from lazaretto.code_digest import code_digest
@@ -48,6 +50,20 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run", "sweep", "evaluate", "report", "list", "data"):
         assert f"  {command} " in out
         assert call(capsys, command, "--help")[0] == 0
+
+
+def test_help_says_which_options_may_be_repeated() -> None:
+    found = typer.main.get_command(cli.app)
+    assert isinstance(found, typer.core.TyperGroup)
+    data = found.commands["data"]
+    assert isinstance(data, typer.core.TyperGroup)
+    several = 0
+    for command in (*found.commands.values(), *data.commands.values()):
+        for option in command.params:
+            if isinstance(option, typer.core.TyperOption):
+                assert option.multiple == ("may be repeated" in (option.help or "")), option.opts
+                several += option.multiple
+    assert several >= 6
 
 
 def test_help_needs_no_numerical_libraries() -> None:

@@ -50,15 +50,19 @@ DataPath = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the plan.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the plan; may be repeated."),
 ]
 OptionSets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="An option of the source.")
+    list[str] | None,
+    typer.Option("--set", metavar="OPTION=VALUE", help="An option of the source; may be repeated."),
 ]
 Maps = Annotated[
     list[str] | None,
     typer.Option(
-        "--map", metavar="MODEL=NEW", help="A feature of the new data (*FACTOR) for one of the model."
+        "--map",
+        metavar="MODEL=NEW",
+        help="A feature of the new data (*FACTOR) for one of the model; may be repeated.",
     ),
 ]
 OptionPlan = Annotated[
