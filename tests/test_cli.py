@@ -20,7 +20,7 @@ from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, 
 from lazaretto.code_digest import code_digest
 from lazaretto.errors import Interrupted
 from lazaretto.fixed_parts import FIXED_PARTS
-from lazaretto.plan_keys import BASELINES, SecurePlan
+from lazaretto.plan_keys import BASELINES, Plan, SecurePlan
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
 
@@ -199,6 +199,43 @@ def test_data_that_are_not_read_are_told_of_in_quiet_too(
         code, _, err = call(capsys, command, str(plan), "--out", str(tmp_path / "out"), *more)
         assert code == 3
         assert (warned in err) == told, err
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "\ufeff"])
+@pytest.mark.parametrize(
+    "words",
+    [["run", "PLAN", "--out", "OUT"], ["sweep", "PLAN"], ["data", "check", "consortium", "--plan", "PLAN"]],
+)
+def test_an_empty_plan_is_no_default_plan(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = tmp_path / "plan.toml"
+    plan.write_text(text, encoding="utf-8")
+    code, _, err = call(capsys, *(str(plan) if word == "PLAN" else word for word in words))
+    assert code == 2
+    assert err.startswith(f"error: the plan is empty (found: {plan})")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.toml"]
+
+
+def test_a_comment_alone_is_a_plan_of_defaults(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[object] = []
+
+    def stopped(plan: object, *_: object, **__: object) -> None:
+        got.append(plan)
+        raise Interrupted("begun")
+
+    monkeypatch.setattr(commands, "run_plan", stopped)
+    (tmp_path / "plan.toml").write_text("# all defaults\n")
+    for plan in (str(tmp_path / "plan.toml"), "/dev/null"):
+        assert call(capsys, "run", plan, "--out", str(tmp_path / "out"))[0] == 3
+    assert got == [Plan()] * 2
 
 
 def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from lazaretto.types import Source
 __all__ = ["MOST_POINTS", "audit", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
 
 MOST_POINTS = 400  # of a grid
+_MOST_BLANKS = 4096  # characters from its begin by which a plan's file is empty
 _MOST_SECONDS = 60.0  # of loading the data of further seeds, for a check
 
 
@@ -48,6 +49,7 @@ def train(
     Raises what `load_plan`, `run_plan` and `write_report` raise.
     """
     checked = load_plan(plan, sets=sets, overrides={} if data is None else {"data.path": str(data)})
+    _check_written(plan)
     _warn_unread(checked, quiet)
     folder = Path("runs") / checked.run.name if out is None else out
     with display(silent=quiet) as show:
@@ -105,6 +107,7 @@ def sweep(
     """
     overrides = {} if data is None else {"data.path": str(data)}
     whole = load_plan(plan, sets=sets, overrides=overrides)
+    _check_written(plan)
     _check_priceless(whole)
     _warn_unread(whole, quiet)
     axes = dict(parse_values(text) for text in over)
@@ -137,6 +140,21 @@ def sweep(
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)
     return write_sweep_page(folder)
+
+
+def _check_written(plan: Path) -> None:
+    """Raise PlanError for a file of blanks alone: it would read as all defaults, and was hardly meant so."""
+    if not plan.is_file():  # such as /dev/null, which is meant
+        return
+    with plan.open("rb") as file:
+        begin = file.read(_MOST_BLANKS)
+    if not begin.decode("utf-8-sig", errors="replace").strip():
+        raise PlanError(
+            "the plan is empty",
+            found=plan,
+            way_out="write the keys that are not to have their defaults, as in examples/consortium.toml; if "
+            "all are, a comment such as '# all defaults'",
+        )
 
 
 def _warn_unread(plan: Plan, quiet: bool) -> None:
@@ -242,6 +260,7 @@ def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[
     if plan is None:
         return parse_options(sets)
     planned = load_plan(plan, check_parts=False).data
+    _check_written(plan)
     if planned.source != source:
         raise PlanError(
             "the plan is of another source", found=planned.source, way_out=f"give a plan of '{source}'"
