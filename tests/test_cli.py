@@ -335,6 +335,43 @@ def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tm
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_log_written_anew_is_found_by_a_head_kept_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = runlog.create(tmp_path / "run.sqlite", [("run", {"name": "x"}), ("note", {"auroc": 0.6})])
+    code, out, _ = call(capsys, "report", str(tmp_path))
+    assert code == 0
+    kept = re.findall(r"the last has digest ([0-9a-f]{64})\n", out)[0]
+    assert call(capsys, "report", str(tmp_path), "--head", kept)[0] == 0
+    runlog.append(log, "note", {"audited": True})  # what came later is no reason to refuse
+    assert call(capsys, "report", str(tmp_path), "--head", f" {kept.upper()} ")[0] == 0
+
+    log.unlink()
+    (tmp_path / "report.html").unlink()
+    runlog.create(log, [("run", {"name": "x"}), ("note", {"auroc": 0.9}), ("note", {"audited": True})])
+    code, _, err = call(capsys, "report", str(tmp_path), "--head", kept)
+    assert code == 1
+    assert "does not hold a head that was kept earlier" in err
+    assert f"{log}: 3 records, none with that digest" in err
+    assert not (tmp_path / "report.html").exists()
+    assert call(capsys, "report", str(tmp_path))[0] == 0  # without the head nobody can tell
+
+
+def test_a_log_cut_short_is_found_by_a_head_kept_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = runlog.create(tmp_path / "run.sqlite", [("run", {"name": "x"}), ("note", {"auroc": 0.6})])
+    kept = runlog.head(log).digest.hex()
+    log.unlink()
+    runlog.create(log, [("run", {"name": "x"})])
+    assert call(capsys, "report", str(tmp_path), "--head", kept)[0] == 1
+    for wrong in (kept[:16], "x" * 64, ""):
+        code, _, err = call(capsys, "report", str(tmp_path), "--head", wrong)
+        assert code == 2
+        assert "--head: should be a digest of 64 hexadecimal digits" in err
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_file_names_with_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "run", "a\x1b[31mred.toml")
     assert code == 2

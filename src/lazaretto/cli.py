@@ -183,9 +183,19 @@ def audit(directory: RunFolder, quiet: Quiet = False) -> None:
 
 @app.command()
 @_stoppable
-def report(directory: RunFolder) -> None:
+def report(
+    directory: RunFolder,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head",
+            metavar="DIGEST",
+            help="Refuse a log without this digest, which an earlier report printed and you kept elsewhere.",
+        ),
+    ] = None,
+) -> None:
     """Hold a run's files against its log, and write DIR/report.html anew from DIR/run.sqlite."""
-    _report(_commands().write_page(directory))
+    _report(_commands().write_page(directory, head))
 
 
 @app.command("list")

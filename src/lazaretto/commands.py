@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -195,17 +196,31 @@ def audit(directory: Path, *, quiet: bool) -> Path:
     return write_report(directory)
 
 
-def write_page(directory: Path) -> Path:
+def write_page(directory: Path, kept: str | None = None) -> Path:
     """Hold the files of a run against its log and write the report anew; returns its path.
 
-    Prints where the log ends: who keeps that can tell later whether records were cut off or written anew.
+    Prints where the log ends: who keeps that can tell later, by giving it as `kept`, whether records were cut
+    off or written anew. Raises PlanError where that is no digest, CheckFailed where no record has it.
     """
+    if kept is not None:
+        runlog.verify(directory / "run.sqlite", _digest(kept))
     head = check_files(directory)
     page = write_report(directory)
     if missing := missing_files(directory):
         say(f"not there, so not held against the log: {', '.join(missing)}")
     say(f"run log: {many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}")
     return page
+
+
+def _digest(text: str) -> bytes:
+    """The bytes of a digest as a report prints it."""
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()):
+        return bytes.fromhex(text)
+    raise PlanError(
+        "--head: should be a digest of 64 hexadecimal digits",
+        found=text,
+        way_out="the whole digest that `lazaretto report` printed of this log earlier",
+    )
 
 
 def check_data(

@@ -153,19 +153,24 @@ def head(path: Path) -> Head:
         return Head(*_last(connection))
 
 
-def verify(path: Path, kept: Head | None = None) -> Head:
-    """Check the whole chain, every body, and that `kept` (an earlier `head`) is part of it.
+def verify(path: Path, kept: Head | bytes | None = None) -> Head:
+    """Check the whole chain, every body, and that `kept` (an earlier `head`, or its digest) is part of it.
 
     Returns the head. Raises CheckFailed at the first break, InputError if the file is no run log.
     """
-    count, digest, seen = 0, _NOTHING, kept is None or kept == Head(0, _NOTHING)
+    count, digest, seen = 0, _NOTHING, kept in (None, _NOTHING, Head(0, _NOTHING))
     for record in read(path):
         count, digest = record.sequence, record.digest
-        seen = seen or kept == Head(count, digest)
+        seen = seen or kept in (digest, Head(count, digest))
     if not seen and kept is not None:
+        was = (
+            f"record {kept[0]} was {kept[1].hex()[:16]}"
+            if isinstance(kept, Head)
+            else "none with that digest"
+        )
         raise CheckFailed(
             "the run log does not hold a head that was kept earlier",
-            found=f"{count} records, record {kept.records} was {kept.digest.hex()[:16]}",
+            found=f"{path}: {count} records, {was}",
             way_out="it was cut short or written anew; use a copy that you trust",
         )
     return Head(count, digest)
