@@ -332,7 +332,38 @@ def test_report_of_a_log_that_was_changed(capsys: pytest.CaptureFixture[str], tm
     code, _, err = call(capsys, "report", str(tmp_path))
     assert code == 1
     assert "breaks at record 1" in err
+    assert "it was changed after it was written: put back a copy of this file that you trust" in err
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [(0, "the run log is empty"), (50, "not a run log"), (9000, "the run log is damaged or cut short")],
+)
+def test_a_log_that_is_no_log_any_more(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, size: int, says: str
+) -> None:
+    log = runlog.create(tmp_path / "run.sqlite", [("run", {"name": "x" * 9000})])
+    os.truncate(log, size)
+    code, _, err = call(capsys, "report", str(tmp_path))
+    assert code == 2
+    assert says in err
+    assert f"found: {log}" in err
+    assert "way out: put back a copy of this file that you trust, or run again into another folder" in err
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+@pytest.mark.parametrize("command", [["audit"], ["evaluate", "--source", "consortium", "--out", "other"]])
+def test_a_sweep_is_neither_audited_nor_evaluated(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str], tuned: bool
+) -> None:
+    runlog.create(tmp_path / "sweep.sqlite")
+    if tuned:
+        (tmp_path / "tuned.toml").write_text("")
+    code, _, err = call(capsys, command[0], str(tmp_path), *command[1:])
+    assert code == 2
+    assert "this folder is a sweep's, which keeps no model" in err
+    assert f"lazaretto run {tmp_path / 'tuned.toml' if tuned else 'PLAN'}, and then" in err
 
 
 def test_a_log_written_anew_is_found_by_a_head_kept_elsewhere(

@@ -181,7 +181,7 @@ def audit(directory: RunFolder, quiet: Quiet = False) -> None:
     _report(_commands().audit(directory, quiet=quiet))
 
 
-@app.command()
+@app.command(short_help="Hold a run's files against its log, and write its report anew.")
 @_stoppable
 def report(
     directory: RunFolder,
@@ -194,7 +194,10 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Hold a run's files against its log, and write DIR/report.html anew from DIR/run.sqlite."""
+    """Hold a run's files against its log, and write DIR/report.html anew from DIR/run.sqlite.
+
+    Of a sweep's folder the log alone is checked, and DIR/sweep.html written anew from DIR/sweep.sqlite.
+    """
     _report(_commands().write_page(directory, head))
 
 
@@ -258,10 +261,17 @@ def _commands() -> Any:
 
 
 def _check_run(directory: Path) -> None:
-    """Raise InputError where a run's folder is not there, before anything in it is missed."""
+    """Raise InputError where a run's folder is not there, or a sweep's, before anything in it is missed."""
     if not directory.is_dir():
         what = "this is a file, and a run is a folder" if directory.exists() else "there is no such folder"
         raise InputError(what, found=directory, way_out="the folder of a finished run, such as runs/NAME")
+    if (directory / "sweep.sqlite").is_file() and not (directory / "run.sqlite").exists():
+        plan = directory / "tuned.toml"
+        raise InputError(
+            "this folder is a sweep's, which keeps no model",
+            found=directory,
+            way_out=f"lazaretto run {plan if plan.is_file() else 'PLAN'}, and then the folder of that run",
+        )
 
 
 def _check_out(out: Path | None) -> None:

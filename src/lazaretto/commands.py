@@ -197,18 +197,27 @@ def audit(directory: Path, *, quiet: bool) -> Path:
 
 
 def write_page(directory: Path, kept: str | None = None) -> Path:
-    """Hold the files of a run against its log and write the report anew; returns its path.
+    """Hold the files of a run against its log and write the report anew; returns its path. Of a sweep the log
+    alone is checked.
 
     Prints where the log ends: who keeps that can tell later, by giving it as `kept`, whether records were cut
     off or written anew. Raises PlanError where that is no digest, CheckFailed where no record has it.
     """
-    if kept is not None:
-        runlog.verify(directory / "run.sqlite", _digest(kept))
-    head = check_files(directory)
-    page = write_report(directory)
-    if missing := missing_files(directory):
-        say(f"not there, so not held against the log: {', '.join(missing)}")
-    say(f"run log: {many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}")
+    digest = None if kept is None else _digest(kept)
+    log, swept = directory / "run.sqlite", directory / "sweep.sqlite"
+    if of_sweep := swept.is_file() and not log.exists():
+        head = runlog.verify(swept, digest)
+        page = write_sweep_page(directory)
+        unread = [name for name in ("sweep.json", "tuned.toml") if (directory / name).is_file()]
+    else:
+        runlog.verify(log, digest)
+        head = check_files(directory)
+        page = write_report(directory)
+        unread = missing_files(directory)
+    if unread:
+        say(f"{'' if of_sweep else 'not there, so '}not held against the log: {', '.join(unread)}")
+    ends = f"{many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}"
+    say(f"{'sweep' if of_sweep else 'run'} log: {ends}")
     return page
 
 

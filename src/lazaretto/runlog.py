@@ -38,6 +38,7 @@ _NOTHING = bytes(32)
 _APPLICATION = 0x4C415A41  # "LAZA"
 _VERSION = 1
 _HEADER_BYTES = 100
+_PUT_BACK = "put back a copy of this file that you trust, or run again into another folder"
 # ends a journal that belongs to several databases, as ours never do
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
 _PRAGMAS = ("trusted_schema=OFF", "cell_size_check=ON", "journal_mode=DELETE", "synchronous=FULL")
@@ -140,11 +141,16 @@ def read(path: Path, kind: str | None = None) -> Iterator[Record]:
                 raise CheckFailed(
                     f"the run log breaks at record {expected}",
                     found=f"{path}: record {sequence} of kind '{record_kind}'",
-                    way_out="it was changed after it was written; use a copy that you trust",
+                    way_out=f"it was changed after it was written{_before(expected)}: {_PUT_BACK}",
                 )
             if kind is None or kind == record_kind:
                 yield Record(sequence, record_kind, _body(path, sequence, data), previous, digest)
             expected, previous = sequence + 1, digest
+
+
+def _before(sequence: int) -> str:
+    """That the records before this one are as they were written, where there are any."""
+    return "" if sequence == 1 else f" (what comes before record {sequence} was not)"
 
 
 def head(path: Path) -> Head:
@@ -246,7 +252,10 @@ def _check_file(path: Path) -> None:
     except OSError as error:
         raise _cannot(path, error) from error
     if not header.startswith(b"SQLite format 3\0"):
-        raise InputError("this file is not a run log", found=path, way_out="give DIR/run.sqlite")
+        what = (
+            "this file is not a run log" if header else "the run log is empty, so this file is not a run log"
+        )
+        raise InputError(what, found=path, way_out=_PUT_BACK)
     said = tuple(int.from_bytes(header[at : at + 4], "big") for at in (68, 60))
     # bytes 18 and 19: written and read by way of a rollback journal, as ours always are
     if said != (_APPLICATION, _VERSION) or header[18:20] != b"\1\1":
@@ -294,7 +303,7 @@ def _not_ours(path: Path, why: str = "") -> InputError:
     return InputError(
         "this database is not a run log, or its tables were changed",
         found=f"{path}{why}",
-        way_out="give DIR/run.sqlite as lazaretto wrote it",
+        way_out=_PUT_BACK,
     )
 
 
@@ -305,9 +314,8 @@ def _cannot(path: Path, error: Exception) -> LazarettoError:
             "the disk is full", found=path, way_out="free some space, then run with --resume"
         )
     if "not a database" in text or "malformed" in text:
-        return InputError(
-            "this file is not a run log", found=f"{path}: {text}", way_out="give DIR/run.sqlite"
-        )
+        what = "the run log is damaged or cut short, so this file is not a run log any more"
+        return InputError(what, found=f"{path}: {text}", way_out=_PUT_BACK)
     return InputError(
         "the run log cannot be used", found=f"{path}: {text}", way_out="check path and permissions"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +71,24 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "plan.toml").write_text(PLAN)
     assert main(["sweep", str(folder / "plan.toml"), "--out", str(folder / "out"), "--quiet"]) == 0
     return folder / "out"
+
+
+def test_report_writes_the_page_of_a_sweep_anew(
+    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(swept, copy)
+    page, kept = (copy / "sweep.html").read_bytes(), runlog.head(copy / "sweep.sqlite")
+    (copy / "sweep.html").unlink()
+    assert main(["report", str(copy)]) == 0
+    out = capsys.readouterr().out
+    assert f"report: {copy / 'sweep.html'}" in out
+    assert "\nnot held against the log: sweep.json, tuned.toml\n" in f"\n{out}"
+    assert f"sweep log: {kept.records} records, none changed; the last has digest {kept.digest.hex()}" in out
+    assert (copy / "sweep.html").read_bytes() == page
+    assert not (copy / "report.html").exists()
+    assert main(["report", str(copy), "--head", kept.digest.hex()]) == 0
+    assert main(["report", str(copy), "--head", "ab" * 32]) == 1
 
 
 def test_every_system_gets_as_many_draws_and_the_first_is_the_plan(swept: Path) -> None:
