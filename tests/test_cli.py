@@ -20,7 +20,9 @@ from lazaretto import __version__, catalog, cli, cli_audit, cli_grid, commands, 
 from lazaretto.code_digest import code_digest
 from lazaretto.errors import Interrupted
 from lazaretto.fixed_parts import FIXED_PARTS
+from lazaretto.plan import load_plan
 from lazaretto.plan_keys import BASELINES, Plan, SecurePlan
+from lazaretto.run.journal import kept_for_resuming, open_journal, quiet
 
 TINY = ["--set", "sites=2", "--set", "units_per_site=12", "--set", "windows=2"]
 
@@ -236,6 +238,35 @@ def test_a_comment_alone_is_a_plan_of_defaults(
     for plan in (str(tmp_path / "plan.toml"), "/dev/null"):
         assert call(capsys, "run", plan, "--out", str(tmp_path / "out"))[0] == 3
     assert got == [Plan()] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (["run", "PLAN", "--out", "DIR"], "wait until it is done, or write elsewhere with --out"),
+        (["run", "PLAN", "--out", "DIR", "--resume"], "wait until it is done, or write elsewhere with --out"),
+        (["sweep", "PLAN", "--out", "DIR"], "wait until it is done, or write elsewhere with --out"),
+        (["audit", "DIR"], "wait until it is done"),
+        (["evaluate", "DIR", "--source", "consortium", "--out", "OUT"], "wait until it is done"),
+    ],
+)
+def test_a_folder_at_work_is_to_be_waited_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], way_out: str
+) -> None:
+    plan, folder = tmp_path / "plan.toml", tmp_path / "dir"
+    plan.write_text("[run]\nseeds = [0]\n")
+    journal = open_journal(folder, load_plan(plan), False, quiet)
+    places = {"PLAN": plan, "DIR": folder, "OUT": tmp_path / "out"}
+    given = [str(places.get(word, word)) for word in words]
+    with kept_for_resuming(journal, "nothing is"):
+        code, _, err = call(capsys, *given)
+    assert code == 2
+    assert err.startswith("error: another process is at work in this folder")
+    assert str(folder) in err
+    assert err.endswith(f"\n  way out: {way_out}\n")
+    assert not places["OUT"].exists()
+    if words[0] == "audit":  # the lock is gone
+        assert "there is no finished run to audit" in call(capsys, *given)[2]
 
 
 def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
 from lazaretto.data.sites import unused_sites
-from lazaretto.errors import CheckFailed, DataError, PlanError, many, printable
+from lazaretto.errors import CheckFailed, DataError, InputError, PlanError, many, printable
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import headline, render, write_html, write_report
@@ -30,6 +30,7 @@ from lazaretto.run.audit_run import audit_run, audited_before
 from lazaretto.run.checked import check_files, missing_files
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
+from lazaretto.run.lock import at_work
 from lazaretto.run.progress import display
 from lazaretto.run.robustness import run_robustness
 from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
@@ -53,6 +54,7 @@ def train(
     _check_written(plan)
     _warn_unread(checked, quiet)
     folder = Path("runs") / checked.run.name if out is None else out
+    _check_idle(folder)
     with display(silent=quiet) as show:
         run_plan(checked, folder, resume=resume, show=show)
     return _reported(folder, quiet)
@@ -113,6 +115,7 @@ def sweep(
     _warn_unread(whole, quiet)
     axes = dict(parse_values(text) for text in over)
     folder = Path("sweeps") / whole.run.name if out is None else out
+    _check_idle(folder)
     if whole.robustness.enabled and not axes:
         with display(silent=quiet) as show:
             found = run_robustness(whole, folder, quick=quick, resume=resume, show=show)
@@ -141,6 +144,16 @@ def sweep(
         result = run_sweep(whole, trials, folder, about, resume=resume, show=show)
     show_sweep(result)
     return write_sweep_page(folder)
+
+
+def _check_idle(folder: Path) -> None:
+    """Raise InputError while another process works in the folder, where --resume would be no way out."""
+    if at_work(folder):
+        raise InputError(
+            "another process is at work in this folder",
+            found=folder,
+            way_out="wait until it is done, or write elsewhere with --out",
+        )
 
 
 def _check_written(plan: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
+from pathlib import Path
 
-__all__ = ["taken"]
+__all__ = ["at_work", "taken"]
 
 
 def taken(file: int) -> bool:
@@ -17,3 +19,17 @@ def taken(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def at_work(directory: Path) -> bool:
+    """Whether another process works in a run's or a sweep's folder; False where that cannot be told."""
+    try:
+        handle = os.open(directory / "parts", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        return not taken(handle)
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
