@@ -57,12 +57,18 @@ def show_check(source: Source, path: Path | None, table: Table) -> list[str]:
 
 
 def _show_labels(labels: Mapping[tuple[str, str], int]) -> None:
-    """What each text of the label column was taken for, the commonest first."""
-    ranked = sorted(labels.items(), key=lambda entry: (-entry[1], entry[0]))
-    rows = [
-        (f"{count:,}", name or "left out", text[:_LONGEST_LABEL] or "(none)")
-        for (text, name), count in ranked[:_MOST_LABELS]
+    """What each text of the label column was taken for, commonest first; rows without one are one line."""
+    bare = {name for text, name in labels if not text.strip()}
+    told = [
+        (rows, name or "left out", text[:_LONGEST_LABEL])
+        for (text, name), rows in labels.items()
+        if text.strip()
     ]
+    if bare:
+        without = sum(rows for (text, _), rows in labels.items() if not text.strip())
+        told.append((without, ", ".join(name or "left out" for name in sorted(bare)), "(none)"))
+    ranked = sorted(told, key=lambda entry: (-entry[0], entry[2], entry[1]))
+    rows = [(f"{count:,}", name, text) for count, name, text in ranked[:_MOST_LABELS]]
     show("labels in the files", ("rows", "taken for", "label"), rows, whole=2)
     if more := len(ranked) - len(rows):
         say(f"and {many(more, 'more label')}")

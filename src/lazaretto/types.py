@@ -133,15 +133,15 @@ class Table:
 class RawRows:
     """Rows as published, for the leak check: every column, also those a loader drops.
 
-    columns: name -> [rows] of numbers or strings.  label: [rows] int64, 0 normal.
-    group: [rows] int64, rows of one group (file, block of time, unit) never stand on both sides of the check.
-    classes: names by label, so that findings can name them; or empty.
+    columns: name -> [rows] of numbers or strings. label: [rows] int64, 0 normal. classes: names by label.
+    group: [rows] int64, no group has rows on both sides of the check. lacking: column -> files without it.
     """
 
     columns: Mapping[str, NDArray[Any]]
     label: Int
     group: Int
     classes: tuple[str, ...] = ()
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

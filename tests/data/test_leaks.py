@@ -138,6 +138,24 @@ def test_who_talks_to_whom() -> None:
     assert finding.kind in ("direction", "address")
 
 
+def test_a_gap_is_called_missing_and_the_files_without_the_column_are_named() -> None:
+    def ttl(y: Any, d: Any) -> Any:
+        return np.where(y == 2, np.nan, d.integers(30, 99, ROWS))
+
+    def name(y: Any, d: Any) -> Any:
+        return np.where(y == 2, "", d.choice(list("abc"), ROWS))
+
+    raw = rows_of(ttl=ttl, name=name)
+    for column in ("ttl", "name"):
+        found = about(suspected_leaks(raw), column)
+        assert found.kind == "missing"
+        assert found.why == "missing in every row of class 2, and hardly ever elsewhere"
+    lacking = {"ttl": ("scan.csv",), "name": tuple(f"{n}.csv" for n in range(6))}
+    more = suspected_leaks(replace(raw, lacking=lacking))
+    assert about(more, "ttl").why.endswith("elsewhere: there is no such column in scan.csv")
+    assert about(more, "name").why.endswith("in 0.csv, 1.csv, 2.csv, 3.csv and 2 more")
+
+
 def test_identifiers_constants_families_and_copies() -> None:
     def sequence(y: Any, d: Any) -> Any:
         return d.permutation(10**6)[:ROWS]

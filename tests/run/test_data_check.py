@@ -92,6 +92,34 @@ def test_what_a_run_has_passes_and_labels_are_told(
         assert says in capsys.readouterr().out.splitlines()
 
 
+def test_rows_without_a_label_are_one_line_and_a_column_of_no_file_is_missing_there(
+    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels by the names of files; one file lacks a column that no feature is made of."""
+    lines = (table(tmp_path / "all", range(1, 37)) / "week.csv").read_text().splitlines()
+    flows = tmp_path / "flows"
+    flows.mkdir()
+    for number, kind in enumerate(("calm", "flood", "scan")):
+        rows = [line.split(",")[:6] for line in lines[1 + 480 * number : 481 + 480 * number]]
+        heads = lines[0].split(",")[:6]
+        if kind != "scan":
+            heads, rows = [*heads, "ttl"], [[*row, str(30 + place % 60)] for place, row in enumerate(rows)]
+        (flows / f"{kind}.csv").write_text("\n".join(",".join(row) for row in [heads, *rows]) + "\n")
+    text = PLAN.replace('label = "verdict"\n', "").replace(
+        'normal = ["ok"]', 'files = { "calm*" = "normal", "flood*" = "flood", "scan*" = "scan" }'
+    )
+    plan.write_text(text)
+    assert check(plan, flows) == 0
+    out = capsys.readouterr().out
+    assert [line.split() for line in out.splitlines() if "(none)" in line] == [
+        ["1,440", "flood,", "normal,", "scan", "(none)"]
+    ]
+    told = next(line for line in out.splitlines() if " ttl " in line)
+    assert (
+        "missing in every row of scan, and hardly ever elsewhere: there is no such column in scan.csv" in told
+    )
+
+
 def test_the_text_that_the_refusal_gives_is_one_that_is_matched(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,9 +119,10 @@ def flows_csv(
         return _table(parts, reading, plan, unit, site)
 
     def raw(path: object) -> RawRows:
-        parts, start = [], 0
+        parts, start, held = [], 0, dict[str, set[str]]()
         for file in find_files(path, patterns):
             table, mapping = read(file)
+            held[table.name] = set(table.columns)
             frame = read_columns(table, tuple(dict.fromkeys(table.columns)))
             text = frame[mapping["label"]] if "label" in mapping else pl.Series([""] * len(frame))
             classes = _classes(table, text.fill_null("").to_list(), labels)
@@ -143,6 +144,11 @@ def flows_csv(
             label=np.array([index[name] for name in rows["\0class"].to_list()], np.int64),
             group=rows["\0block"].to_numpy().astype(np.int64),
             classes=names,
+            lacking={
+                name: files
+                for name in shown.columns
+                if (files := tuple(file for file, columns in held.items() if name not in columns))
+            },
         )
 
     def sample() -> Table:

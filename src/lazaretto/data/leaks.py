@@ -29,6 +29,7 @@ __all__ = ["Finding", "leak_notes", "leak_warnings", "suspected_leaks", "table_f
 MOST_ROWS = 60_000
 MOST_PAIR_COLUMNS = 80
 MOST_PAIRS_SHOWN = 12
+MOST_FILES = 4  # that lack a column, by name
 PAIR_GAIN = 0.05  # by how much two columns must beat the better one alone
 FAMILY_THRESHOLD = 0.99  # for one family against normal: many honest features tell one family well
 _SENTINELS = (-1.0, 0.0, 999.0, 9999.0, 65535.0, -999.0, -9999.0)
@@ -159,6 +160,7 @@ def _thin(raw: RawRows, seed: int) -> RawRows:
         label=raw.label[keep],
         group=raw.group[keep],
         classes=raw.classes,
+        lacking=raw.lacking,
     )
 
 
@@ -183,11 +185,15 @@ def _single(
     family_best = float(told.max())
     if best >= threshold:
         kind, why = _explain(column, attacked, best)
+        why += _lacking(rows, column) if kind == "missing" else ""
         return best, _finding((column.name,), kind, best, why, dropped)
     constant = _constant_class(column, label)
     if constant is not None:
-        why = f"the same value in every row of {_class_name(rows, constant)}, and hardly ever elsewhere"
-        return best, _finding((column.name,), "constant", max(best, family_best), why, dropped)
+        gap = bool(column.missing[label == constant].mean() > 0.5)
+        kind, same = ("missing", "missing") if gap else ("constant", "the same value")
+        why = f"{same} in every row of {_class_name(rows, constant)}, and hardly ever elsewhere"
+        why += _lacking(rows, column) if gap else ""
+        return best, _finding((column.name,), kind, max(best, family_best), why, dropped)
     if _is_time(column):
         why = "it grows with the rows, so it is a clock or a counter"
         return best, _finding((column.name,), "time", best, why, dropped)
@@ -200,6 +206,13 @@ def _single(
         why = f"by itself it tells {which} from normal (all attacks: {best:.3f})"
         return best, _finding((column.name,), "family", family_best, why, dropped)
     return best, None
+
+
+def _lacking(rows: RawRows, column: Column) -> str:
+    """In which files there is no such column, as the end of a sentence; "" where all have it."""
+    files = rows.lacking.get(column.name, ())
+    more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
+    return f": there is no such column in {', '.join(files[:MOST_FILES])}{more}" if files else ""
 
 
 def _class_name(rows: RawRows, k: int) -> str:
