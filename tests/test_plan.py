@@ -485,6 +485,14 @@ def test_the_default_plan_with_its_parts(tmp_path: Path) -> None:
             ["aggregate.options.krum.hostile: should be less than 0.5"],
         ),
         ('[data]\nsource = "x_iomt"\n', ["data.path", "x_iomt", "--data"]),
+        (
+            '[data]\nsource = "flows_csv"\npath = "."\noptions.label.normal = 3\n[model]\nname = "x"\n',
+            ["- data.options.label.normal is a list", "[data.options.label]", "- model.name: unknown model"],
+        ),
+        (
+            '[data]\nsource = "flows_csv"\npath = "."\noptions = { unit = "flow" }\n',
+            ["data.options.unit is not known (found: flow)"],
+        ),
         ('[model]\nname = "gru"\n', ["cut.enabled", "'gru' has no cut", "cut.enabled = false"]),
         ('[federate]\nalgorithm = "fedprocks"\n', ["federate.algorithm", "did you mean 'fedprox'"]),
         ('[federate]\nserver = "fedadm"\n', ["federate.server", "unknown server optimiser", "'fedadam'"]),

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from lazaretto import catalog
 from lazaretto.chain import rule_of
 from lazaretto.compression import compressor_of
-from lazaretto.errors import OptionError, PlanError, did_you_mean
+from lazaretto.errors import InputError, OptionError, PlanError, did_you_mean
 from lazaretto.plan_keys import Plan
 from lazaretto.plan_values import shown
 
@@ -77,10 +77,11 @@ def built_part(one: Named, share: float | None = None) -> Any:
         return catalog.build(one.family, one.name, one.options)
     except OptionError as error:
         raise option_problem(one, error) from error
-    except PlanError as error:
+    except (PlanError, InputError) as error:  # of a source's own, of files that it would read
         of_name = "|" in one.name or one.name not in catalog.names(one.family)
         key = one.key if of_name else one.place
-        raise PlanError(f"{key}: {error.problem}", found=error.found, way_out=error.way_out) from error
+        problem = error.problem if error.problem.startswith(f"{key}.") else f"{key}: {error.problem}"
+        raise PlanError(problem, found=error.found, way_out=error.way_out) from error
     except (TypeError, ValueError) as error:
         way_out = f"options of '{one.name}': {_takes(one)}"
         raise PlanError(f"{one.place}: {error}", found=shown(one.options), way_out=way_out) from error

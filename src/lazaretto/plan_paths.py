@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazaretto import catalog
-from lazaretto.errors import PlanError
+from lazaretto.errors import InputError, PlanError
 from lazaretto.plan_keys import Plan
 
 __all__ = ["idle_path", "path_problems", "without_folders"]
@@ -30,7 +30,7 @@ def path_problems(plan: Plan) -> Iterator[PlanError]:
     if plan.data.path is not None:
         try:
             source = catalog.build("sources", plan.data.source, plan.data.options)
-        except (PlanError, TypeError, ValueError):  # said elsewhere
+        except (PlanError, InputError, TypeError, ValueError):  # said elsewhere
             return
         if not source.needs_path:
             problem = idle_path(plan.data.source, Path(plan.data.path), "--data (data.path)", "data.source")

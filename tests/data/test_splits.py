@@ -90,6 +90,19 @@ def test_what_a_split_by_unit_guarantees(kinds: list[int], sites: int, seed: int
     np.testing.assert_array_equal(table.split, UNASSIGNED)  # the argument is left as it was
 
 
+@pytest.mark.parametrize(("kind", "says"), [(0, "no step is attacked"), (1, "no step is normal")])
+def test_labels_in_files_are_no_way_out_of_one_kind_alone_where_there_are_none(kind: int, says: str) -> None:
+    table = table_of([kind] * 12)
+    table = replace(table, y_step=np.full_like(table.y_step, kind))
+    with pytest.raises(DataError) as plain:
+        assign_splits(table)
+    assert str(plain.value).startswith(f"{says}: a detector needs")
+    assert "label" not in str(plain.value)
+    assert "option" in str(plain.value)
+    with pytest.raises(DataError, match=r"data\.options\.label"):
+        assign_splits(replace(table, labels={("x", table.schema.classes[kind]): 12}))
+
+
 def test_shares_are_kept_and_sites_spread() -> None:
     split = assign_splits(table_of([0, 1, 2, 3] * 50, sites=4), validation=0.15, test=0.3)
     shares = np.bincount(split.split) / len(split.split)

@@ -139,7 +139,7 @@ def test_the_text_that_the_refusal_gives_is_one_that_is_matched(
         ("fine", "flood", ["no step is normal: is 'fine' your normal label?", "label"]),
         ("Class 0", "Class 1", ["is 'Class 0' your normal label?", 'normal = ["Class 0"]']),
         ("[ok]", "flood", ["is '[ok]' your normal label?", 'normal = ["[[]ok]"]']),
-        ("ok", "ok", ["no step is attacked", "only normal"]),
+        ("ok", "ok", ["no step is attacked", "only normal", "taken as normal (data.options.label.normal)"]),
     ],
 )
 def test_one_kind_alone_is_refused_as_a_run_does(

@@ -65,7 +65,8 @@ def warnings_of(flows: pl.DataFrame, steps: pl.DataFrame, reading: Reading) -> t
     warnings = [reading.note] if reading.note else []
     if reading.labels_of_no_file:
         warnings.append(
-            "label.files gives a label to files that are not among those read, so no row has it from there: "
+            "data.options.label.files gives a label to files that are not among those read, so no row has it "
+            "from there: "
             f"{', '.join(reading.labels_of_no_file)}."
         )
     if units < FEW_UNITS or hosts < FEW_HOSTS or len(steps) < FEW_STEPS:

@@ -87,7 +87,9 @@ def labels_of(given: Mapping[str, Any]) -> Labels:
     normal = (normal,) if isinstance(normal, str) else normal
     if not isinstance(normal, list | tuple) or not all(isinstance(pattern, str) for pattern in normal):
         raise DataError(
-            "label.normal is a list of patterns", found=repr(normal), way_out='["normal*", "benign"]'
+            "data.options.label.normal is a list of patterns",
+            found=repr(normal),
+            way_out='for instance normal = ["normal*", "benign"] in [data.options.label]',
         )
     return Labels(
         normal=tuple(normal),
@@ -107,8 +109,8 @@ def step_plan(given: Mapping[str, float]) -> StepPlan:
     if "seconds" in given and "flows" in given:
         raise DataError(
             "a step is a time or a number of flows, not both",
-            found=f"steps.seconds = {given['seconds']}, steps.flows = {given['flows']}",
-            way_out="drop one of the two",
+            found=f"seconds = {given['seconds']}, flows = {given['flows']}",
+            way_out="drop one of data.options.steps.seconds and data.options.steps.flows",
         )
     for key, value in given.items():
         if (
@@ -140,10 +142,13 @@ def check_mapping(table: TextTable, mapping: Mapping[str, str], unit: str, plan:
     needed: tuple[str, ...] = both if unit == "host_pair" else tuple(t for t in both if t == unit)
     needed = needed if plan.flows else (*needed, "start_time")
     needed = (*needed, "site") if site == "column" else needed
-    ways = {"start_time": "steps.flows (steps by a number of flows need no clock)", "site": 'site = "file"'}
+    ways = {
+        "start_time": "data.options.steps.flows (steps by a number of flows need no clock)",
+        "site": 'data.options.site = "file"',
+    }
     for target in needed:
         if target not in mapping:
-            instead = ways.get(target, 'unit = "file"')
+            instead = ways.get(target, 'data.options.unit = "file"')
             raise DataError(
                 f"{table.name} has no column for {target}",
                 found=f"columns {', '.join(table.columns)[:200]}",

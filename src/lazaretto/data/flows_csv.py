@@ -108,7 +108,8 @@ def flows_csv(
                 raise DataError(
                     f"{table.name} is a site by itself and has no usable row",
                     found="all rows unlabelled or unusable",
-                    way_out="label them (label.files), leave the file out (files), or set site",
+                    way_out="label them (data.options.label.files), leave the file out "
+                    "(data.options.files), or set data.options.site",
                 )
             reading.file_names.append(table.name)
             parts.append(flows.with_columns(file=pl.lit(number, pl.Int64)))
@@ -171,7 +172,7 @@ def _usable(
             raise DataError(
                 f"{table.name}, line {blank['line'][0]}, column '{mapping['site']}': a row without a site",
                 found=f"{len(blank)} such rows",
-                way_out='fill the column, or set site = "file" or "none"',
+                way_out='fill the column, or set data.options.site = "file" or "none"',
             )
     bad = flows.filter(pl.any_horizontal(pl.col(list(needed)).is_null()))
     if len(bad) > _UNUSABLE_SHARE * len(flows):
@@ -208,7 +209,8 @@ def _labelled(table: TextTable, flows: pl.DataFrame, labels: Labels, reading: Re
         raise DataError(
             f"{table.name}, line {line}: a row without a label",
             found=f"{none} such rows",
-            way_out='label.unlabelled = "drop" or "normal", or a label for the whole file in label.files',
+            way_out='data.options.label.unlabelled = "drop" or "normal", or a label for the whole file in '
+            "data.options.label.files",
         )
     if labels.unlabelled == "normal" and not any(fnmatch.fnmatchcase(table.name, p) for p in labels.files):
         bare = [text for text in set(texts) if class_of(text, labels) is None]
@@ -221,8 +223,9 @@ def _labelled(table: TextTable, flows: pl.DataFrame, labels: Labels, reading: Re
 def _no_labels(labels: Labels) -> DataError:
     return DataError(
         "no row has a label",
-        found=f"label.files = {dict(labels.files)}, unlabelled = {labels.unlabelled}",
-        way_out='map a label column (columns.label = "..."), or label whole files (label.files)',
+        found=f"files = {dict(labels.files)}, unlabelled = {labels.unlabelled} in [data.options.label]",
+        way_out='map a label column (data.options.columns.label = "..."), or label whole files '
+        "(data.options.label.files)",
     )
 
 
@@ -245,7 +248,8 @@ def _table(parts: Sequence[pl.DataFrame], reading: Reading, plan: StepPlan, unit
         raise DataError(
             "no labelled row is left",
             found=f"{reading.rows_read} rows read, {reading.rows_unlabelled} without a label",
-            way_out='map a label column, label whole files (label.files), or set label.unlabelled = "normal"',
+            way_out="map a label column, label whole files (data.options.label.files), or set "
+            'data.options.label.unlabelled = "normal"',
         )
     classes = _class_names(flows["class_name"])
     index = {name: number for number, name in enumerate(classes)}

@@ -89,24 +89,35 @@ def _check_classes(table: Table) -> None:
 
 
 def _one_kind(table: Table, held: Int) -> DataError:
+    """Why nothing can be learned. What the words of labels were taken for is asked where files have any."""
     only = ", ".join(table.schema.classes[c] for c in held) or "nothing"
     if not len(held) or 0 in held:
+        more = (
+            "look whether the words taken as normal (data.options.label.normal) take in those of the attacks"
+            if table.labels
+            else 'an option of the source that makes some (of records: data.options.task = "tampering")'
+        )
         return DataError(
             "no step is attacked: a detector needs normal steps and attacked steps",
             found=f"only {only}",
-            way_out="add attacks, or look whether the words taken as normal (flows_csv: label.normal) take "
-            "in those of the attacks",
+            way_out=f"add attacks, or {more}",
+        )
+    if not table.labels:
+        return DataError(
+            "no step is normal: a detector needs normal steps and attacked steps",
+            found=f"only {only}",
+            way_out="add normal data, or attack a smaller share where an option of the source says how much",
         )
     steps = table.y_step[table.valid]
     most = table.schema.classes[max(held, key=lambda c: int((steps == c).sum()))]
-    texts = {text: rows for (text, name), rows in (table.labels or {}).items() if name == most and text}
+    texts = {text: rows for (text, name), rows in table.labels.items() if name == most and text.strip()}
     text = max(texts, key=lambda each: texts[each], default=most).strip()
     pattern = json.dumps(glob.escape(text), ensure_ascii=False)  # labels are matched as they stand in files
     return DataError(
         f"no step is normal: is '{text}' your normal label? A detector needs normal steps and attacked steps",
         found=f"only {only}",
-        way_out=f"say which labels are normal (flows_csv: normal = [{pattern}] in [data.options.label] of a "
-        "plan), or add normal data",
+        way_out=f"say which labels are normal (normal = [{pattern}] in [data.options.label] of a plan), or "
+        "add normal data",
     )
 
 
