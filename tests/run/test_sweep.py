@@ -278,6 +278,7 @@ def test_what_makes_the_data_doubtful_stands_above_all_once(
 ) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.replace('"rate_threshold"', ""))
     (tmp_path / "unread").mkdir()
+    (tmp_path / "unread" / "flows.csv").write_text("a,b\n")
     words = [str(tmp_path / "plan.toml"), "--data", str(tmp_path / "unread"), "--out", str(tmp_path / "out")]
     sets = [
         "--set",
