@@ -256,6 +256,7 @@ def test_who_is_stopped_between_log_and_file_goes_on_with_the_ticket_before(tmp_
     journal = _begun(plan, tmp_path / "first")
     with _locked(plan, 1.0), pytest.raises(InputError):
         go_on(plan, (_mechanism(plan), 1), journal, wait_seconds=0.1)
+    journal.held.release()
     _again(plan, tmp_path / "first")
     assert len(_runs(book)) == 1
 
@@ -357,6 +358,7 @@ def test_the_log_names_files_and_not_where_they_lie(tmp_path: Path) -> None:
     assert plain["plan"]["privacy"]["budget"] is None
     journal = _begun(plan, tmp_path / "out")
     journal.record("run", body)
+    journal.held.release()
     _again(plan, tmp_path / "out").record("run", run_record(plan))
     assert len(_runs(tmp_path / "budget.json")) == 1, "what goes on has the whole path, from plan.toml"
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan
-from lazaretto.run.journal import kept_for_resuming, open_journal, quiet
+from lazaretto.run.journal import close_journal, kept_for_resuming, open_journal, quiet
+from lazaretto.run.lock import Held, hold
+from lazaretto.run.saved import save_arrays
 from lazaretto.run.train import stopped
 
 _HOLD = """
@@ -28,9 +32,38 @@ def test_who_goes_on_hears_what_was_finished_and_what_begun(tmp_path: Path) -> N
     body = {"name": "pooled", "seed": 0, "seconds": 1.0, "compile_seconds": None}
     journal.record("stage", body)
     (journal.parts / "federated_split-seed1.unfinished").write_bytes(b"some state")
+    journal.held.release()
     heard: list[tuple[str, Any]] = []
     open_journal(tmp_path / "run", Plan(), True, lambda kind, said: heard.append((kind, said)))
     assert heard[0][1]["done"] == "1 part finished, federated split (seed 1) begun"
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        (8, "the last recorded round is 8 of 25 (federated split, seed 1)"),
+        (5, "(federated split, seed 1); round 5 was kept last, and training goes on after it"),
+        (None, "(federated split, seed 1); none was kept, and training begins anew"),
+        ("finished", "the last recorded round is 8 of 25 (federated split, seed 1)"),
+    ],
+)
+def test_who_goes_on_after_a_kill_hears_which_round_was_kept(
+    saved: int | str | None, told: str, tmp_path: Path
+) -> None:
+    """Rounds are recorded at once, and what is needed to go on from them is saved now and then."""
+    journal = open_journal(tmp_path / "run", Plan(), False, quiet)
+    for number in range(1, 9):
+        body = {"seed": 1, "system": "federated split", "round": number, "rounds": 25}
+        journal.record("round", body)
+    stem = journal.parts / "federated_split-seed1"
+    if saved == "finished":
+        save_arrays(stem.with_suffix(".safetensors"), {"vector": np.zeros(2)}, {})
+    elif saved is not None:
+        save_arrays(stem.with_suffix(".unfinished"), {"leaf000": np.zeros(2)}, {"round": saved})
+    journal.held.release()
+    heard: list[tuple[str, Any]] = []
+    open_journal(tmp_path / "run", Plan(), True, lambda kind, said: heard.append((kind, said)))
+    assert heard[0][1]["done"].endswith(told)
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -68,11 +101,13 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     journal = open_journal(folder, Plan(), False, quiet)
     (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
+    said: list[str] = []
+    with pytest.raises(InputError, match="another process is at work"):  # before the work is begun, too
+        open_journal(folder, Plan(), True, quiet)
     with kept_for_resuming(journal, "what was finished is"):
-        said: list[str] = []
         with pytest.raises(InputError, match="another process is at work") as error:
             open_journal(folder, Plan(), True, lambda event, body: said.append(event))
-        assert error.value.found == folder
+        assert str(error.value.found) in (f"{folder}: process {os.getpid()}", str(folder))
         assert said == [], "nobody is told that something goes on"
         assert journal.log.exists(), "nothing of the first is taken away"
     other = subprocess.Popen(
@@ -80,17 +115,57 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == b"held\n"
-    with pytest.raises(InputError, match="another process is at work"):
+    with pytest.raises(InputError, match="another process is at work") as error:
         open_journal(folder, Plan(), True, quiet)
+    if sys.platform == "linux":
+        assert str(other.pid) in str(error.value.found), "who it is"
     other.kill()
     other.communicate()
-    mine, late = (open_journal(folder, Plan(), True, quiet) for _ in range(2))
-    with (
-        kept_for_resuming(mine, "what was finished is"),
-        pytest.raises(InputError, match="another process is at work"),
-        kept_for_resuming(late, "what was finished is"),  # both looked before either began
-    ):
-        pytest.fail("two at once")
+    mine = open_journal(folder, Plan(), True, quiet)
+    with pytest.raises(InputError, match="another process is at work"):
+        open_journal(folder, Plan(), True, quiet)
+    mine.held.release()
+    with pytest.raises(InputError, match="another plan"):
+        open_journal(folder, Plan.model_validate({"run": {"seeds": [7]}}), True, quiet)
+    open_journal(folder, Plan(), True, quiet)  # which was refused holds nothing, nor what nobody knows of
+
+
+def test_a_log_is_not_read_while_another_process_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock comes first: what was read before would be old by the time it is had."""
+    folder = tmp_path / "run"
+    journal = open_journal(folder, Plan(), False, quiet)
+    (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "lazaretto.run.journal.runlog.read", lambda path, kind=None: iter(read.append(path) or ())
+    )
+    with pytest.raises(InputError, match="another process is at work"):
+        open_journal(folder, Plan(), True, quiet)
+    assert read == []
+    journal.held.release()
+    open_journal(folder, Plan(), True, quiet)
+    assert read == [journal.log]
+
+
+def test_what_was_finished_while_one_waited_for_the_lock_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    first = open_journal(folder, Plan(), False, quiet)
+    first.held.release()
+
+    def late(parts: Path, about: Path) -> Held:
+        held = hold(parts, about)
+        close_journal(first)
+        return held
+
+    monkeypatch.setattr("lazaretto.run.journal.hold", late)
+    with pytest.raises(InputError, match="finished run"):
+        open_journal(folder, Plan(), True, quiet)
+    with pytest.raises(InputError, match="another process is at work"):
+        hold(first.parts, folder)
 
 
 @pytest.mark.parametrize("kind", ["draw", "case", None])

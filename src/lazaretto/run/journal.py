@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ import numpy as np
 from lazaretto import runlog
 from lazaretto.errors import InputError, Interrupted, LazarettoError, many
 from lazaretto.plan import Plan, by_dotted_key, dump, load_plan, parse_toml
-from lazaretto.run.lock import taken
-from lazaretto.run.saved import load_arrays, save_arrays, write_whole
+from lazaretto.run.lock import Held, hold
+from lazaretto.run.saved import load_arrays, load_meta, save_arrays, write_whole
 from lazaretto.types import Record
 
 __all__ = [
@@ -71,7 +70,7 @@ class Journal:
     """folder: the run's. log: its run log. parts: where stages are kept until the run is whole.
 
     seen: identities of records that the log already holds. show: the progress display. resumed: whether an
-    earlier process began it.
+    earlier process began it. held: the lock on the folder, which goes with the journal or its process.
     """
 
     folder: Path
@@ -80,6 +79,7 @@ class Journal:
     seen: set[tuple[Any, ...]] = field(default_factory=set)
     show: Show = quiet
     resumed: bool = False
+    held: Held = field(default_factory=Held)
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
         """Append to the log and show it; a record that a resumed run has already is only shown."""
@@ -115,54 +115,51 @@ def unfinished_name(unfinished: Path) -> str:
     return f"{name.replace('_', ' ')} (seed {seed})" if name else seed.replace("_", " ")
 
 
+def _file_of(name: str, seed: int | None) -> str:
+    """What a stage's files are called, but for what they end with."""
+    return "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
+
+
 def _done(records: Sequence[Record], parts: Path) -> str:
-    """How far a log has come, in words, and what else was begun."""
+    """How far a log has come, in words, what else was begun, and where training goes on."""
     stages = sum(record.kind in ("stage", "draw", "case") for record in records)
     rounds = [record.body for record in records if record.kind == "round"]
     begun = ", ".join(unfinished_name(part) for part in sorted(parts.glob("*.unfinished")))
     trained = f"{many(stages, 'part')} finished" + (f", {begun} begun" if begun else "")
     if not rounds:
         return trained
-    last = rounds[-1]
-    where = f"{last['system']}, seed {last['seed']}"
-    return f"{trained}, and the last recorded round is {last['round']} of {last['rounds']} ({where})"
+    last, after = rounds[-1]["round"], _kept_round(rounds[-1], parts)
+    of = f"of {rounds[-1]['rounds']} ({rounds[-1]['system']}, seed {rounds[-1]['seed']})"
+    told = f"{trained}, and the last recorded round is {last} {of}"
+    if after in (None, last):
+        return told
+    kept = f"round {after} was kept last, and training goes on after it" if after else "none was kept"
+    return f"{told}; {kept}" if after else f"{told}; {kept}, and training begins anew"
+
+
+def _kept_round(last: Mapping[str, Any], parts: Path) -> int | None:
+    """After which round the training goes on whose round was recorded last; None where it is finished.
+
+    A process that was killed may have recorded rounds after it saved for the last time.
+    """
+    file = _file_of(str(last["system"]), last["seed"])
+    if (parts / f"{file}.safetensors").exists():
+        return None
+    unfinished = parts / f"{file}.unfinished"
+    return int(load_meta(unfinished).get("round", 0)) if unfinished.exists() else 0
 
 
 def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: str = "run.sqlite") -> Journal:
-    """Start a run's folder, or go on with it; its log is `folder / log_name`.
+    """Start a run's folder, or go on with it; its log is `folder / log_name`. It is locked meanwhile.
 
     Raises InputError if the folder holds something already (without `resume`), holds nothing to
-    resume, or was made from another plan.
+    resume, or was made from another plan, and while another process is at work there.
     """
     log, parts, text = folder / log_name, folder / "parts", folder / "plan.toml"
     written = dump(plan).encode()
-    if log.exists() and text.exists() and not parts.is_dir():
-        raise InputError(
-            "the output folder holds a finished run, which stays as it is",
-            found=folder,
-            way_out="choose another --out, or open its page",
-        )
+    _refuse_finished(folder, log)
     if resume:
-        if not (log.exists() and parts.is_dir() and text.exists()):
-            raise InputError(
-                "there is no interrupted run to go on with", found=folder, way_out="run without --resume"
-            )
-        if text.read_bytes() != written and _read_anew(text) != written:
-            raise InputError(
-                "the folder was made from another plan",
-                found=f"{text}: {_differs(text.read_bytes().decode(errors='replace'), written.decode())}",
-                way_out="use the same plan, or another --out",
-            )
-        records = list(runlog.read(log))
-        seen = {
-            (record.kind, *(record.body.get(name) for name in _IDENTITY[record.kind]))
-            for record in records
-            if record.kind in _IDENTITY
-        }
-        journal = Journal(folder=folder, log=log, parts=parts, seen=seen, show=show, resumed=True)
-        with _alone(journal):  # else nothing goes on here
-            show("goes on", {"folder": str(folder), "done": _done(records, parts)})
-        return journal
+        return _gone_on(folder, log, written, show)
     if folder.exists() and any(folder.iterdir()):
         unfinished = parts.is_dir()
         raise InputError(
@@ -178,9 +175,63 @@ def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: s
             found=f"{folder}: {error.strerror}",
             way_out="choose another --out",
         ) from error
-    write_whole(text, written)
-    runlog.create(log)
-    return Journal(folder=folder, log=log, parts=parts, show=show)
+    held = hold(parts, folder)
+    try:
+        if others := sorted(one.name for one in folder.iterdir() if one != parts):
+            raise InputError(
+                "another process has just begun in this folder",
+                found=f"{folder}: {', '.join(others)}",
+                way_out="choose another --out",
+            )
+        write_whole(text, written)
+        runlog.create(log)
+    except BaseException:
+        held.release()
+        raise
+    return Journal(folder=folder, log=log, parts=parts, show=show, held=held)
+
+
+def _gone_on(folder: Path, log: Path, written: bytes, show: Show) -> Journal:
+    """The journal of a run that goes on. Nothing is read before the folder is locked."""
+    parts, text = folder / "parts", folder / "plan.toml"
+    _refuse_nothing(folder, log)
+    held = hold(parts, folder)
+    try:
+        _refuse_finished(folder, log)  # another process may have finished it just before, or given it up
+        _refuse_nothing(folder, log)
+        if text.read_bytes() != written and _read_anew(text) != written:
+            raise InputError(
+                "the folder was made from another plan",
+                found=f"{text}: {_differs(text.read_bytes().decode(errors='replace'), written.decode())}",
+                way_out="use the same plan, or another --out",
+            )
+        records = list(runlog.read(log))
+        show("goes on", {"folder": str(folder), "done": _done(records, parts)})
+    except BaseException:
+        held.release()
+        raise
+    seen = {
+        (record.kind, *(record.body.get(name) for name in _IDENTITY[record.kind]))
+        for record in records
+        if record.kind in _IDENTITY
+    }
+    return Journal(folder=folder, log=log, parts=parts, seen=seen, show=show, resumed=True, held=held)
+
+
+def _refuse_nothing(folder: Path, log: Path) -> None:
+    if not (log.exists() and (folder / "parts").is_dir() and (folder / "plan.toml").exists()):
+        raise InputError(
+            "there is no interrupted run to go on with", found=folder, way_out="run without --resume"
+        )
+
+
+def _refuse_finished(folder: Path, log: Path) -> None:
+    if log.exists() and (folder / "plan.toml").exists() and not (folder / "parts").is_dir():
+        raise InputError(
+            "the output folder holds a finished run, which stays as it is",
+            found=folder,
+            way_out="choose another --out, or open its page",
+        )
 
 
 def _discard_if_empty(journal: Journal) -> None:
@@ -212,34 +263,9 @@ def _finished(journal: Journal, rounds: bool = False) -> bool:
 def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
     """Around the work of a folder: what is finished stays, and a folder without any round goes.
 
-    what: is finished, in words. Raises InputError while another process works there, Interrupted (exit 3) for
-    Ctrl-C; other errors pass on.
+    The folder's lock goes at the end. what: is finished, in words. Raises Interrupted (exit 3) for Ctrl-C;
+    other errors pass on.
     """
-    with _alone(journal):
-        yield from _kept(journal, what)
-
-
-@contextlib.contextmanager
-def _alone(journal: Journal) -> Iterator[None]:
-    """A lock on the folder of parts, which goes with the process; none on file systems without locks."""
-    handle = os.open(journal.parts, os.O_RDONLY)
-    try:
-        try:
-            alone = taken(handle)
-        except OSError:  # a file system without locks: it goes on without, as it did before there was one
-            alone = True
-        if not alone:
-            raise InputError(
-                "another process is at work in this folder",
-                found=journal.folder,
-                way_out="wait until it is done, or choose another --out",
-            )
-        yield
-    finally:
-        os.close(handle)
-
-
-def _kept(journal: Journal, what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
@@ -256,11 +282,14 @@ def _kept(journal: Journal, what: str) -> Iterator[None]:
     except BaseException:
         _discard_if_empty(journal)
         raise
+    finally:
+        journal.held.release()
 
 
 def close_journal(journal: Journal) -> None:
-    """The run is whole: what was kept for resuming goes."""
+    """The run is whole: what was kept for resuming goes, and the lock."""
     shutil.rmtree(journal.parts)
+    journal.held.release()
 
 
 def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int | None = None) -> Stage:
@@ -269,7 +298,7 @@ def stage(journal: Journal, name: str, make: Callable[[Path], Stage], seed: int 
     `make` gets the path at which it may keep unfinished state; returns arrays and JSON-like metadata, of
     which "compile_seconds" and "cost" go into the log.
     """
-    file = "-".join([name.replace(" ", "_"), *([] if seed is None else [f"seed{seed}"])])
+    file = _file_of(name, seed)
     kept = journal.parts / f"{file}.safetensors"
     if kept.exists():
         journal.show("kept", {"name": name, "seed": seed})

@@ -4,9 +4,47 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
-__all__ = ["at_work", "taken"]
+from lazaretto.errors import InputError
+
+__all__ = ["Held", "at_work", "hold", "taken"]
+
+_LOCKS = Path("/proc/locks")  # where Linux says who holds which; elsewhere nobody does
+
+
+class Held:
+    """A lock on a folder, until `release` or until nobody knows this any more; of None, no lock."""
+
+    def __init__(self, handle: int | None = None) -> None:
+        self._end = None if handle is None else weakref.finalize(self, os.close, handle)
+
+    def release(self) -> None:
+        """Let it go; more than once does no harm."""
+        if self._end is not None:
+            self._end()
+
+
+def hold(folder: Path, about: Path) -> Held:
+    """Lock a folder; on file systems without locks it goes on without one.
+
+    about: the folder as the user knows it. Raises InputError, with the process where it is known, while
+    another holds it, and where the folder has gone.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise _busy(about) from None  # it was there a moment ago: another has just finished with it
+    try:
+        alone = taken(handle)
+    except OSError:
+        alone = True
+    if alone:
+        return Held(handle)
+    who = _holder(handle)
+    os.close(handle)
+    raise _busy(about, "" if who is None else f": process {who}")
 
 
 def taken(file: int) -> bool:
@@ -33,3 +71,26 @@ def at_work(directory: Path) -> bool:
         return False
     finally:
         os.close(handle)
+
+
+def _busy(folder: Path, who: str = "") -> InputError:
+    return InputError(
+        "another process is at work in this folder",
+        found=f"{folder}{who}",
+        way_out="wait until it is done, or choose another --out",
+    )
+
+
+def _holder(file: int) -> int | None:
+    """Number of the process that holds the lock; None where the system does not say."""
+    told = os.fstat(file)
+    named = f"{os.major(told.st_dev):02x}:{os.minor(told.st_dev):02x}:{told.st_ino}"
+    try:
+        lines = _LOCKS.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in lines:  # such as "1: FLOCK  ADVISORY  WRITE 8872 fe:00:260072 0 EOF"
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == named and words[4].isdigit():
+            return int(words[4]) or None  # 0: in another container
+    return None

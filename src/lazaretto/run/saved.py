@@ -25,6 +25,7 @@ __all__ = [
     "OperatingMeta",
     "PersonalMeta",
     "load_arrays",
+    "load_meta",
     "load_model",
     "save_arrays",
     "write_whole",
@@ -156,6 +157,16 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, 
     except FileNotFoundError as error:
         raise InputError("no such file", found=path, way_out=way_out) from error
     except _UNREADABLE as error:
+        raise InputError(f"{path} cannot be read", found=error, way_out=way_out) from error
+
+
+def load_meta(path: Path) -> dict[str, Any]:
+    """The metadata alone of `save_arrays`, without reading the arrays. Raises InputError as `load_arrays`."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {})["lazaretto"]))
+    except _UNREADABLE as error:
+        way_out = "copy it again from where lazaretto wrote it, whole, or train again"
         raise InputError(f"{path} cannot be read", found=error, way_out=way_out) from error
 
 
