@@ -223,10 +223,12 @@ def write_page(directory: Path, kept: str | None = None) -> Path:
         page = write_sweep_page(directory)
         unread = [name for name in ("sweep.json", "tuned.toml") if (directory / name).is_file()]
     else:
-        runlog.verify(log, digest)
-        head = check_files(directory)
-        page = write_report(directory)
-        unread = missing_files(directory)
+        if digest is not None:
+            runlog.verify(log, digest)
+        records = list(runlog.read(log))
+        head = check_files(directory, records)
+        page = write_html(directory / "report.html", render(records))
+        unread = missing_files(directory, records)
     if unread:
         say(f"{'' if of_sweep else 'not there, so '}not held against the log: {', '.join(unread)}")
     ends = f"{many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}"

@@ -53,7 +53,8 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             way_out="lazaretto run first, or with --resume if it was stopped",
         )
     model_file = directory / "model.safetensors"
-    begun = [record.body for record in runlog.read(directory / "run.sqlite", "run")]
+    records = list(runlog.read(directory / "run.sqlite"))
+    begun = [record.body for record in records if record.kind == "run"]
     if any("evaluates" in body for body in begun):
         raise InputError(
             "this folder is an evaluation: nothing was trained in it, and it keeps no model",
@@ -67,7 +68,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             found=", ".join(differing) if begun else directory / "plan.toml",
             way_out="put back the one that the run wrote; data.path, train.start, privacy.budget may differ",
         )
-    check_files(directory)
+    check_files(directory, records)
     arrays, meta = load_model(model_file)
     laid = lay(plan, meta.seed)
     data = read(laid.data, Scaling(arrays["center"], arrays["scale"]))
@@ -79,7 +80,7 @@ def audit_run(directory: Path, show: Show = quiet) -> list[dict[str, Any]]:
             found=f"{len(arrays['vector'])} parameters, {features} features",
             way_out="the data on which it was trained",
         )
-    privacy = [record.body for record in runlog.read(directory / "run.sqlite", "privacy")]
+    privacy = [record.body for record in records if record.kind == "privacy"]
     said: Mapping[str, Any] = privacy[-1] if privacy else {}
     audited = Audited(
         model=model,

@@ -34,7 +34,7 @@ from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Bench, Job, make_bench
 from lazaretto.run.budgeted import conclude_run, keep_apart, promise_run
 from lazaretto.run.charges import promised
-from lazaretto.run.checked import model_record
+from lazaretto.run.checked import MODEL_FILE, file_record
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
 from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
 from lazaretto.run.modalities import found_again, model_options
@@ -43,7 +43,7 @@ from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import save_arrays, write_whole
-from lazaretto.run.seen import save_seen
+from lazaretto.run.seen import SEEN_FILE, save_seen
 from lazaretto.run.started import enter_start, seen_with_start
 from lazaretto.run.systems import (
     WINDOWED,
@@ -116,8 +116,7 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
     journal.record("stage", body)
     if bench.mechanism is not None:
         conclude_run(plan, (bench.mechanism, appearances), journal)
-    _save_model(plan, prepared[0], first, protocol, journal.folder)
-    journal.record("model", model_record(journal.folder))
+    _save_model(plan, prepared[0], first, protocol, journal)
     if prepared[0].data.names and first.vector.ndim == 1:
         met = found_again(ours_again(bench), first.vector, prepared[0])
         if met is not None:
@@ -240,7 +239,9 @@ def _same_units(prepared: Sequence[Prepared]) -> bool:
     )
 
 
-def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, folder: Path) -> None:
+def _save_model(
+    plan: Plan, prepared: Prepared, trained: Trained, protocol: Protocol, journal: Journal
+) -> None:
     # thresholds that sites keep to themselves stay there: the file may be handed on
     operating = for_elsewhere(operating_of(trained.scores, protocol, "the model that is kept"))
     vector = trained.vector
@@ -267,11 +268,13 @@ def _save_model(plan: Plan, prepared: Prepared, trained: Trained, protocol: Prot
         meta |= {"novelty_weight": plan.evaluate.novelty_weight}
     if vector.ndim == 2:
         meta |= {"personal": {"algorithm": plan.federate.algorithm, "sites": list(prepared.site_names)}}
-    save_arrays(folder / "model.safetensors", arrays, meta)
+    save_arrays(journal.folder / MODEL_FILE, arrays, meta)
+    journal.record("model", file_record(journal.folder, MODEL_FILE))
     if plan.privacy.mechanism == "none":  # else the digests would tell who was in
         seen = seen_with_start(plan, prepared.seen, prepared.seed)
         if seen is not None:
-            save_seen(folder, seen)
+            save_seen(journal.folder, seen)
+            journal.record("seen", file_record(journal.folder, SEEN_FILE))
 
 
 def write_metrics(
