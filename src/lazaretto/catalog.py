@@ -21,7 +21,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from lazaretto.errors import OptionError, PlanError, did_you_mean, should_be
 
-__all__ = ["FAMILIES", "build", "describe", "factory", "names", "options"]
+__all__ = ["FAMILIES", "build", "describe", "factory", "names", "options", "part_files"]
 
 # family as the user writes it -> (package, type its factories return)
 FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -42,11 +42,29 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
 def _search_path(package: str) -> list[str]:
     """Our own folder of the package, then those of LAZARETTO_PATH as it is now."""
     module = importlib.import_module(package)
-    roots = [root for root in os.environ.get("LAZARETTO_PATH", "").split(os.pathsep) if root]
-    places = [Path(root) / package.rpartition(".")[2] for root in roots]
     own = str(Path(str(module.__file__)).parent)
-    module.__path__[:] = [own, *(str(place) for place in places if place.is_dir())]
+    module.__path__[:] = [own, *map(str, _places_elsewhere(package))]
     return list(module.__path__)
+
+
+def _places_elsewhere(package: str) -> list[Path]:
+    roots = [root for root in os.environ.get("LAZARETTO_PATH", "").split(os.pathsep) if root]
+    return [place for root in roots if (place := Path(root) / package.rpartition(".")[2]).is_dir()]
+
+
+def part_files() -> dict[str, Path]:
+    """Python files of the families in folders of LAZARETTO_PATH, by names such as "models/toy.py", sorted.
+
+    Helpers beside the parts are among them, and those of a part that is a folder; of two of one name the one
+    that is imported. What they import from other places is not.
+    """
+    found: dict[str, Path] = {}
+    for package, _ in FAMILIES.values():
+        for place in _places_elsewhere(package):  # where data of any size may lie, too: only looked through
+            folders = [file.parent for file in sorted(place.glob("*/__init__.py"))]  # where it is Python's
+            for file in (*place.glob("*.py"), *(one for folder in folders for one in folder.rglob("*.py"))):
+                found.setdefault(f"{place.name}/{file.relative_to(place).as_posix()}", file)
+    return dict(sorted(found.items()))
 
 
 def _factories(family: str) -> dict[str, Callable[..., Any]]:

@@ -317,6 +317,24 @@ def code_text(run: dict[str, Any]) -> str:
     return f"SHA-256 {digest[:16]}, as `lazaretto --version` prints it" if digest else NOT_AVAILABLE
 
 
+def _gone_on_with(log: Log) -> tuple[tuple[str, str], ...]:
+    """A row for each other code that the run was gone on with, in order."""
+    return tuple(("Gone on with by other code", _code_words(body)) for body in log.all("code"))
+
+
+def _code_words(body: dict[str, Any]) -> str:
+    digest, commit = str(body.get("code_sha256") or ""), body.get("commit")
+    parts = mapping(body.get("parts_sha256"))
+    return ", ".join(
+        (
+            f"version {body.get('version') or NOT_AVAILABLE}",
+            f"commit {commit}" if commit else "no commit known",
+            f"SHA-256 {digest[:16]}" if digest else "no digest",
+            *(f"{name} from LAZARETTO_PATH {str(one)[:16]}" for name, one in parts.items()),
+        )
+    )
+
+
 def provenance(log: Log) -> Section:
     """Version, seeds, machine, digest, and the command that runs it again."""
     run = log.last("run")
@@ -333,6 +351,7 @@ def provenance(log: Log) -> Section:
         ("Lazaretto", str(run.get("version") or NOT_AVAILABLE)),
         ("Commit", commit_text(run)),
         ("Code", code_text(run)),
+        *_gone_on_with(log),
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),
         ("Software", ", ".join(software) or NOT_AVAILABLE),
@@ -346,11 +365,16 @@ def provenance(log: Log) -> Section:
     if model:
         source, same = shlex.quote(str(planned.get("source"))), "model"
         again = f"lazaretto evaluate {shlex.quote(str(model))} --source {source}{data}{maps} --plan plan.toml"
+    several = (
+        " This run was made by several codes, one after another: no one of them needs to give its numbers."
+        if log.all("code")
+        else ""
+    )
     commands = f"{again} --out again\nlazaretto report again"
     about = Text(
         text=f"To reproduce: plan.toml lies beside this page; the same version, {same} and machine give the "
-        "same numbers. The digest names the run log: every record holds the digest of the one before it, so"
-        " a log whose last digest differs is not the one that this page was made from."
+        f"same numbers.{several} The digest names the run log: every record holds the digest of the one "
+        "before it, so a log whose last digest differs is not the one that this page was made from."
     )
     return Section(
         name="provenance",

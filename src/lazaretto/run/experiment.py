@@ -41,7 +41,7 @@ from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
 from lazaretto.run.protocol import protocol_of
-from lazaretto.run.provenance import run_record
+from lazaretto.run.provenance import other_code, run_record
 from lazaretto.run.saved import save_arrays, write_whole
 from lazaretto.run.seen import SEEN_FILE, save_seen
 from lazaretto.run.started import enter_start, seen_with_start
@@ -86,6 +86,8 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
 
 def _run(plan: Plan, journal: Journal, began: float) -> None:
     journal.record("run", run_record(plan))
+    if journal.resumed and (code := other_code(runlog.read(journal.log))) is not None:
+        journal.record("code", code)
     enter_start(plan, journal)
     made, appearances = mechanism_of(plan), appearances_of(plan)
     if made is not None:  # before anything is counted: noisy counts cost, too

@@ -186,6 +186,9 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "warning": lambda body: [f"warning: {body['said']}"],
     "budget": lambda body: [str(body["said"])],
     "diverges": lambda body: [f"warning: {body['said']}"],
+    "code": lambda body: [
+        "warning: this is not the code that the run was made with so far, as its log and report will say"
+    ],
     "goes on": lambda body: [f"going on with {body['folder']}: {body['done']}"],
 }
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from lazaretto import __version__
+from lazaretto import __version__, catalog
 from lazaretto.code_digest import code_digest
 from lazaretto.plan import Plan, by_dotted_key, dump, parse_toml
 from lazaretto.plan_paths import without_folders
+from lazaretto.types import Record
 
-__all__ = ["logged_plan", "machine", "plan_differences", "run_record"]
+__all__ = ["code_record", "logged_plan", "machine", "other_code", "plan_differences", "run_record"]
 
 
 def machine() -> dict[str, Any]:
@@ -98,13 +100,34 @@ def run_record(plan: Plan) -> dict[str, Any]:
     """Body of the run log's first record."""
     told = without_folders(plan)
     return {
-        "version": __version__,
+        **code_record(),
         "name": plan.run.name,
         "plan": told.model_dump(mode="json"),
         "plan_toml": dump(told),
         "seeds": list(plan.run.seeds),
         "quick": len(plan.run.seeds) < plan.run.headline_seeds,
         "machine": machine(),
+    }
+
+
+def code_record() -> dict[str, Any]:
+    """Body of the run log's record `code`: version, commit, digest of the package and of each file in
+    folders of LAZARETTO_PATH that may be a part or belong to one, whether the plan uses it or not.
+    """
+    files = catalog.part_files()
+    return {
+        "version": __version__,
         "commit": _commit(),
         "code_sha256": code_digest(),
+        "parts_sha256": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()},
     }
+
+
+def other_code(records: Iterable[Record]) -> dict[str, Any] | None:
+    """Body of a record `code` where this is other code than that which wrote these records last; else None.
+
+    A run that is gone on with has the code that began it in its record `run`.
+    """
+    told = [record.body for record in records if record.kind in ("run", "code")][-1:]
+    now = code_record()
+    return now if told and any(told[0].get(key) != value for key, value in now.items()) else None
