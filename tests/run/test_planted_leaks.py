@@ -289,6 +289,7 @@ def test_digests_from_outside_are_not_trusted(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tmp_path / "flows", tmp_path / "copied")
+    (trained / "run.sqlite").unlink()  # it names them: this folder was handed on without it
     for bad in (np.zeros((3, 8), np.uint8), np.zeros((3, 16)), np.zeros(16, np.uint8)):
         save_arrays(trained / SEEN_FILE, {"seen": bad}, {})
         assert evaluate(trained, tmp_path / "copied", tmp_path / "judged") == 2
