@@ -225,6 +225,7 @@ def test_resume_refuses_another_sweep(
 ) -> None:
     journal = open_journal(tmp_path / "out", plan, resume=False, show=quiet, log_name="sweep.sqlite")
     journal.record("sweep", {"seeds": [3], "draws": 9})
+    journal.held.release()
     words = ["sweep", str(tmp_path / "plan.toml"), "--out", str(tmp_path / "out"), "--quiet"]
     assert main([*words, "--resume"]) == 2
     assert "another sweep" in capsys.readouterr().err
