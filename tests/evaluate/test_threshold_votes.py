@@ -22,7 +22,7 @@ from lazaretto.evaluate.operating import (
     threshold_from_counts,
     threshold_from_edges,
 )
-from lazaretto.evaluate.scored import Protocol, Scored
+from lazaretto.evaluate.scored import Protocol, Scored, SeedScores
 from lazaretto.evaluate.threshold_votes import (
     CHOICES,
     choice_of,
@@ -36,6 +36,7 @@ from lazaretto.evaluate.thresholds import (
     MAIN_POINT,
     STRICT_POINT,
     operating_points,
+    own_thresholds,
     thresholds_of,
 )
 from lazaretto.keys import generator
@@ -152,6 +153,23 @@ def test_a_site_without_normal_steps_has_no_vote() -> None:
 
 
 OWN = replace(VOTED, thresholds="own")
+
+
+def test_who_goes_by_its_own_is_counted_at_each_point_and_seed() -> None:
+    """By hand: 280 and more normal steps a site, of which 1 in 20 may pass, but not 1 in 1,000."""
+    found, site = scored()
+    some = replace(found, y=np.where((site == 8)[:, None], 1, found.y))  # that one has no normal step
+    asked = replace(OWN, false_positive_rate=0.05, step_seconds=3600.0)
+    seeds = [
+        SeedScores(test=one, validation=None, operating=operating_points(one, asked)) for one in (found, some)
+    ]
+    assert own_thresholds(seeds, asked, "ours") == {
+        MAIN_POINT: [9, 8],
+        STRICT_POINT: [0, 0],
+        ALARM_POINT: [9, 8],
+    }
+    voted = [replace(seeds[0], operating=operating_points(found, VOTED))]
+    assert own_thresholds(voted, VOTED, "ours") == {}
 
 
 @pytest.mark.parametrize("liars", [0, 2, 9])

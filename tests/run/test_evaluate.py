@@ -113,7 +113,10 @@ def test_own_thresholds_of_sites_judge_nobody_elsewhere(trained: Path, tmp_path:
     _, meta = load_arrays(run / "model.safetensors")
     assert all(set(groups) == {"-1"} for groups in meta["operating"]["thresholds"].values())
     said = "thresholds" in meta["operating"], "Each site goes by a threshold of its own"
-    assert said[1] in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert said[1] in page
+    own = json.loads((run / "metrics.json").read_text())["own_thresholds"]
+    assert f"Sites that go by their own, of {own['sites']}: {own['main'][0]} at 1" in page
     for folder, out in ((run, new), (trained, old)):
         assert main(["evaluate", str(folder), "--source", "consortium", "--out", str(out), *SAME]) == 0
         notes = _body(out, "data")["notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ __all__ = [
     "on_common_scale",
     "operating_of",
     "operating_points",
+    "own_thresholds",
     "probabilities_of",
     "thresholds_of",
     "with_own",
@@ -117,6 +119,20 @@ def with_own(operating: Operating, validation: Scored, protocol: Protocol) -> Op
         kept = {number: value for number, value in own.items() if value is not None}
         thresholds[point] = {**groups, **kept}
     return replace(operating, thresholds=thresholds, by_site=True)
+
+
+def own_thresholds(seeds: Sequence[SeedScores], protocol: Protocol, name: str) -> dict[str, list[int]]:
+    """Operating point -> how many sites go by a threshold of their own, for each seed; {} where none may.
+
+    The others have too few normal validation steps for it, and go by the median of the votes.
+    """
+    found = [operating_of(seed, protocol, f"{name}, seed {number}") for number, seed in enumerate(seeds)]
+    if not found or not all(operating.by_site for operating in found):
+        return {}
+    return {
+        point: [sum(group != EVERYONE for group in operating.thresholds[point]) for operating in found]
+        for point in found[0].thresholds
+    }
 
 
 class _Site(NamedTuple):

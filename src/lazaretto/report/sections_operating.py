@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -75,11 +76,30 @@ def operating_points(log: Log) -> Section:
     how = str(mapping(mapping(run.get("plan")).get("evaluate")).get("thresholds"))
     if how == "own" and run.get("evaluates"):  # nobody is at a site of training there
         how = "median"
-    blocks: tuple[Block, ...] = (_recall_figure(points, how, positive), _points_table(log, points))
+    own = _who_goes_by_own(log, dict(zip(("main", *names), points, strict=True)))
+    figure = _recall_figure(points, how, positive, own)
+    blocks: tuple[Block, ...] = (figure, _points_table(log, points))
     return Section(name="points", title=title, nav="Thresholds", blocks=blocks)
 
 
-def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str, positive: str) -> Picture:
+def _who_goes_by_own(log: Log, labels: Mapping[str, str]) -> str:
+    """How many sites have a threshold of their own at each point; "" where the log does not say."""
+    told = mapping(log.last("metrics").get("own_thresholds"))
+    sites, said = number(told.get("sites")), []
+    for point, label in labels.items():
+        counts = [int(n) for n in map(number, items(told.get(point))) if n is not None]
+        if counts:
+            least, most = min(counts), max(counts)
+            said.append(f"{least if least == most else f'{least} to {most}'} at {label}")
+    if sites is None or not said:
+        return ""
+    seeds = ", by seed" if len(items(told.get("main"))) > 1 else ""
+    return f" Sites that go by their own, of {int(sites)}{seeds}: {'; '.join(said)}."
+
+
+def _recall_figure(
+    points: dict[str, dict[str, dict[str, Any]]], how: str, positive: str, own: str
+) -> Picture:
     first = next(iter(points.values()))
     shown = [OURS, *[s for s in ("pooled", "gradient_boosting", "local", "gru") if s in first][:2]]
     look = looks(shown, OURS)
@@ -100,7 +120,7 @@ def _recall_figure(points: dict[str, dict[str, dict[str, Any]]], how: str, posit
     if how == "own":
         caption += (
             " Each site goes by a threshold of its own; one with too few normal validation steps for it by "
-            "the median of the sites' votes."
+            f"the median of the sites' votes.{own}"
         )
     return picture(
         "points",

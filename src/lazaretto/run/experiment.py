@@ -26,7 +26,7 @@ from lazaretto.evaluate.scored import (
     Protocol,
     SeedScores,
 )
-from lazaretto.evaluate.thresholds import operating_of
+from lazaretto.evaluate.thresholds import operating_of, own_thresholds
 from lazaretto.plan import Plan
 from lazaretto.promise import appearances_of, mechanism_of
 from lazaretto.run.away import sites_to_leave_out
@@ -114,6 +114,8 @@ def _run(plan: Plan, journal: Journal, began: float) -> None:
         leave_out_sites=away,
         site_names=prepared[0].site_names,
     )
+    if own := own_thresholds(systems[OURS], protocol, OURS):
+        verdict["own_thresholds"] = {"sites": len(prepared[0].site_names), **own}
     body = {"name": "judge", "seed": None, "seconds": time.perf_counter() - start, "compile_seconds": None}
     journal.record("stage", body)
     if bench.mechanism is not None:
