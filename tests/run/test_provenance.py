@@ -11,6 +11,7 @@ import pytest
 from lazaretto import catalog, runlog
 from lazaretto.cli import main
 from lazaretto.plan import Plan
+from lazaretto.report.sections_run import code_text
 from lazaretto.run import experiment, provenance
 from lazaretto.run.provenance import code_record, other_code, run_record
 
@@ -61,6 +62,8 @@ def test_parts_from_elsewhere_are_in_the_record_by_their_digests(
     found = run_record(Plan())["parts_sha256"]
     assert found == {name: hashlib.sha256(text.encode()).hexdigest() for name, text in expected.items()}
     assert list(found) == sorted(found)
+    told = code_text(run_record(Plan()))
+    assert all(f"{name} from LAZARETTO_PATH {digest[:16]}" in told for name, digest in found.items())
     assert catalog.part_files()["models/toy.py"] == first / "models" / "toy.py", "as Python imports them"
 
 

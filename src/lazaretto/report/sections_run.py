@@ -314,7 +314,15 @@ def commit_text(run: dict[str, Any]) -> str:
 def code_text(run: dict[str, Any]) -> str:
     """The digest of the code of a run or sweep, n/a where an older log has none."""
     digest = str(run.get("code_sha256") or "")
-    return f"SHA-256 {digest[:16]}, as `lazaretto --version` prints it" if digest else NOT_AVAILABLE
+    if not digest:
+        return NOT_AVAILABLE
+    return ", ".join((f"SHA-256 {digest[:16]}, as `lazaretto --version` prints it", *_parts_words(run)))
+
+
+def _parts_words(body: dict[str, Any]) -> list[str]:
+    """Files of parts that lay outside the package, each with its digest."""
+    parts = mapping(body.get("parts_sha256"))
+    return [f"{name} from LAZARETTO_PATH {str(digest)[:16]}" for name, digest in parts.items()]
 
 
 def _gone_on_with(log: Log) -> tuple[tuple[str, str], ...]:
@@ -324,13 +332,12 @@ def _gone_on_with(log: Log) -> tuple[tuple[str, str], ...]:
 
 def _code_words(body: dict[str, Any]) -> str:
     digest, commit = str(body.get("code_sha256") or ""), body.get("commit")
-    parts = mapping(body.get("parts_sha256"))
     return ", ".join(
         (
             f"version {body.get('version') or NOT_AVAILABLE}",
             f"commit {commit}" if commit else "no commit known",
             f"SHA-256 {digest[:16]}" if digest else "no digest",
-            *(f"{name} from LAZARETTO_PATH {str(one)[:16]}" for name, one in parts.items()),
+            *_parts_words(body),
         )
     )
 
