@@ -56,14 +56,16 @@ def part_files() -> dict[str, Path]:
     """Python files of the families in folders of LAZARETTO_PATH, by names such as "models/toy.py", sorted.
 
     Helpers beside the parts are among them, and those of a part that is a folder; of two of one name the one
-    that is imported. What they import from other places is not.
+    that is imported. What they import from other places is not, and no hidden file: editors leave such.
     """
     found: dict[str, Path] = {}
     for package, _ in FAMILIES.values():
         for place in _places_elsewhere(package):  # where data of any size may lie, too: only looked through
             folders = [file.parent for file in sorted(place.glob("*/__init__.py"))]  # where it is Python's
             for file in (*place.glob("*.py"), *(one for folder in folders for one in folder.rglob("*.py"))):
-                found.setdefault(f"{place.name}/{file.relative_to(place).as_posix()}", file)
+                name = f"{place.name}/{file.relative_to(place).as_posix()}"
+                if "/." not in name and file.is_file():
+                    found.setdefault(name, file)
     return dict(sorted(found.items()))
 
 

@@ -24,7 +24,7 @@ from lazaretto.cli_grid import show_parts
 from lazaretto.code_digest import code_digest
 from lazaretto.errors import InputError, Interrupted, LazarettoError, PlanError, did_you_mean, printable
 from lazaretto.fixed_parts import FIXED_PARTS
-from lazaretto.run.lock import at_work
+from lazaretto.run.lock import refuse_at_work
 
 __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main", "report", "run", "sweep"]
 
@@ -266,12 +266,7 @@ def _check_run(directory: Path) -> None:
     if not directory.is_dir():
         what = "this is a file, and a run is a folder" if directory.exists() else "there is no such folder"
         raise InputError(what, found=directory, way_out="the folder of a finished run, such as runs/NAME")
-    if at_work(directory):
-        raise InputError(
-            "another process is at work in this folder, so nothing in it is finished",
-            found=directory,
-            way_out="wait until it is done",
-        )
+    refuse_at_work(directory, "wait until it is done: nothing in it is finished before")
     if (directory / "sweep.sqlite").is_file() and not (directory / "run.sqlite").exists():
         plan = directory / "tuned.toml"
         raise InputError(

@@ -20,7 +20,7 @@ from lazaretto.cli_grid import show as show_grid
 from lazaretto.cli_sweep import show_robustness, show_sweep
 from lazaretto.data.dropped import load_without
 from lazaretto.data.sites import unused_sites
-from lazaretto.errors import CheckFailed, DataError, InputError, PlanError, many, printable
+from lazaretto.errors import CheckFailed, DataError, PlanError, many, printable
 from lazaretto.plan import Plan, load_plan, parse_options, parse_values
 from lazaretto.plan_paths import idle_path
 from lazaretto.report.page import headline, render, write_html, write_report
@@ -30,7 +30,7 @@ from lazaretto.run.audit_run import audit_run, audited_before
 from lazaretto.run.checked import check_files, missing_files
 from lazaretto.run.experiment import run_plan
 from lazaretto.run.judge_new import evaluate_run
-from lazaretto.run.lock import at_work
+from lazaretto.run.lock import refuse_at_work
 from lazaretto.run.progress import display
 from lazaretto.run.robustness import run_robustness
 from lazaretto.run.sweep import grid, quick_look, run_sweep, tuning
@@ -39,7 +39,6 @@ from lazaretto.types import Source
 __all__ = ["MOST_POINTS", "audit", "check_data", "judge", "source_options", "sweep", "train", "write_page"]
 
 MOST_POINTS = 400  # of a grid
-_MOST_BLANKS = 4096  # characters from its begin by which a plan's file is empty
 _MOST_SECONDS = 60.0  # of loading the data of further seeds, for a check
 
 
@@ -54,7 +53,7 @@ def train(
     _check_written(plan)
     _warn_unread(checked, quiet)
     folder = Path("runs") / checked.run.name if out is None else out
-    _check_idle(folder)
+    refuse_at_work(folder)
     with display(silent=quiet) as show:
         run_plan(checked, folder, resume=resume, show=show)
     return _reported(folder, quiet)
@@ -115,7 +114,7 @@ def sweep(
     _warn_unread(whole, quiet)
     axes = dict(parse_values(text) for text in over)
     folder = Path("sweeps") / whole.run.name if out is None else out
-    _check_idle(folder)
+    refuse_at_work(folder)
     if whole.robustness.enabled and not axes:
         with display(silent=quiet) as show:
             found = run_robustness(whole, folder, quick=quick, resume=resume, show=show)
@@ -146,23 +145,11 @@ def sweep(
     return write_sweep_page(folder)
 
 
-def _check_idle(folder: Path) -> None:
-    """Raise InputError while another process works in the folder, where --resume would be no way out."""
-    if at_work(folder):
-        raise InputError(
-            "another process is at work in this folder",
-            found=folder,
-            way_out="wait until it is done, or write elsewhere with --out",
-        )
-
-
 def _check_written(plan: Path) -> None:
     """Raise PlanError for a file of blanks alone: it would read as all defaults, and was hardly meant so."""
     if not plan.is_file():  # such as /dev/null, which is meant
         return
-    with plan.open("rb") as file:
-        begin = file.read(_MOST_BLANKS)
-    if not begin.decode("utf-8-sig", errors="replace").strip():
+    if not plan.read_bytes().decode("utf-8-sig", errors="replace").strip():  # `load_plan` has seen its size
         raise PlanError(
             "the plan is empty",
             found=plan,
@@ -223,9 +210,9 @@ def write_page(directory: Path, kept: str | None = None) -> Path:
         page = write_sweep_page(directory)
         unread = [name for name in ("sweep.json", "tuned.toml") if (directory / name).is_file()]
     else:
-        if digest is not None:
-            runlog.verify(log, digest)
         records = list(runlog.read(log))
+        if digest is not None:
+            runlog.check_kept(log, records, digest)
         head = check_files(directory, records)
         page = write_html(directory / "report.html", render(records))
         unread = missing_files(directory, records)
@@ -238,7 +225,7 @@ def write_page(directory: Path, kept: str | None = None) -> Path:
 
 def _digest(text: str) -> bytes:
     """The bytes of a digest as a report prints it."""
-    if re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()):
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()) and text.strip("0 "):  # zeros: where no record is yet
         return bytes.fromhex(text)
     raise PlanError(
         "--head: should be a digest of 64 hexadecimal digits",

@@ -145,7 +145,7 @@ def told_as_well(tree: Mapping[str, Any], errors: Sequence[ErrorDetails]) -> Ite
     where the section is sound and no section is unknown, as that may hold what belongs here. What goes wrong
     between keys is not looked for.
     """
-    wrong = {str(detail["loc"][0]) for detail in errors}
+    wrong = {str(detail["loc"][0]) for detail in errors if detail["loc"]}
     sound = wrong <= set(Plan.model_fields)
     try:
         plan = Plan.model_validate(_without(tree, errors))

@@ -26,6 +26,7 @@ __all__ = [
     "Head",
     "append",
     "append_all",
+    "check_kept",
     "copy_prefix",
     "create",
     "head",
@@ -164,8 +165,13 @@ def verify(path: Path, kept: Head | bytes | None = None) -> Head:
 
     Returns the head. Raises CheckFailed at the first break, InputError if the file is no run log.
     """
+    return check_kept(path, read(path), kept)
+
+
+def check_kept(path: Path, records: Iterable[Record], kept: Head | bytes | None) -> Head:
+    """The same of records that were read from the file already, by `read`, which checks them."""
     count, digest, seen = 0, _NOTHING, kept in (None, _NOTHING, Head(0, _NOTHING))
-    for record in read(path):
+    for record in records:
         count, digest = record.sequence, record.digest
         seen = seen or kept in (digest, Head(count, digest))
     if not seen and kept is not None:

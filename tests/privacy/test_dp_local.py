@@ -222,6 +222,21 @@ def test_an_example_that_is_not_finite_counts_for_nothing() -> None:
     assert int(short) == 1
 
 
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_row_that_is_not_real_and_not_finite_does_no_harm(where: int) -> None:
+    """Compiled, in a loop: nothing of such a row, nor of a real one that is not finite, reaches the sum."""
+    each = {"w": jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 3.0]]).at[where].set(jnp.nan)}
+    real = jnp.array([True, False, True])
+
+    def summed(_: None, clip: Any) -> tuple[None, Any]:
+        return None, clipped_sum(lambda _, own: own, None, each, real, clip)
+
+    _, (total, short) = jax.jit(lambda clips: jax.lax.scan(summed, None, clips))(jnp.array([1.0, 4.0]))
+    first = [0.0, 1.0][where]
+    np.testing.assert_allclose(total["w"], [[first, 1.0], [first, 3.0]])
+    assert short.tolist() == [where, where + 1]
+
+
 def _noise_of_training(seed: int, **faults: float) -> NDArray[np.float64]:
     """What a round adds to the parameters, by each step's full size of noise, where no example is drawn."""
     made, data, rate = mechanism(rate=1e-9, clip=0.5), site(), 0.1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lazaretto import runlog
@@ -187,6 +188,14 @@ def test_a_run_that_an_older_version_went_on_with_has_seconds_of_its_own(whole: 
     for folder in dishonest.values():
         with pytest.raises(CheckFailed, match="other figures"):
             check_files(folder)
+
+
+@pytest.mark.parametrize("odd", [b"x", np.ones(3)])
+def test_a_log_whose_figures_are_no_json_is_refused_in_words(tmp_path: Path, odd: object) -> None:
+    runlog.create(tmp_path / "run.sqlite", [("metrics", {"x": odd}), ("finished", {})])
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(CheckFailed, match="other figures than this run's log"):
+        check_files(tmp_path)
 
 
 def test_figures_that_are_far_longer_than_the_log_has_them_are_not_read(whole: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 
 from lazaretto.errors import InputError, Interrupted
 from lazaretto.plan import Plan
+from lazaretto.run import lock
 from lazaretto.run.journal import close_journal, kept_for_resuming, open_journal, quiet
-from lazaretto.run.lock import Held, hold
+from lazaretto.run.lock import Held, hold, refuse_at_work
 from lazaretto.run.saved import save_arrays
 from lazaretto.run.train import stopped
 
@@ -107,7 +110,7 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     with kept_for_resuming(journal, "what was finished is"):
         with pytest.raises(InputError, match="another process is at work") as error:
             open_journal(folder, Plan(), True, lambda event, body: said.append(event))
-        assert str(error.value.found) in (f"{folder}: process {os.getpid()}", str(folder))
+        assert str(error.value.found) in (f"{folder}: process {os.getpid()}, which is this one", str(folder))
         assert said == [], "nobody is told that something goes on"
         assert journal.log.exists(), "nothing of the first is taken away"
     other = subprocess.Popen(
@@ -117,8 +120,11 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     assert other.stdout.readline() == b"held\n"
     with pytest.raises(InputError, match="another process is at work") as error:
         open_journal(folder, Plan(), True, quiet)
-    if sys.platform == "linux":
-        assert str(other.pid) in str(error.value.found), "who it is"
+    assert str(error.value.found) in (f"{folder}: process {other.pid}", str(folder)), "who, where it is known"
+    looks = hold(tmp_path, tmp_path)  # a lock of no concern here
+    with pytest.raises(InputError, match="another process is at work"):
+        refuse_at_work(folder)
+    looks.release()
     other.kill()
     other.communicate()
     mine = open_journal(folder, Plan(), True, quiet)
@@ -128,6 +134,41 @@ def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another plan"):
         open_journal(folder, Plan.model_validate({"run": {"seeds": [7]}}), True, quiet)
     open_journal(folder, Plan(), True, quiet)  # which was refused holds nothing, nor what nobody knows of
+    refuse_at_work(folder)
+
+
+def test_who_only_looks_refuses_nobody(tmp_path: Path) -> None:
+    """A look holds the lock for a moment: who takes it waits that out, and two that look see nobody."""
+    folder = tmp_path / "run"
+    journal = open_journal(folder, Plan(), False, quiet)
+    journal.held.release()
+    handle = os.open(journal.parts, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        refuse_at_work(folder)
+        gone = threading.Timer(0.03, fcntl.flock, (handle, fcntl.LOCK_UN))
+        gone.start()
+        hold(journal.parts, folder).release()
+        gone.join()
+    finally:
+        os.close(handle)
+
+
+def test_a_folder_that_was_deleted_meanwhile_is_not_the_one_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    before = lock.taken
+
+    def anew(file: int) -> bool:
+        folder.rmdir()
+        folder.mkdir()
+        return before(file)
+
+    monkeypatch.setattr(lock, "taken", anew)
+    with pytest.raises(InputError, match="another process is at work"):
+        hold(folder, tmp_path)
 
 
 def test_a_log_is_not_read_while_another_process_writes_it(

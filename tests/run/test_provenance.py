@@ -67,6 +67,22 @@ def test_parts_from_elsewhere_are_in_the_record_by_their_digests(
     assert catalog.part_files()["models/toy.py"] == first / "models" / "toy.py", "as Python imports them"
 
 
+def test_what_editors_leave_beside_parts_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = tmp_path / "parts" / "models"
+    _put(tmp_path / "parts", {"models/toy.py": "x = 1\n", "models/.hidden.py": "x = 2\n"})
+    (near / ".#toy.py").symlink_to("user@host.1234")
+    (near / "gone.py").symlink_to("nowhere.py")
+    (near / "folder.py").mkdir()
+    (near / os.fsdecode(b"\xff.py")).write_text("x = 3\n")
+    monkeypatch.setenv("LAZARETTO_PATH", str(tmp_path / "parts"))
+    found = run_record(Plan())["parts_sha256"]
+    assert sorted(found) == ["models/\\xff.py", "models/toy.py"]
+    monkeypatch.setattr(catalog, "part_files", lambda: {"models/toy.py": near / "gone.py"})
+    assert run_record(Plan())["parts_sha256"] == {"models/toy.py": None}, "said to be there, unread"
+
+
 def test_code_is_other_code_where_package_commit_or_parts_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,8 +104,9 @@ def test_code_is_other_code_where_package_commit_or_parts_differ(
     _put(tmp_path / "parts", {"models/toy.py": "x = 1\n"})
     assert other() == ["parts_sha256"], "nor is what began it what went on last"
     runlog.append(log, "code", code_record())
-    monkeypatch.setattr(provenance, "code_digest", lambda: "ab" * 32)
     monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab-dirty")
+    assert other() == [], "a commit that leaves the code alone is no other code"
+    monkeypatch.setattr(provenance, "code_digest", lambda: "ab" * 32)
     assert other() == ["commit", "code_sha256"]
     assert other_code([]) is None, "nothing has begun"
 

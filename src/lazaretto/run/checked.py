@@ -114,7 +114,7 @@ def _bodies(records: Sequence[Record], kind: str) -> list[Mapping[str, Any]]:
 
 def _read(file: Path, logged: Mapping[str, Any], way_out: str) -> Any:
     """What the file holds. Raises CheckFailed where it is far larger than what the log has would make."""
-    usual = len(json.dumps(logged, indent=1))
+    usual = len(json.dumps(logged, indent=1, default=str))  # a log from elsewhere may hold bytes
     try:
         if file.stat().st_size > max(_MOST_TIMES * usual, _SMALL):
             raise CheckFailed(

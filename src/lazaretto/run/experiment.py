@@ -36,7 +36,15 @@ from lazaretto.run.budgeted import conclude_run, keep_apart, promise_run
 from lazaretto.run.charges import promised
 from lazaretto.run.checked import MODEL_FILE, file_record
 from lazaretto.run.cost import cost_table, pooled_bytes, seconds_table
-from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
+from lazaretto.run.journal import (
+    Journal,
+    Show,
+    close_journal,
+    kept_for_resuming,
+    let_go_on_error,
+    open_journal,
+    quiet,
+)
 from lazaretto.run.modalities import found_again, model_options
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Prepared, prepare
@@ -78,7 +86,8 @@ def run_plan(plan: Plan, out: Path, resume: bool = False, show: Show = quiet) ->
     """
     keep_apart(plan, out)
     journal = open_journal(out, plan, resume, show)
-    use_cores_of(journal.log)
+    with let_go_on_error(journal):
+        use_cores_of(journal.log)
     began = time.perf_counter()
     with kept_for_resuming(journal, "what was finished is"):
         _run(plan, journal, began)

@@ -25,6 +25,7 @@ __all__ = [
     "Show",
     "close_journal",
     "kept_for_resuming",
+    "let_go_on_error",
     "open_journal",
     "quiet",
     "stage",
@@ -146,7 +147,8 @@ def _kept_round(last: Mapping[str, Any], parts: Path) -> int | None:
     if (parts / f"{file}.safetensors").exists():
         return None
     unfinished = parts / f"{file}.unfinished"
-    return int(load_meta(unfinished).get("round", 0)) if unfinished.exists() else 0
+    after = load_meta(unfinished).get("round", 0) if unfinished.exists() else 0
+    return after if isinstance(after, int) else None  # what it is worth is looked at when it is loaded
 
 
 def open_journal(folder: Path, plan: Plan, resume: bool, show: Show, log_name: str = "run.sqlite") -> Journal:
@@ -257,6 +259,16 @@ def _finished(journal: Journal, rounds: bool = False) -> bool:
         )
     except LazarettoError:
         return True
+
+
+@contextlib.contextmanager
+def let_go_on_error(journal: Journal) -> Iterator[None]:
+    """Around what comes before the work of a folder: an error leaves it as it is, and lets its lock go."""
+    try:
+        yield
+    except BaseException:
+        journal.held.release()
+        raise
 
 
 @contextlib.contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
 from pathlib import Path
 
 from lazaretto.errors import InputError
 
-__all__ = ["Held", "at_work", "hold", "taken"]
+__all__ = ["Held", "hold", "refuse_at_work", "taken"]
 
 _LOCKS = Path("/proc/locks")  # where Linux says who holds which; elsewhere nobody does
+_TRIES, _PAUSE_SECONDS = 4, 0.02  # of taking a lock, since who only looks holds one for a moment, too
 
 
 class Held:
@@ -35,16 +37,16 @@ def hold(folder: Path, about: Path) -> Held:
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
-        raise _busy(about) from None  # it was there a moment ago: another has just finished with it
+        raise _busy(about, None) from None  # it was there a moment ago: another has just finished with it
     try:
-        alone = taken(handle)
+        alone = _taken_soon(handle)
     except OSError:
-        alone = True
-    if alone:
         return Held(handle)
-    who = _holder(handle)
+    if alone and _is_there(handle, folder):
+        return Held(handle)
+    who = None if alone else _holder(handle)
     os.close(handle)
-    raise _busy(about, "" if who is None else f": process {who}")
+    raise _busy(about, who)
 
 
 def taken(file: int) -> bool:
@@ -52,33 +54,56 @@ def taken(file: int) -> bool:
 
     It is held until the file is closed. Raises OSError on file systems without locks.
     """
+    return _locked(file, fcntl.LOCK_EX)
+
+
+def refuse_at_work(
+    directory: Path, way_out: str = "wait until it is done, or write elsewhere with --out"
+) -> None:
+    """Raise InputError while another process works in a run's or a sweep's folder, as far as can be told."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = os.open(directory / "parts", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        if not _locked(handle, fcntl.LOCK_SH):  # shared: two that look are not in each other's way
+            raise _busy(directory, _holder(handle), way_out)
+    except OSError:  # a file system without locks
+        return
+    finally:
+        os.close(handle)
+
+
+def _locked(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def at_work(directory: Path) -> bool:
-    """Whether another process works in a run's or a sweep's folder; False where that cannot be told."""
+def _taken_soon(file: int) -> bool:
+    for _ in range(_TRIES - 1):
+        if taken(file):
+            return True
+        time.sleep(_PAUSE_SECONDS)
+    return taken(file)
+
+
+def _is_there(file: int, folder: Path) -> bool:
+    """Whether an open folder is the one of that name, and not one that was deleted meanwhile."""
     try:
-        handle = os.open(directory / "parts", os.O_RDONLY | os.O_DIRECTORY)
+        return os.path.samestat(os.fstat(file), folder.stat())
     except OSError:
         return False
-    try:
-        return not taken(handle)
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(handle)
 
 
-def _busy(folder: Path, who: str = "") -> InputError:
-    return InputError(
-        "another process is at work in this folder",
-        found=f"{folder}{who}",
-        way_out="wait until it is done, or choose another --out",
-    )
+def _busy(
+    folder: Path, who: int | None, way_out: str = "wait until it is done, or choose another --out"
+) -> InputError:
+    """who: number of the process at work, where it is known."""
+    one = "" if who is None else f": process {who}{', which is this one' if who == os.getpid() else ''}"
+    return InputError("another process is at work in this folder", found=f"{folder}{one}", way_out=way_out)
 
 
 def _holder(file: int) -> int | None:

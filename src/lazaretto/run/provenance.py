@@ -112,22 +112,38 @@ def run_record(plan: Plan) -> dict[str, Any]:
 
 def code_record() -> dict[str, Any]:
     """Body of the run log's record `code`: version, commit, digest of the package and of each file in
-    folders of LAZARETTO_PATH that may be a part or belong to one, whether the plan uses it or not.
+    folders of LAZARETTO_PATH that may be a part or belong to one, whether the plan uses it or not; None for
+    one that cannot be read.
     """
     files = catalog.part_files()
     return {
         "version": __version__,
         "commit": _commit(),
         "code_sha256": code_digest(),
-        "parts_sha256": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()},
+        "parts_sha256": {_text(name): _digest(file) for name, file in files.items()},
     }
+
+
+def _text(name: str) -> str:
+    """A file's name as text, also where its bytes are none."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        with file.open("rb") as body:
+            return hashlib.file_digest(body, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def other_code(records: Iterable[Record]) -> dict[str, Any] | None:
     """Body of a record `code` where this is other code than that which wrote these records last; else None.
 
-    A run that is gone on with has the code that began it in its record `run`.
+    A run that is gone on with has the code that began it in its record `run`. Digests decide: another commit,
+    or changes that are not committed, may leave them alone. Logs of older versions may lack either digest.
     """
     told = [record.body for record in records if record.kind in ("run", "code")][-1:]
     now = code_record()
-    return now if told and any(told[0].get(key) != value for key, value in now.items()) else None
+    same = told and all(told[0].get(key, now[key]) == now[key] for key in ("code_sha256", "parts_sha256"))
+    return now if told and not (same and told[0].get("version") == now["version"]) else None

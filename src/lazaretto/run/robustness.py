@@ -27,7 +27,15 @@ from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
 from lazaretto.run.bench import Bench, Job, make_bench, scored_streams
 from lazaretto.run.hostile import said_scores
-from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
+from lazaretto.run.journal import (
+    Journal,
+    Show,
+    close_journal,
+    kept_for_resuming,
+    let_go_on_error,
+    open_journal,
+    quiet,
+)
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
@@ -142,9 +150,10 @@ def run_robustness(
     """
     use_all_cores()
     journal = open_journal(out, plan, resume, show, log_name="sweep.sqlite")
-    asked = quick_robustness(plan) if quick else plan
-    header = _header(asked, choices(plan), quick=quick)
-    same_sweep(journal, header)
+    with let_go_on_error(journal):
+        asked = quick_robustness(plan) if quick else plan
+        header = _header(asked, choices(plan), quick=quick)
+        same_sweep(journal, header)
     with kept_for_resuming(journal, "finished trainings are"), one_blas_thread():
         return _walk(plan, asked, journal, header)
 
@@ -273,6 +282,8 @@ def _try(case: Case, journal: Journal, shared: _Shared) -> dict[str, Any]:
         nothing = {"score": np.zeros(laid.data.y[part].shape, np.float32)}
         save_arrays(_scores_at(journal, case), nothing, {"by_site": False})
         values = _values(case, journal, shared)
+    finally:
+        own.held.release()
     return {
         **case._asdict(),
         "failed": failed,

@@ -27,7 +27,15 @@ from lazaretto.plan_sweep import TUNABLE
 from lazaretto.run import systems
 from lazaretto.run.backend import use_cores_of
 from lazaretto.run.bench import Job, make_bench
-from lazaretto.run.journal import Journal, Show, close_journal, kept_for_resuming, open_journal, quiet
+from lazaretto.run.journal import (
+    Journal,
+    Show,
+    close_journal,
+    kept_for_resuming,
+    let_go_on_error,
+    open_journal,
+    quiet,
+)
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
@@ -165,9 +173,10 @@ def run_sweep(
     the plan as it stands cannot be trained, InputError if the folder holds something else.
     """
     journal = open_journal(out, plan, resume, show, log_name="sweep.sqlite")
-    use_cores_of(journal.log)
-    header = _header(plan, trials, about)
-    same_sweep(journal, header)
+    with let_go_on_error(journal):
+        use_cores_of(journal.log)
+        header = _header(plan, trials, about)
+        same_sweep(journal, header)
     with kept_for_resuming(journal, "finished draws are"):
         return _run(plan, trials, journal, header)
 
@@ -280,7 +289,10 @@ def _try(trial: Trial, folder: Path, shared: _Shared, show: Show) -> dict[str, A
     body = {"system": trial.system, "number": trial.number, "settings": dict(trial.settings)}
     try:
         journal = open_journal(folder, trial.plan, (folder / "parts").is_dir(), show)
-        scored = _train(trial, journal, prepared, shared)
+        try:
+            scored = _train(trial, journal, prepared, shared)
+        finally:
+            journal.held.release()
         values, triple = validation_auroc(scored, protocol_of(trial.plan, prepared[0][0]))
         body |= {"failed": None, **_costs(journal)}
     except (DataError, WireError) as error:  # it diverged: its scores, or its updates, are not finite
