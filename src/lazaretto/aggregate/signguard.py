@@ -17,6 +17,7 @@ from lazaretto.types import Array, Judged, Rule
 __all__ = ["signguard"]
 
 _SHORTEST, _LONGEST = 0.1, 3.0  # of the median length; what the paper takes
+_TIE = 1e-6  # of the width: far more than rounding, far less than signs can differ by
 
 
 def signguard(coordinates: Annotated[float, Gt(0), Le(1)] = 0.1) -> Rule:
@@ -65,6 +66,7 @@ def _largest(points: Array) -> NDArray[np.bool_]:
         values, of = np.unique(points.round(12), axis=0, return_inverse=True)
         counts = np.bincount(of.ravel(), minlength=len(values))
         return np.asarray((counts == counts.max())[of.ravel()])
-    of = MeanShift(bandwidth=width, cluster_all=False).fit(points).labels_
+    # shares are fractions of few signs, and many lie a width apart exactly: near, however that is rounded
+    of = MeanShift(bandwidth=width * (1 + _TIE), cluster_all=False).fit(points).labels_
     counts = np.bincount(of[of >= 0], minlength=1)
     return np.asarray((of >= 0) & (counts[np.maximum(of, 0)] == counts.max()))
