@@ -246,8 +246,11 @@ def test_a_comment_alone_is_a_plan_of_defaults(
         (["run", "PLAN", "--out", "DIR"], "wait until it is done, or write elsewhere with --out"),
         (["run", "PLAN", "--out", "DIR", "--resume"], "wait until it is done, or write elsewhere with --out"),
         (["sweep", "PLAN", "--out", "DIR"], "wait until it is done, or write elsewhere with --out"),
-        (["audit", "DIR"], "wait until it is done"),
-        (["evaluate", "DIR", "--source", "consortium", "--out", "OUT"], "wait until it is done"),
+        (["audit", "DIR"], "wait until it is done: nothing in it is finished before"),
+        (
+            ["evaluate", "DIR", "--source", "consortium", "--out", "OUT"],
+            "wait until it is done: nothing in it is finished before",
+        ),
     ],
 )
 def test_a_folder_at_work_is_to_be_waited_for(
@@ -267,6 +270,24 @@ def test_a_folder_at_work_is_to_be_waited_for(
     assert not places["OUT"].exists()
     if words[0] == "audit":  # the lock is gone
         assert "there is no finished run to audit" in call(capsys, *given)[2]
+
+
+def test_a_misspelt_source_is_no_other_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[data]\nsource = "flows_csv"\n')
+    code, _, err = call(capsys, "data", "check", "flow_csv", "--plan", str(plan))
+    assert code == 2
+    assert "did you mean 'flows_csv'?" in err
+
+
+def test_many_blank_lines_before_a_plan_are_no_empty_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text("\n" * 5000 + '[data]\nsource = "x_iomt"\n')
+    code, _, err = call(capsys, "data", "check", "consortium", "--plan", str(plan))
+    assert code == 2
+    assert "plan is of another source" in err
 
 
 def test_options_of_another_source(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -406,7 +427,9 @@ def test_a_log_written_anew_is_found_by_a_head_kept_elsewhere(
     kept = re.findall(r"the last has digest ([0-9a-f]{64})\n", out)[0]
     assert call(capsys, "report", str(tmp_path), "--head", kept)[0] == 0
     runlog.append(log, "note", {"audited": True})  # what came later is no reason to refuse
-    assert call(capsys, "report", str(tmp_path), "--head", f" {kept.upper()} ")[0] == 0
+    code, out, _ = call(capsys, "report", str(tmp_path), "--head", f" {kept.upper()} ")
+    assert code == 0
+    assert "the digest that was kept is that of record 2, 1 record before the end" in out
 
     log.unlink()
     (tmp_path / "report.html").unlink()
@@ -427,7 +450,7 @@ def test_a_log_cut_short_is_found_by_a_head_kept_elsewhere(
     log.unlink()
     runlog.create(log, [("run", {"name": "x"})])
     assert call(capsys, "report", str(tmp_path), "--head", kept)[0] == 1
-    for wrong in (kept[:16], "x" * 64, ""):
+    for wrong in (kept[:16], "x" * 64, "", "0" * 64):  # the last stands before any record, in every log
         code, _, err = call(capsys, "report", str(tmp_path), "--head", wrong)
         assert code == 2
         assert "--head: should be a digest of 64 hexadecimal digits" in err

@@ -205,19 +205,24 @@ def write_page(directory: Path, kept: str | None = None) -> Path:
     """
     digest = None if kept is None else _digest(kept)
     log, swept = directory / "run.sqlite", directory / "sweep.sqlite"
-    if of_sweep := swept.is_file() and not log.exists():
-        head = runlog.verify(swept, digest)
+    of_sweep = swept.is_file() and not log.exists()
+    records = list(runlog.read(swept if of_sweep else log))
+    head = runlog.check_kept(swept if of_sweep else log, records, digest)
+    if of_sweep:
         page = write_sweep_page(directory)
         unread = [name for name in ("sweep.json", "tuned.toml") if (directory / name).is_file()]
     else:
-        records = list(runlog.read(log))
-        if digest is not None:
-            runlog.check_kept(log, records, digest)
-        head = check_files(directory, records)
+        check_files(directory, records)
         page = write_html(directory / "report.html", render(records))
         unread = missing_files(directory, records)
+        if not any(record.kind == "finished" for record in records):
+            say("the run has not finished, and the report says how far it came")
     if unread:
         say(f"{'' if of_sweep else 'not there, so '}not held against the log: {', '.join(unread)}")
+    if digest is not None:
+        place = next(record.sequence for record in records if record.digest == digest)
+        since = many(head.records - place, "record")
+        say(f"the digest that was kept is that of record {place}, {since} before the end")
     ends = f"{many(head.records, 'record')}, none changed; the last has digest {head.digest.hex()}"
     say(f"{'sweep' if of_sweep else 'run'} log: {ends}")
     return page
@@ -285,6 +290,7 @@ def source_options(source: str, plan: Path | None, sets: Sequence[str]) -> dict[
     """Options of a source: those of the plan, if one is given, and `option=value` texts laid over them."""
     if plan is None:
         return parse_options(sets)
+    catalog.factory("sources", source)  # a name that there is not is no other source
     planned = load_plan(plan, check_parts=False).data
     _check_written(plan)
     if planned.source != source:

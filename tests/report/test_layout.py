@@ -14,7 +14,7 @@ from lazaretto.report.blocks import Grid
 from lazaretto.report.drawing import Line, looks
 from lazaretto.report.figures import Curve, Steps, characteristic, latency
 from lazaretto.report.figures_protocol import benefit, diagonal
-from lazaretto.report.formats import Triple
+from lazaretto.report.formats import Triple, seeds_text
 from lazaretto.report.parts import cell
 from lazaretto.report.reading import read_log
 from lazaretto.report.sections_privacy import privacy
@@ -23,6 +23,11 @@ from lazaretto.types import Record
 Entries = list[tuple[str, dict[str, Any]]]
 Chain = Callable[[Entries], list[Record]]
 NAMES = ("federated split 0.957", "pooled 0.960", "gradient boosting 0.938", "local only 0.894")
+
+
+def test_one_seed_is_one() -> None:
+    assert seeds_text([0]) == "seed 0"
+    assert seeds_text([0, 2]) == "seeds 0, 2"
 
 
 def test_intervals_have_one_form(whole: str) -> None:

@@ -240,7 +240,7 @@ def test_hostile_names_stay_text(entries: Entries, chain: Chain, start: int) -> 
 def test_a_log_cut_short_gives_a_page(entries: Entries, chain: Chain, length: int) -> None:
     text = render(chain(entries[:length]))
     Page(text)
-    assert "This run did not finish" in text
+    assert "This run had not finished" in text
     if 0 <= length < 80:
         assert "It has not been judged" in text
 
@@ -252,7 +252,7 @@ def test_a_missing_kind_leaves_a_sentence(entries: Entries, chain: Chain, kind: 
     text = render(chain([entry for entry in entries if entry[0] != kind]))
     Page(text)
     assert 'class="missing"' in text or kind == "run"
-    assert "did not finish" not in text
+    assert "This run had not finished" not in text
 
 
 def test_cards_say_what_knowing_nothing_would_have(entries: Entries, chain: Chain) -> None:

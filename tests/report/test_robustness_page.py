@@ -340,7 +340,7 @@ def test_the_code_is_named_and_no_checkout_said(invented: Entries, chain: Chain)
     dict(other)["sweep"]["commit"] = None
     page = render_sweep(chain(other))
     assert "SHA-256 c0dec0dec0dec0de, as `lazaretto --version` prints it" in page
-    assert "this ran from no checkout" in page
+    assert "this ran from an installed package" in page
 
 
 @pytest.mark.parametrize("wide", [True, False])

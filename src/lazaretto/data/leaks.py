@@ -383,4 +383,4 @@ def leak_warnings(notes: Sequence[str]) -> list[str]:
         return []
     who = "One leak of labels is suspected" if count == 1 else f"{count} leaks of labels are suspected"
     said = "in the features. If they come of how the data was gathered, all figures here are too good to be"
-    return [f"{who} {said} true: see the notes of the data sheet."]
+    return [f"{who} {said} true: `lazaretto data check` lists them, and the notes of a run's data sheet."]

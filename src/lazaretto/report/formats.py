@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "operations_human",
     "percent",
     "places",
+    "seeds_text",
     "short",
     "triple",
     "words",
@@ -161,6 +162,11 @@ def count(value: Any) -> str:
 def counted(value: Any, one: str) -> str:
     """So many of something, such as "1 site" and "2 sites"; n/a sites."""
     return f"{count(value)} {one}" if number(value) == 1 else f"{count(value)} {one}s"
+
+
+def seeds_text(seeds: Sequence[Any]) -> str:
+    """Such as "seed 0" and "seeds 0, 1"."""
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(str(seed) for seed in seeds)}"
 
 
 def bytes_exact(value: Any) -> str:

@@ -25,7 +25,7 @@ from lazaretto.report import (
     sections_run,
 )
 from lazaretto.report.blocks import PUBLISHABLE, Block, Card, Code, Facts, Grid, Picture, Section, Text
-from lazaretto.report.formats import count, counted, items, mapping, number, words
+from lazaretto.report.formats import count, counted, items, mapping, number, seeds_text, words
 from lazaretto.report.reading import Log, is_unfinished, read_log, sites_of
 from lazaretto.report.uncut import has_cut, without_cut
 from lazaretto.report.wording import headline_seeds
@@ -178,7 +178,7 @@ def _facts(log: Log) -> list[str]:
         counted(len(sites), "site") if sites else "",
         f"model {model}" if model else "",
         counted(rounds, "round") if rounds else "",
-        f"seeds {', '.join(str(seed) for seed in seeds)}" if seeds else "",
+        seeds_text(seeds) if seeds else "",
     )
     return [fact for fact in found if fact]
 
@@ -199,12 +199,11 @@ def _interrupted(log: Log) -> str:
         return ""
     last = log.last("round")
     place, whole = number(last.get("round")), number(last.get("rounds"))
-    done = (
-        f" The last recorded round is {count(place)} of {count(whole)}, seed {last.get('seed')}."
-        if place
-        else ""
-    )
-    return f"This run did not finish; sections whose numbers are missing say so.{done}"
+    said = "This run had not finished when this page was written; sections whose numbers are missing say so."
+    if place:
+        said += f" The last recorded round is {count(place)} of {count(whole)}, seed {last.get('seed')}: what"
+        said += " comes after it is missing, other systems and the judging among it."
+    return f"{said} A run that was stopped goes on with lazaretto run, the same --out and --resume."
 
 
 def _numbered(sections: Sequence[Section]) -> list[tuple[Section, list[tuple[str, Block, int]]]]:

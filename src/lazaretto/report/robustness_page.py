@@ -16,6 +16,7 @@ from lazaretto.report.formats import (
     mapping,
     number,
     percent,
+    seeds_text,
     triple,
     words,
 )
@@ -52,7 +53,7 @@ def robustness_facts(log: Log) -> list[str]:
         counted(len(items(about.get("rules"))), "rule"),
         counted(len(items(about.get("attacks"))), "attack"),
         counted(len(log.all("case")), "training"),
-        f"seeds {', '.join(str(seed) for seed in items(about.get('seeds')))}",
+        seeds_text(items(about.get("seeds"))),
         counted(about.get("rounds"), "round"),
     ]
 

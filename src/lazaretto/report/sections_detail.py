@@ -77,7 +77,10 @@ def by_family(log: Log) -> Section | None:
         }
         values = {s: v for s, v in values.items() if any(v.values())}
         if OURS not in values:
-            said = unjudged(log, f"{title}: not measured in this run.")
+            why = (
+                "nothing was trained here" if log.last("run").get("evaluates") else "not measured in this run"
+            )
+            said = unjudged(log, f"{title}: {why}.")
             blocks += [] if said in blocks else [said]  # of all three the same where nothing was judged
             continue
         blocks.append(_family_figure((f"{name.split('_')[0]}{inner}", title, axis, kind), values))
@@ -106,6 +109,8 @@ def _family_figure(about: tuple[str, str, str, str], values: dict[str, dict[str,
     finding += f"{words(present[-1])}, {interval_text(ours[present[-1]], 2)}."
     if len(present) == 1:
         finding = f"Ours has {interval_text(ours[present[0]], 2)} for {words(present[0])}, the one {kind}."
+    elif ours[present[0]] == ours[present[-1]]:
+        finding = f"Ours has {interval_text(ours[present[0]], 2)} for all of them."
     caption = "Bars are 95\u202f% intervals; the numbers are ours. From easiest to hardest for ours."
     return picture(
         f"family-{name}",

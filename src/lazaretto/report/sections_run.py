@@ -308,7 +308,9 @@ def plan(log: Log) -> Section:
 
 def commit_text(run: dict[str, Any]) -> str:
     """The commit that a run or sweep came from, or that there was no checkout."""
-    return str(run.get("commit") or "not known: this ran from no checkout")
+    return str(
+        run.get("commit") or "not known: this ran from an installed package, which its code's digest names"
+    )
 
 
 def code_text(run: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from lazaretto.report.formats import (
     items,
     mapping,
     number,
+    seeds_text,
     triple,
 )
 from lazaretto.report.page import assemble, write_html
@@ -67,7 +68,6 @@ def render_sweep(records: Sequence[Record]) -> str:
             robustness_facts(log),
         )
     tuned = about.get("mode") != "grid"
-    seeds = ", ".join(str(seed) for seed in items(about.get("seeds")))
     sections = [
         Section(name="summary", title="Summary", nav="Summary", blocks=(Text(text=_summary(log, tuned)),)),
         Section(
@@ -82,7 +82,7 @@ def render_sweep(records: Sequence[Record]) -> str:
         f"{counted(about.get('draws'), 'draw')} for each system"
         if tuned
         else counted(len(log.all("draw")), "training"),
-        f"seeds {seeds}",
+        seeds_text(items(about.get("seeds"))),
         counted(about.get("rounds"), "round"),
     ]
     return _page(log, sections, facts)
