@@ -178,7 +178,10 @@ PLAN = "[run]\nseeds = [0]\n"
             "compress.scheme: compressor 'quantise' leaves no values",
         ),
         ('[compress]\nscheme = "top_k"\noptions = { bits = 4 }', "compress.options.bits: .*no such option"),
-        ('[compress]\nscheme = "quantise"\noptions = { bits = 5 }', "compress.options.bits: should be 8 or 4"),
+        (
+            '[compress]\nscheme = "quantise"\noptions = { bits = 5 }',
+            "compress.options.bits: should be 8 or 4",
+        ),
         ('[compress]\nscheme = "top_k | quantise"\noptions = { bits = 4 }', "compress.options.bits: .*table"),
         ('[compress]\nscheme = "quantise"\nshare = 0.2', "compress.share: .*every coordinate"),
         ('[compress]\nscheme = "top_k"\nshare = 0.0', "compress.share"),

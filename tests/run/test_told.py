@@ -31,6 +31,7 @@ def _sheet() -> dict[str, Any]:
 
 
 def test_warnings_that_tell_of_protected_units_are_withheld(tmp_path: Path) -> None:
+    (tmp_path / "unread.csv").touch()  # an empty folder is refused
     given = {"data.path": str(tmp_path), "data.drop": ["flows"]}
     told = sheet_told(load_plan(EXAMPLES / "private.toml", overrides=given), _sheet())
     assert told["leaks_dropped"]["flows"] == "dropped by the plan"
