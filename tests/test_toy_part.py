@@ -269,7 +269,7 @@ def test_they_run_from_a_plan(folder: Path) -> None:
 def test_a_plan_refuses_their_unknown_options(folder: Path) -> None:
     done = call(folder, "lazaretto", "run", "plan.toml", "--set", "model.options.widht=3", "--out", "none")
     assert done.returncode == 2
-    assert "did you mean 'width'" in done.stderr
+    assert "did you mean 'model.options.width'" in done.stderr
     assert not (folder / "none").exists()
 
 
