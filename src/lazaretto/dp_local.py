@@ -209,7 +209,7 @@ def clipped_sum(
 
         return summed(jax.tree.map(kept, each))
 
-    # leaving some out is a copy of all gradients, an eighth of a round: only where one is not finite
+    # leaving some out is a copy of all gradients: only where one is not finite
     total = jax.lax.cond(jnp.isfinite(length).all(), summed, summed_without, each)
     return total, (fine & (length <= clip)).sum()
 
