@@ -53,6 +53,13 @@ def test_krum_and_multi_krum(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(aggregate_once(built("multi_krum", hostile=0.2), X), best, rtol=1e-9)
     two = X[order[:2]].astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(aggregate_once(built("multi_krum", hostile=0.2, keep=2), X), two, rtol=1e-9)
+    for slack in (0.05, 0.5, 4.0):
+        reach = [math.sqrt(krum_score(X, k, f)) for k in order]
+        near = [k for k, far in zip(order, reach, strict=True) if far <= (1 + slack) * reach[len(X) - f - 1]]
+        some = X[near].astype(np.float64).mean(axis=0)
+        rule = built("multi_krum", hostile=0.2, slack=slack)
+        np.testing.assert_allclose(aggregate_once(rule, X), some, rtol=1e-9)
+        assert len(near) < len(X) or slack == 4.0, "nobody was left out, so nothing was shown"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -12,7 +12,7 @@ from lazaretto import catalog, runlog
 from lazaretto.cli import main
 from lazaretto.plan import Plan
 from lazaretto.report.sections_run import code_text
-from lazaretto.run import experiment, provenance
+from lazaretto.run import experiment, provenance, sweep
 from lazaretto.run.provenance import code_record, other_code, run_record
 
 PLAN = """
@@ -142,3 +142,26 @@ def test_log_and_report_name_every_code_that_a_run_was_made_with(
     assert page.count("Gone on with by other code") == 2
     assert f"SHA-256 {'ab' * 8}" in page
     assert "made by several codes, one after another" in page
+
+
+def test_log_and_page_of_a_sweep_name_the_code_that_went_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    out = tmp_path / "out"
+    words = ["sweep", str(tmp_path / "plan.toml"), "--out", str(out), "--over", "train.rounds=1,2"]
+
+    def stopped(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "validation_auroc", stopped)
+        assert main(words) == 3
+        patched.setattr(provenance, "code_digest", lambda: "ab" * 32)
+        assert main([*words, "--resume"]) == 3
+        assert main([*words, "--resume"]) == 3
+    assert main([*words, "--resume"]) == 0
+    begun = next(runlog.read(out / "sweep.sqlite", "sweep")).body["code_sha256"]
+    codes = [record.body["code_sha256"] for record in runlog.read(out / "sweep.sqlite", "code")]
+    assert codes == ["ab" * 32, begun], "each once, and none for the code that began it"
+    assert (out / "sweep.html").read_text().count("Gone on with by other code") == 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lazaretto.aggregate._choice import Hostile, assumed, beyond, own, smallest
 from lazaretto.aggregate._krum import krum_scores
@@ -16,12 +16,20 @@ from lazaretto.types import Array, Gram, Rule, Weighed
 __all__ = ["multi_krum"]
 
 
-def multi_krum(hostile: Hostile = 0.3, keep: Annotated[int, Ge(1)] | None = None) -> Rule:
+def multi_krum(
+    hostile: Hostile = 0.3,
+    keep: Annotated[int, Ge(1)] | None = None,
+    slack: Annotated[float, Ge(0), Le(4)] = 0.0,
+) -> Rule:
     """The mean of the updates with the best Krum scores, by default of n - f.
 
     f = ⌊hostile · n⌋, at most (n - 3) / 2, which it withstands; keep: how many updates, at most n - f. Sees
     inner products. Scores, suspicion and ties as in `krum`: what is tied for the last place shares it.
     Blanchard et al. 2017, https://papers.nips.cc/paper/6617.
+
+    slack, ours: who is left out counts all the same if the root of its score is at most 1 + slack times that
+    of the last who is kept. Where nobody is hostile hardly anybody is left out then; a hostile update that
+    hides so near moves the mean by about 1 + slack times as much as the farthest that would be kept anyway.
 
     >>> from lazaretto.round import aggregate_once
     >>> aggregate_once(multi_krum(), [[0.0], [1.0], [1.5], [2.5], [900.0]]).tolist()
@@ -37,9 +45,10 @@ def multi_krum(hostile: Hostile = 0.3, keep: Annotated[int, Ge(1)] | None = None
     def gram(seen: Gram, state: Mapping[str, Array], rng: np.random.Generator) -> Weighed:
         n = len(seen.sizes)
         scores = krum_scores(squared_distances(own(seen)), fear(n))
-        weights = np.zeros((1, len(seen.inner)))
-        weights[0, :n] = smallest(scores, kept(n))
-        reach = np.sqrt(scores)
+        weights, reach = np.zeros((1, len(seen.inner))), np.sqrt(scores)
+        near = np.sort(reach)[kept(n) - 1] * (1 + slack)
+        count = max(kept(n), int((reach <= near).sum())) if slack else kept(n)
+        weights[0, :n] = smallest(scores, count)
         return Weighed(weights, beyond(reach, np.sort(reach)[n - fear(n) - 1]), {})
 
     return Rule(

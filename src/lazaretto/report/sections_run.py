@@ -30,6 +30,7 @@ __all__ = [
     "bytes_by_link",
     "code_text",
     "commit_text",
+    "gone_on_with",
     "learned",
     "messages_of",
     "plan",
@@ -327,8 +328,8 @@ def _parts_words(body: dict[str, Any]) -> list[str]:
     return [f"{name} from LAZARETTO_PATH {str(digest)[:16]}" for name, digest in parts.items()]
 
 
-def _gone_on_with(log: Log) -> tuple[tuple[str, str], ...]:
-    """A row for each other code that the run was gone on with, in order."""
+def gone_on_with(log: Log) -> tuple[tuple[str, str], ...]:
+    """A row for each other code that the run or sweep was gone on with, in order."""
     return tuple(("Gone on with by other code", _code_words(body)) for body in log.all("code"))
 
 
@@ -360,7 +361,7 @@ def provenance(log: Log) -> Section:
         ("Lazaretto", str(run.get("version") or NOT_AVAILABLE)),
         ("Commit", commit_text(run)),
         ("Code", code_text(run)),
-        *_gone_on_with(log),
+        *gone_on_with(log),
         ("Seeds", ", ".join(str(seed) for seed in items(run.get("seeds"))) or NOT_AVAILABLE),
         ("Machine", ", ".join(part for part in parts if part) or NOT_AVAILABLE),
         ("Software", ", ".join(software) or NOT_AVAILABLE),

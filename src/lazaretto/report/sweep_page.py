@@ -26,7 +26,7 @@ from lazaretto.report.page import assemble, write_html
 from lazaretto.report.parts import cell, nothing, picture
 from lazaretto.report.reading import OURS, Log, read_log, system_key, system_name
 from lazaretto.report.robustness_page import robustness_facts, robustness_sections
-from lazaretto.report.sections_run import code_text, commit_text
+from lazaretto.report.sections_run import code_text, commit_text, gone_on_with
 from lazaretto.report.sweep_quick import left_out_by_quick
 from lazaretto.report.uncut import has_cut, without_cut
 from lazaretto.types import Record
@@ -284,6 +284,7 @@ def _plan(log: Log) -> tuple[Block, ...]:
         ("Lazaretto", str(about.get("version") or NOT_AVAILABLE)),
         ("Commit", commit_text(about)),
         ("Code", code_text(about)),
+        *gone_on_with(log),
         ("Machine", f"{counted(machine.get('cores'), 'core')}, {machine.get('processor') or NOT_AVAILABLE}"),
         ("Time", duration(log.last("finished").get("seconds"))),
         (

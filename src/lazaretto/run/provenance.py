@@ -140,10 +140,11 @@ def _digest(file: Path) -> str | None:
 def other_code(records: Iterable[Record]) -> dict[str, Any] | None:
     """Body of a record `code` where this is other code than that which wrote these records last; else None.
 
-    A run that is gone on with has the code that began it in its record `run`. Digests decide: another commit,
-    or changes that are not committed, may leave them alone. Logs of older versions may lack either digest.
+    A run that is gone on with has the code that began it in its record `run` (a sweep in `sweep`). Digests
+    decide: another commit, or changes that are not committed, may leave them alone. Logs of older versions
+    may lack either digest.
     """
-    told = [record.body for record in records if record.kind in ("run", "code")][-1:]
+    told = [record.body for record in records if record.kind in ("run", "sweep", "code")][-1:]
     now = code_record()
     same = told and all(told[0].get(key, now[key]) == now[key] for key in ("code_sha256", "parts_sha256"))
     return now if told and not (same and told[0].get("version") == now["version"]) else None

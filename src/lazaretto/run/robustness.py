@@ -41,7 +41,7 @@ from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
 from lazaretto.run.provenance import run_record
 from lazaretto.run.saved import load_arrays, save_arrays, write_whole
-from lazaretto.run.sweep import SWEEP_SCHEMA, blind, same_sweep, warn
+from lazaretto.run.sweep import SWEEP_SCHEMA, begin_sweep, blind, same_sweep, warn
 from lazaretto.run.watched import watched
 from lazaretto.types import TRAIN, VALIDATION
 
@@ -192,7 +192,7 @@ class _Shared:
 
 def _walk(plan: Plan, asked: Plan, journal: Journal, header: Mapping[str, Any]) -> dict[str, Any]:
     record = {**run_record(plan), **header}
-    journal.record("sweep", record)
+    begin_sweep(journal, record)
     began = time.perf_counter()
     done = {_case_of(r.body): dict(r.body) for r in runlog.read(journal.log, "case")}
     laid = {seed: lay(asked, seed, keep=blind) for seed in header["seeds"]}

@@ -39,7 +39,7 @@ from lazaretto.run.journal import (
 from lazaretto.run.post import Post
 from lazaretto.run.prepare import Laid, Prepared, lay, ready
 from lazaretto.run.protocol import protocol_of
-from lazaretto.run.provenance import run_record
+from lazaretto.run.provenance import other_code, run_record
 from lazaretto.run.saved import write_whole
 from lazaretto.run.search_space import draw_settings
 from lazaretto.run.settled import key_of, tuned_of
@@ -49,6 +49,7 @@ __all__ = [
     "SWEEP_SCHEMA",
     "Trial",
     "asked_systems",
+    "begin_sweep",
     "blind",
     "grid",
     "quick_look",
@@ -198,7 +199,7 @@ def _header(plan: Plan, trials: Sequence[Trial], about: Mapping[str, Any]) -> di
 
 def _run(plan: Plan, trials: Sequence[Trial], journal: Journal, header: Mapping[str, Any]) -> dict[str, Any]:
     record = {**run_record(plan), **header}
-    journal.record("sweep", record)
+    begin_sweep(journal, record)
     done = {(r.body["system"], r.body["number"]): dict(r.body) for r in runlog.read(journal.log, "draw")}
     shared = _Shared(seeds=header["seeds"])
     began, fresh = time.perf_counter(), 0
@@ -254,6 +255,13 @@ def same_sweep(journal: Journal, header: Mapping[str, Any]) -> None:
                 found=", ".join(f"{key} = {record.body.get(key)}" for key in other),
                 way_out="give the same plan and options, or another --out",
             )
+
+
+def begin_sweep(journal: Journal, record: Mapping[str, Any]) -> None:
+    """Log what a sweep is; where it goes on with other code than that which wrote last, that code, too."""
+    journal.record("sweep", record)
+    if journal.resumed and (code := other_code(runlog.read(journal.log))) is not None:
+        journal.record("code", code)
 
 
 def warn(journal: Journal, laid: Sequence[Laid]) -> None:
