@@ -373,3 +373,28 @@ def test_options_of_a_chain_reach_their_part() -> None:
         assert rule_of(text, {mixer.name: {}}).name == f"{mixer.name} | {SUM.name}"
         with pytest.raises(PlanError, match=f"rule '{mixer.name}' has no option"):
             rule_of(text, {mixer.name: {"no_such": 1}})
+
+
+SLACK = {name: catalog.build("rules", name, {"slack": 1.0}) for name in ("multi_krum",)}
+SLACK |= {f"{mixer.name} | {name}": chain(mixer, SLACK[name]) for mixer in MIXERS for name in ("multi_krum",)}
+
+
+@pytest.mark.parametrize("name", SLACK)
+@pytest.mark.parametrize("n", [1, 2, 4, 7, 13, 20])
+def test_with_slack_a_hostile_group_at_its_best_distance_gains_no_more_than_that(name: str, n: int) -> None:
+    """Together, at forty distances from next to nothing to out of sight: within 1 + slack times the claim."""
+    made, none = SLACK[name], ALL[name] if name in ALL else ALONE[name]
+    f = made.tolerates(n)
+    assert f == none.tolerates(n)
+    honest, rng = updates(n - f), generator(6, "slack", n)
+    way = rng.standard_normal(D) / np.sqrt(D)
+    far, usual = [], []
+    for distance in np.geomspace(0.01, 1e6, 40):
+        theirs = honest.mean(axis=0) + np.float32(distance) * way.astype(np.float32)
+        X = np.concatenate([honest, np.repeat(theirs[None], f, axis=0)]).astype(np.float32)
+        for found, rule in ((far, made), (usual, none)):
+            found.append(float(np.linalg.norm(update_of(rule, X) - honest.mean(axis=0))))
+    assert max(far) <= 2.0 * reach(none, honest, n)
+    assert far[-1] <= reach(none, honest, n), "who is out of sight is left out as without it"
+    if f and n >= 7 and name == "multi_krum":
+        assert max(far) > max(usual), "slack is not for nothing"
