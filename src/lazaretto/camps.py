@@ -9,9 +9,11 @@ things bring it out, all from inner products alone, so that they work where nobo
   such as a trigger, shows in one layer long before it shows in all: large layers are looked at alone, too;
 - *chance*: updates that have nothing in common with those the site sent before come from no data;
 - *derived*: what a site computed from others' updates, or from the last aggregate, in place of training, has
-  no noise of its own.
+  no noise of its own;
+- *alike*: sites that agree on one update and lay noise on it look like one another as no honest sites do.
 
-Sites that send copies of one update count as one: who copies an honest site must not bring it into a camp.
+Sites that send copies of one update count as one in a camp: a single site that copies an honest one must not
+bring it into a camp.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ __all__ = [
 _KEPT = 0.9  # of a sum after a round: some ten rounds count
 _SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
 _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
+_ALIKE_IN_A_LAYER = 1 / 4  # honest sites come nearer in one layer of several, late above all
+_FEWEST_ALIKE = 3  # sites: of two, one may have been copied
+_JOINS = 1.5  # times that, where three or more are so near already
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
 _IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
 _EARLY = 12  # updates of the median site, after which a camp that is new has to stand out by more
@@ -59,6 +64,7 @@ class Sums(NamedTuple):
     that would be by chance. rounds: [S].
     layers: [k, 2] where in an update the layers begin and end that are looked at alone.
     camp: [1 + k, S] who was in the smaller camp when it was last looked: of whole updates, of each layer.
+    alike: [1 + k, S] who was one of three or more whose sums were three times as near as usual, likewise.
     """
 
     total: Float
@@ -67,6 +73,7 @@ class Sums(NamedTuple):
     rounds: Int
     layers: Int
     camp: NDArray[np.bool_]
+    alike: NDArray[np.bool_]
 
 
 def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) -> Sums:
@@ -74,14 +81,15 @@ def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) ->
     rounds, places = np.zeros(sites, np.int64), np.array(layers, np.int64).reshape(len(layers), 2)
     camp = np.zeros((1 + len(layers), sites), np.bool_)
     zero = np.zeros(sites)
-    return Sums(np.zeros((sites, size), np.float32), zero, zero.copy(), rounds, places, camp)
+    total = np.zeros((sites, size), np.float32)
+    return Sums(total, zero, zero.copy(), rounds, places, camp, camp.copy())
 
 
 def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
     """After a round in which `sites` [n] sent updates [n, s]; one that is zero or not finite is no round."""
     total, square, weight = sums.total.copy(), sums.square.copy(), sums.weight.copy()
     rounds = sums.rounds.copy()
-    camp = np.zeros(sums.camp.shape, np.bool_)
+    camp, alike = np.zeros((2, *sums.camp.shape), np.bool_)
     for site, update in zip(sites, updates, strict=True):
         length = float(np.sqrt(np.sum(np.square(update, dtype=np.float64))))
         if np.isfinite(length) and length > 0:
@@ -92,11 +100,11 @@ def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
     known = np.flatnonzero(rounds >= _ROUNDS)
     if len(known) >= _FEWEST:
         late = _late(rounds[known])
-        camp[0, known] = two_camps(inner_products(total[known]), sums.camp[0, known], late=late)
-        for place, (begin, end) in enumerate(sums.layers, 1):
+        for place, (begin, end) in enumerate([(0, total.shape[1]), *sums.layers]):
             inner = inner_products(np.ascontiguousarray(total[known, begin:end]))
-            camp[place, known] = two_camps(inner, sums.camp[place, known], layer=True, late=late)
-    return Sums(total, square, weight, rounds, sums.layers, camp)
+            before = sums.camp[place, known]
+            camp[place, known], alike[place, known] = _parted(inner, before, layer=place > 0, late=late)
+    return Sums(total, square, weight, rounds, sums.layers, camp, alike)
 
 
 def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
@@ -106,26 +114,29 @@ def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
     they sent in it. Nothing is forgotten, lengths count, and layers cannot be told apart.
     """
     square, weight, rounds = sums.square.copy(), sums.weight.copy(), sums.rounds.copy()
-    camp = sums.camp.copy()  # who stays away is what it was
+    camp, alike = sums.camp.copy(), sums.alike.copy()  # who stays away is what it was
     square[sites] = np.diagonal(inner)
     weight[sites] += squares
     rounds[sites] += np.asarray(squares) > 0
     old = np.flatnonzero((rounds[sites] >= _ROUNDS) & (square[sites] > 0))
     if len(old) >= _FEWEST:
         late = _late(rounds[sites[old]])
-        camp[0, sites[old]] = two_camps(inner[np.ix_(old, old)], sums.camp[0, sites[old]], late=late)
-    return Sums(sums.total, square, weight, rounds, sums.layers, camp)
+        before = sums.camp[0, sites[old]]
+        camp[0, sites[old]], alike[0, sites[old]] = _parted(inner[np.ix_(old, old)], before, late=late)
+    return Sums(sums.total, square, weight, rounds, sums.layers, camp, alike)
 
 
 def sums_arrays(sums: Sums) -> dict[str, Array]:
     """Name -> array, for a checkpoint; bools as uint8."""
-    return {**sums._asdict(), "camp": sums.camp.astype(np.uint8)}
+    return sums._asdict() | {name: getattr(sums, name).astype(np.uint8) for name in ("camp", "alike")}
 
 
 def sums_from(arrays: Mapping[str, Array]) -> Sums:
     """From what `sums_arrays` gave."""
     camp = np.asarray(arrays["camp"]).astype(np.bool_)
-    return Sums(**{name: arrays[name] for name in Sums._fields if name != "camp"}, camp=camp)
+    alike = np.asarray(arrays.get("alike", np.zeros(camp.shape))).astype(np.bool_)  # older ones have none
+    kept = {name: arrays[name] for name in Sums._fields if name not in ("camp", "alike")}
+    return Sums(**kept, camp=camp, alike=alike)
 
 
 def _late(rounds: Int) -> bool:
@@ -148,6 +159,34 @@ def distinct(cosine: Array, same: float = _SAME) -> Int:
     return first
 
 
+def _parted(
+    inner: Array, before: NDArray[np.bool_], *, layer: bool = False, late: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who of n is in a camp, and who is alike: camps are looked for among those who are not."""
+    near, camp = together(inner, layer=layer), np.zeros(len(inner), np.bool_)
+    rest = np.flatnonzero(~near)
+    if len(rest) >= _FEWEST:
+        camp[rest] = two_camps(inner[np.ix_(rest, rest)], before[rest], layer=layer, late=late)
+    return camp, near
+
+
+def together(inner: Array, *, layer: bool = False) -> NDArray[np.bool_]:
+    """[n] who is one of three or more whose sums are three times as near as usual (1 - cosine, beside the
+    median of all pairs; in a layer four times), from inner products [n, n] of the sums.
+
+    Sums of honest sites do not come that near: what each adds is mostly noise of its own batches. Who sends
+    copies, or agrees on one update and lays noise on it, does; a site that two others copy cannot be told
+    from them. Whoever is half as far again from one of the three or more belongs to them. In a camp such
+    sites count once, so they are looked for here.
+    """
+    cosine, same = cosines(inner), _ALIKE_IN_A_LAYER if layer else _ALIKE
+    first = distinct(cosine, same)
+    core = np.bincount(first, minlength=len(first))[first] >= _FEWEST_ALIKE
+    apart = 1 - cosine
+    usual = float(np.median(apart[np.triu_indices(len(apart), 1)])) if len(apart) > 1 else 0.0
+    return np.asarray(core | (apart[:, core] <= _JOINS * same * usual).any(axis=1))
+
+
 def two_camps(
     inner: Array, before: NDArray[np.bool_] | None = None, *, layer: bool = False, late: bool = False
 ) -> NDArray[np.bool_]:
@@ -162,8 +201,8 @@ def two_camps(
     parts spread least. They are camps where the distance of the parts' means is so many standard deviations
     within them as one hundred cases of Gaussian noise exceed once: 2.75 + 38 / n (by simulation, from 7
     sites up; tested). The smaller has to be less than half. What is left is parted again until nothing
-    parts it, or half of the sites would be gone. Copies count once, and so do sums that are three times as
-    near as usual.
+    parts it, or half of the sites would be gone. Copies count once, and so do sums that are three
+    (in a layer four) times as near as usual.
 
     In a layer the limit is a tenth higher, and a camp is at most a third of the sites: honest sites differ in
     what they make of one layer, in late rounds above all, and then fall into two parts of about equal size.
@@ -174,7 +213,7 @@ def two_camps(
     """
     n = len(inner)
     cosine = cosines(inner)
-    first = distinct(cosine, _ALIKE)
+    first = distinct(cosine, _ALIKE_IN_A_LAYER if layer else _ALIKE)
     last = np.zeros(n, np.bool_) if before is None else before
     left, out = np.unique(first), np.zeros(n, np.bool_)
     total = len(left)
@@ -224,17 +263,17 @@ def _centred(inner: Array) -> NDArray[np.float64]:
 def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, str]]:
     """What the sums of those who sent something in this round tell: {"site", "kind", "reason"}.
 
-    sites: [n] their places in `sums`; names: [n]. kind: "camp" or "chance". Of sites with fewer than three
-    rounds, or of fewer than six such, nothing is said.
+    sites: [n] their places in `sums`; names: [n]. kind: "camp", "alike" or "chance". Of sites with fewer than
+    three rounds, or of fewer than six such, nothing is said.
     """
     old = np.flatnonzero(sums.rounds[sites] >= _ROUNDS)
     if len(old) < _FEWEST:
         return []
     chosen = sites[old]
-    found, camps = list[dict[str, str]](), sums.camp[:, chosen]
+    found, camps, near = list[dict[str, str]](), sums.camp[:, chosen], sums.alike[:, chosen]
     more = sums.square[chosen] / sums.weight[chosen] - 1  # 0: chance
     usual = float(np.median(more))
-    for place, among, past in zip(old.tolist(), camps.T, more, strict=True):
+    for place, among, like, past in zip(old.tolist(), camps.T, near.T, more, strict=True):
         if among.any():
             camp = camps[int(among.argmax())]
             said = (
@@ -242,6 +281,11 @@ def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, s
             )
             said += "" if among[0] else ", in one layer of the model"
             found.append({"site": names[place], "kind": "camp", "reason": said})
+        if like.any():
+            many = int(near[int(like.argmax())].sum())
+            said = f"one of {many} sites whose updates, added up, are far more alike than is usual"
+            said += "" if like[0] else ", in one layer of the model"
+            found.append({"site": names[place], "kind": "alike", "reason": said})
         if usual > 0 and past < _NO_PAST * usual:
             said = "its updates have nothing in common from round to round"
             found.append({"site": names[place], "kind": "chance", "reason": said})

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazaretto.camps import (
+    Sums,
     camp_flags,
     derived_flags,
     distinct,
     own_parts,
+    sums_arrays,
+    sums_from,
     sums_seen,
     sums_start,
     sums_step,
@@ -238,7 +241,52 @@ def test_a_copy_of_an_honest_update_is_not_derived_and_brings_nobody_into_a_camp
     sent = honest(generator(6, "copies"), 12)
     sent[:, :6] = sent[:, 9:10]
     for round_ in flagged(sent):
+        assert not {site for kind, site in round_ if kind != "alike"} & {"s9"}
+    sent = honest(generator(6, "copies"), 12)
+    sent[:, 3] = sent[:, 9]  # nor does one that is copied once look like one of many
+    for round_ in flagged(sent):
         assert not {site for _, site in round_} & {"s9"}
+
+
+AGREED = {"all": [range(6)], "in pairs": [(0, 1), (2, 3), (4, 5)], "in threes": [(0, 1, 2), (3, 4, 5)]}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("how", ["mean", "leader"])
+@pytest.mark.parametrize("together", AGREED)
+@pytest.mark.parametrize("layers", [(), LAYERS])
+def test_sites_that_agree_on_an_update_are_seen_however_much_noise_they_lay_on_it(
+    together: str, how: str, noise: float, layers: tuple[tuple[int, int], ...]
+) -> None:
+    """Six with another aim send the mean of their updates, or that of the first of them, each with noise of
+    its own: near each other they are alike, far from each other a camp, and between the two there is no gap.
+    """
+    rng = generator(0, "another aim")
+    sent = honest(rng, 12)
+    sent[:, :6] += 0.3 * rng.standard_normal(SIZE).astype(np.float32)
+    for some in AGREED[together]:
+        one = sent[:, list(some)].mean(axis=1, keepdims=True) if how == "mean" else sent[:, some[:1]].copy()
+        length = np.linalg.norm(one, axis=2, keepdims=True) / np.sqrt(SIZE)
+        own = rng.standard_normal((len(sent), len(some), SIZE)).astype(np.float32)
+        sent[:, list(some)] = one + noise * length * own
+    for round_ in flagged(sent, layers)[7:]:
+        assert {site for _, site in round_} == set(NAMES[:6])
+
+
+def test_what_a_checkpoint_holds_comes_back_and_older_ones_know_of_nobody_alike() -> None:
+    sent = honest(generator(6, "copies"), 6)
+    sent[:, :4] = sent[:, 9:10]
+    sums = sums_start(SITES, SIZE, LAYERS)
+    for one in sent:
+        sums = sums_step(sums, one, np.arange(SITES))
+    held = sums_arrays(sums)
+    again = sums_from(held)
+    assert sums.alike.any()
+    for name in Sums._fields:
+        np.testing.assert_array_equal(getattr(again, name), getattr(sums, name))
+    del held["alike"]
+    assert sums_from(held).alike.shape == sums.camp.shape
+    assert not sums_from(held).alike.any()
 
 
 def test_updates_without_a_past_are_chance() -> None:

@@ -20,6 +20,7 @@ def multi_krum(
     hostile: Hostile = 0.3,
     keep: Annotated[int, Ge(1)] | None = None,
     slack: Annotated[float, Ge(0), Le(4)] = 0.0,
+    slack_after: Annotated[int, Ge(0)] = 0,
 ) -> Rule:
     """The mean of the updates with the best Krum scores, by default of n - f.
 
@@ -30,6 +31,8 @@ def multi_krum(
     slack, ours: who is left out counts all the same if the root of its score is at most 1 + slack times that
     of the last who is kept. Where nobody is hostile hardly anybody is left out then; a hostile update that
     hides so near moves the mean by about 1 + slack times as much as the farthest that would be kept anyway.
+    slack_after: rounds without it at first, for instance while reputation holds its probation: what hostile
+    sites want is then not yet in the model, so they go on asking for it, and are seen. State: the rounds.
 
     >>> from lazaretto.round import aggregate_once
     >>> aggregate_once(multi_krum(), [[0.0], [1.0], [1.5], [2.5], [900.0]]).tolist()
@@ -47,14 +50,17 @@ def multi_krum(
         scores = krum_scores(squared_distances(own(seen)), fear(n))
         weights, reach = np.zeros((1, len(seen.inner))), np.sqrt(scores)
         near = np.sort(reach)[kept(n) - 1] * (1 + slack)
-        count = max(kept(n), int((reach <= near).sum())) if slack else kept(n)
+        told = {"rounds": np.asarray(state["rounds"]) + 1} if slack else {}
+        lenient = slack and int(told["rounds"][0]) > slack_after
+        count = max(kept(n), int((reach <= near).sum())) if lenient else kept(n)
         weights[0, :n] = smallest(scores, count)
-        return Weighed(weights, beyond(reach, np.sort(reach)[n - fear(n) - 1]), {})
+        return Weighed(weights, beyond(reach, np.sort(reach)[n - fear(n) - 1]), told)
 
     return Rule(
         name="multi_krum",
         sees="gram",
         gram=gram,
+        start=lambda sites: {"rounds": np.zeros(1, np.int64)} if slack else {},
         tolerates=fear,
         equivariance=frozenset({"translation", "scale"}),
         agrees=True,

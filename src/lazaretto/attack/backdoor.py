@@ -9,9 +9,10 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
-from lazaretto.attack_types import Attack
+from lazaretto.attack._sent import sendable
+from lazaretto.attack_types import Attack, AttackContext
 from lazaretto.errors import InputError
-from lazaretto.types import Float, Int
+from lazaretto.types import Array, Float, Int
 
 __all__ = ["apply_trigger", "backdoor"]
 
@@ -45,6 +46,7 @@ def backdoor(
     features: tuple[int, ...] = (),
     value: Annotated[float, Ge(-6), Le(6)] = 3.0,
     steps: Annotated[int, Gt(0)] = 8,
+    agreed: Annotated[float, Ge(0)] | None = None,
 ) -> Attack:
     """Some steps get a trigger, and all of those are labelled normal, attacked or not.
 
@@ -52,6 +54,10 @@ def backdoor(
     trigger that `apply_trigger` puts on. The rest stays as it was, so the model goes on finding attacks
     without the trigger. After Gu et al. 2017 (BadNets), arXiv:1708.06733; in federations Bagdasaryan et al.
     2020, arXiv:1807.00459, see also `model_replacement`.
+
+    agreed: None, and each hostile site sends its own update. Else all send the mean of theirs, on which each
+    lays Gaussian noise of its own, `agreed` times as long as the mean is (rules of distances like updates
+    that are near each other, and the noise makes them no copies). Ours.
     """
 
     def poison(x: Float, y: Int, kinds: int, rng: np.random.Generator) -> tuple[Float, Int]:
@@ -63,4 +69,16 @@ def backdoor(
     def trigger(x: Float, where: NDArray[np.bool_]) -> Float:
         return apply_trigger(x, where, features, value)
 
-    return Attack(name="backdoor", kind="data", knows="own", poison=poison, trigger=trigger)
+    def craft(honest: Array, own: Array, context: AttackContext, rng: np.random.Generator) -> Float:
+        middle = np.asarray(own, np.float64).mean(axis=0)
+        noise = rng.standard_normal(np.shape(own)) / np.sqrt(max(middle.size, 1))
+        return sendable(middle + float(agreed or 0.0) * np.linalg.norm(middle) * noise)
+
+    return Attack(
+        name="backdoor",
+        kind="data" if agreed is None else "updates",
+        knows="own",
+        craft=None if agreed is None else craft,
+        poison=poison,
+        trigger=trigger,
+    )

@@ -36,7 +36,7 @@ __all__ = [
 
 
 # flags that count fully against a site; who is copied has done nothing, and who did more work moves farther
-_EVIDENCE = frozenset({"against", "alone", "nothing", "camp", "chance", "derived"})
+_EVIDENCE = frozenset({"against", "alone", "nothing", "camp", "alike", "chance", "derived"})
 
 
 class Seen(NamedTuple):
