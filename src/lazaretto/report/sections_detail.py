@@ -246,7 +246,7 @@ def delays(log: Log) -> Section | None:
 def _delay_row(
     name: str, steps: list[float], campaigns: int, body: dict[str, Any], seconds: float | None
 ) -> Row:
-    mean = number(body.get("censored_mean"))
+    mean = number(body.get("censored_mean")) if steps else None  # else the length of the attacks alone
     cells = (
         Cell(text=f"{count(len(steps))} of {count(campaigns)}", under=percent(len(steps) / campaigns)),
         Cell(text=_median(tuple(steps), campaigns)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazaretto.report.alarms import FEWEST_DAYS, knowing_nothing, raised, watched_days
+from lazaretto.report.alarms import FEWEST_DAYS, knowing_nothing, raised, told, untold_text, watched_days
 from lazaretto.report.blocks import (
     Block,
     Card,
@@ -169,7 +169,7 @@ def _forest(scored: list[tuple[str, Triple]]) -> Picture:
 
 
 def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
-    metrics = [m for m in METRICS if any(measured(body, m) for body in found.values())]
+    metrics = [m for m in METRICS if any(told(log, body, m, name) for name, body in found.items())]
     rate = percent(false_positive_rate(log))
     columns = tuple(
         Column(title=m.title, hint=m.hint or (f"at {rate} false positives" if "Recall" in m.title else ""))
@@ -180,7 +180,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     if beside:
         apart = Column(title="Ours minus it", hint="AUROC, paired")
         columns = (columns[0], apart, *columns[1:])
-    table = {name: [measured(body, m) for m in metrics] for name, body in found.items()}
+    table = {name: [told(log, body, m, name) for m in metrics] for name, body in found.items()}
     digits = [places([row[i] for row in table.values()], ratio=m.ratio) for i, m in enumerate(metrics)]
     best = [_best(m, [row[i] for row in table.values()]) for i, m in enumerate(metrics)]
     groups = (
@@ -209,6 +209,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     note = f"{note}holds 0, and of twenty equal systems one may seem to differ. " if beside else ""
     note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
     note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
+    note += untold_text(log, found.items())
     return Grid(
         caption="Every metric of every system",
         first="System",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from lazaretto.report.alarms import false_alarms_text, few_units_text, raised, raised_text
+from lazaretto.report.alarms import false_alarms_text, few_units_text, none_found, raised, raised_text
 from lazaretto.report.formats import (
     Triple,
     count,
@@ -86,10 +86,13 @@ class Comparison:
 
 def comparisons(log: Log) -> list[Comparison]:
     """The run's paired comparisons, in the order of the log."""
-    found = []
+    found, judged = [], systems(log)
     for row in items(log.last("metrics").get("comparison")):
         body = mapping(row)
         difference, target = triple(body), str(body.get("target") or "")
+        pair = (OURS, system_key(body.get("against") or ""))
+        if body.get("metric") == "latency_steps" and all(none_found(log, judged.get(s, {}), s) for s in pair):
+            difference = None  # both have the length of the attacks for a delay
         found.append(
             Comparison(
                 name=words(body.get("name") or body.get("metric") or "comparison"),
