@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazaretto.cli_grid import say, show
+from lazaretto.report.formats import fixed
 from lazaretto.report.privacy_reading import attacker_of
 from lazaretto.report.sections_privacy import beyond
 
@@ -40,10 +41,10 @@ def _beyond(body: Mapping[str, Any]) -> str:
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:
     if "idle" in body:
         return (body["name"], f"n/a: {body['idle']}", *["n/a"] * 3, f"{body['seconds']:.0f}")
-    between = "n/a" if body["low"] is None else f"{body['low']:.3f} to {body['high']:.3f}"
+    between = "n/a" if body["low"] is None else f"{fixed(body['low'], 3)} to {fixed(body['high'], 3)}"
     return (
         body["name"],
-        "n/a" if body["value"] is None else f"{body['value']:.3f}",
+        "n/a" if body["value"] is None else fixed(body["value"], 3),
         between,
         "n/a" if body["floor"] is None else f"{body['floor']:g}",
         "n/a" if body["claimed_epsilon"] is None else f"{body['claimed_epsilon']:.2f}",

@@ -251,7 +251,7 @@ def test_members_named_are_held_against_the_claim() -> None:
         ({"measured": "mean squared error", "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
         ({"measured": "mean squared error", "value": 1.2, "high": 1.3, "low": 1.1, "floor": 1.0}, "no"),
         ({"larger_is_worse": False, "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
-        # what is shown as 1.000 of a floor of 1 is no more than the floor
+        # less than a thousandth below a floor of 1 is no more than the floor
         (
             {"measured": "mean squared error", "value": 0.99987, "high": 0.99999, "low": 0.999, "floor": 1},
             "no",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lazaretto.report.formats import fixed, percent
+from lazaretto.report.formats import percent, plain
 from lazaretto.report.svg import COLOURS
 
 __all__ = [
@@ -116,7 +116,7 @@ def ticks(
     side.set_major_locator(FixedLocator(places))
     side.set_minor_locator(NullLocator())
     side.set_major_formatter(
-        FuncFormatter(lambda value, _: percent(value) if shares else fixed(value, decimals))
+        FuncFormatter(lambda value, _: percent(value) if shares else plain(value, decimals))
     )
     plot.tick_params(axis=axis, length=0, pad=6)
 

@@ -95,7 +95,7 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
     blind = knowing_nothing(log)
     if blind is not None:  # neither figure says much without it
         precision, right = (fixed(value, places([Triple(value)], ratio=True)) for value in blind)
-        about["AUPRC"] += f"; guessing has {'below 0.001' if blind[0] < 0.001 else precision}"
+        about["AUPRC"] += f"; guessing has {precision}"
         about["Accuracy"] += f"; one answer to all has {right}"
     cards = []
     for metric in METRICS[:9]:

@@ -11,7 +11,6 @@ from lazaretto.report.formats import (
     Triple,
     count,
     duration,
-    fixed,
     interval_text,
     items,
     mapping,
@@ -349,7 +348,7 @@ def _titled(row: Comparison, rows: list[Comparison]) -> str:
 def _share(value: Triple) -> str:
     if value.low is None or value.high is None:
         return percent(value.value)
-    low, high = fixed(100 * value.low, 0), fixed(100 * value.high, 0)
+    low, high = (percent(end, 0).partition("\u202f")[0] for end in (value.low, value.high))
     return f"{percent(value.value, 0)} [{low}, {high}]"
 
 
