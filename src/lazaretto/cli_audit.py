@@ -1,4 +1,4 @@
-"""What `lazaretto audit` prints: for each attack what it reached beside its floor, and what was claimed."""
+"""What `lazaretto audit` prints: what each attack reached, with and without the run, and what was claimed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["show_audits"]
 
 def show_audits(found: Sequence[Mapping[str, Any]], *, again: bool = False) -> None:
     """Print what `audit_run` returned. again: whether the run had been audited before."""
-    heads = ("attack", "reached", "95 %", "floor", "claimed epsilon", "seconds")
+    heads = ("attack", "reached", "95 %", "without the run", "claimed epsilon", "seconds")
     show("audits", heads, [_row(body) for body in found], whole=len(heads))
     for body in found:
         if "idle" not in body:
@@ -35,7 +35,7 @@ def _beyond(body: Mapping[str, Any]) -> str:
     if found.in_epsilon:
         return "beside the claimed epsilon"
     said = beyond(found)[0].lstrip("✗~ ")
-    return said if found.in_time else f"beyond the floor: {said}"
+    return said if found.in_time else f"more than without the run: {said}"
 
 
 def _row(body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -409,6 +409,17 @@ def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
     assert "depend on others" in found["Who has what"]
 
 
+def test_audits_are_told_in_words_of_a_reader() -> None:
+    (table,) = (b for b in privacy(log_of(HONEST, AUDIT)).blocks if isinstance(b, Grid) and b.stacked)
+    assert table.rows[0].note.endswith(" Without the run: guessing.")
+    assert not table.rows[0].cells[1].under, "words there make a column of numbers wide"
+    assert "No claim" not in table.note
+    nobody = log_of(None, AUDIT | {"claimed_epsilon": None})
+    (table,) = (block for block in privacy(nobody).blocks if isinstance(block, Grid))
+    assert table.rows[0].cells[3].text == "no claim"
+    assert "No claim: the run promises nothing that this figure could break." in table.note
+
+
 @pytest.mark.parametrize(
     ("floor", "says", "tone"), [(None, "nobody could notice", "faint"), (50.0, "✗ not noticed", "no")]
 )
