@@ -14,7 +14,7 @@ from lazaretto.report.blocks import Grid
 from lazaretto.report.drawing import Line, looks, text_width
 from lazaretto.report.figures import Curve, Steps, characteristic, latency
 from lazaretto.report.figures_protocol import benefit, diagonal
-from lazaretto.report.figures_sweep import GridLine, grid_lines
+from lazaretto.report.figures_sweep import GridLine, SystemDraws, draw_dots, grid_lines
 from lazaretto.report.formats import Triple, seeds_text
 from lazaretto.report.parts import cell
 from lazaretto.report.reading import read_log
@@ -99,6 +99,16 @@ def test_on_a_phone_names_stand_above_their_lines(name: str) -> None:
     places = sorted(round(text.get_position()[1] * height) for text in figure.texts)
     assert all(above - below >= 14 for below, above in itertools.pairwise(places))
     assert all(0 < text.get_position()[1] < 1 for text in figure.texts)
+
+
+def test_marks_at_the_edge_of_a_plot_are_whole() -> None:
+    row = SystemDraws(name="ours", values=(0.9, 1.0), start=1.0, best=1.0, ours=True)
+    plot = draw_dots([row], "AUROC", True).axes[0]
+    assert plot.get_xlim()[1] == 1.0
+    assert not any(line.get_clip_on() for line in plot.get_lines())
+    grid = [GridLine(name="ours", values=(Triple(1.0), None))]
+    marks = grid_lines(("1", "2"), grid, ("rounds", "AUROC"), True).axes[0].get_lines()
+    assert [line.get_clip_on() for line in marks if line.get_marker() not in ("None", None)] == [False]
 
 
 @pytest.mark.parametrize("name", list(drawings()))

@@ -50,7 +50,9 @@ def utility_over_epsilon(
             )
         if reference.low is not None and reference.high is not None:
             plot.axhspan(reference.low, reference.high, color=COLOURS["grid"], linewidth=0)
-    plot.plot(xs, [value.value for _, value in points], "-o", color=COLOURS["ours"], markersize=5)
+    plot.plot(
+        xs, [value.value for _, value in points], "-o", color=COLOURS["ours"], markersize=5, clip_on=False
+    )
     for epsilon, value in points:
         if value.low is not None and value.high is not None:
             plot.plot([epsilon, epsilon], [value.low, value.high], color=COLOURS["ours"], linewidth=1.2)

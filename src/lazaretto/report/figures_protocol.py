@@ -55,6 +55,7 @@ def _square(plot: Axes, curves: Sequence[Curve]) -> None:
             linewidth=look.width,
             marker=look.marker,
             markersize=3.5,
+            clip_on=False,
         )
     ticks(plot, "x", _EVEN)
     ticks(plot, "y", _EVEN)

@@ -156,6 +156,7 @@ def _line(
         linewidth=1.6 if solid else 0.9,
         marker="o" if solid else None,
         markersize=3.5,
+        clip_on=not solid,
     )
     for x, value in there:
         if solid and value.low is not None and value.high is not None:

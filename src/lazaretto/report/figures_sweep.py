@@ -50,11 +50,27 @@ def draw_dots(rows: Sequence[SystemDraws], axis: str, wide: bool) -> Figure:
     plot.set_xlabel(axis)
     for place, row in enumerate(rows):
         y, colour = place + (0.5 if wide else 0.7), COLOURS["ours"] if row.ours else COLOURS["other"]
-        plot.plot(row.values, [y] * len(row.values), "|", color=colour, markersize=9, markeredgewidth=1)
+        plot.plot(
+            row.values,
+            [y] * len(row.values),
+            "|",
+            color=colour,
+            markersize=9,
+            markeredgewidth=1,
+            clip_on=False,
+        )
         if row.start is not None:
-            plot.plot([row.start], [y], "o", markersize=8, markerfacecolor="none", color=COLOURS["ink"])
+            plot.plot(
+                [row.start],
+                [y],
+                "o",
+                markersize=8,
+                markerfacecolor="none",
+                color=COLOURS["ink"],
+                clip_on=False,  # whole also at the edge
+            )
         if row.best is not None:
-            plot.plot([row.best], [y], "o", markersize=5, color=colour)
+            plot.plot([row.best], [y], "o", markersize=5, color=colour, clip_on=False)
         line = 4 + height * (place + (0.5 if wide else 0.3))
         ink = colour if row.ours else COLOURS["ink"]
         weight = "bold" if row.ours else "normal"
@@ -98,7 +114,7 @@ def grid_lines(
         xs, ys = [x for x, _ in there], [value.value for _, value in there]
         style = look[line.name]
         plot.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=style.width)
-        plot.plot(xs, ys, style.marker, color=style.colour, markersize=5)
+        plot.plot(xs, ys, style.marker, color=style.colour, markersize=5, clip_on=False)
         for x, value in there:
             if value.low is not None and value.high is not None:
                 plot.plot([x, x], [value.low, value.high], color=style.colour, linewidth=1)
