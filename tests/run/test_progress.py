@@ -71,10 +71,12 @@ def test_lines_are_not_broken_where_they_go_into_a_file(capsys: pytest.CaptureFi
 )
 def test_what_is_left_of_a_sweep(left: float, said: str) -> None:
     out, screen = _screen(terminal=False)
-    body = {"system": "gru", "number": 1, "draws": 2, "failed": "", "auroc": {"value": 0.9}, "best": None}
+    body = {"system": "gru", "number": 1, "draws": 2, "failed": "", "auroc": {"value": 0.9}, "one": "point"}
     with display(console=screen) as show:
-        show("drawn", {**body, "left_seconds": left})
-    assert out.getvalue().splitlines() == [f"gru: 2/2 · AUROC 0.9000{said}"]
+        show("drawn", {**body, "best": None, "left_seconds": left})
+        show("drawn", {**body, "best": {"auroc": {"value": 0.8}, "number": 0}, "left_seconds": left})
+    first = "gru: 2/2 · AUROC 0.9000"
+    assert out.getvalue().splitlines() == [f"{first}{said}", f"{first} (best 0.8000, point 1){said}"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -107,11 +107,11 @@ class _Pace:
 
 
 def _draw_line(body: Mapping[str, Any]) -> str:
-    """One finished training of a sweep, the best of its system so far, and what is left of the whole."""
+    """One finished training of a sweep (a draw or a point), its system's best, and what is left of all."""
     said = body["failed"] or f"AUROC {body['auroc']['value']:.4f}"
     best = body["best"]
     if best is not None:
-        said += f" (best {best['auroc']['value']:.4f}, draw {best['number'] + 1})"
+        said += f" (best {best['auroc']['value']:.4f}, {body['one']} {best['number'] + 1})"
     return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said}{_left(body['left_seconds'])}"
 
 
