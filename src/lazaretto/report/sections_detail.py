@@ -77,10 +77,9 @@ def by_family(log: Log) -> Section | None:
         }
         values = {s: v for s, v in values.items() if any(v.values())}
         if OURS not in values:
-            why = (
-                "nothing was trained here" if log.last("run").get("evaluates") else "not measured in this run"
-            )
-            said = unjudged(log, f"{title}: {why}.")
+            if log.last("run").get("evaluates"):  # nothing was trained there
+                continue
+            said = unjudged(log, f"{title}: not measured in this run.")
             blocks += [] if said in blocks else [said]  # of all three the same where nothing was judged
             continue
         blocks.append(_family_figure((f"{name.split('_')[0]}{inner}", title, axis, kind), values))

@@ -169,8 +169,7 @@ def sites_left_out(log: Log) -> Section:
     away = {s: mapping(body.get("leave_one_site_out")) for s, body in found.items()}
     away = {s: sites for s, sites in away.items() if sites}
     if OURS not in away:
-        here = "No site was left out of training in this run (lazaretto run --full does it)."
-        why = unjudged(log, "Nothing was trained here." if log.last("run").get("evaluates") else here)
+        why = unjudged(log, "No site was left out of training in this run (lazaretto run --full does it).")
         return lacking("away", title, "New site", why)
     blocks: list[Block] = [_means(log, found, list(away), len(away[OURS]))]
     if sentence := _taking_part(found[OURS]):

@@ -138,7 +138,8 @@ def baselines(log: Log) -> Section:
     found = systems(log)
     blocks: list[Block] = []
     scored = [(name, value) for name, body in found.items() if (value := measured(body, METRICS[0]))]
-    if len(found) < 2:
+    judged = bool(log.last("run").get("evaluates"))  # there are no baselines there
+    if len(found) < 2 and not judged:
         blocks.append(unjudged(log, "No baseline was judged in this run."))
     if len(scored) > 1:
         blocks.append(_forest(scored))
@@ -148,9 +149,8 @@ def baselines(log: Log) -> Section:
         blocks.append(paired)
     found_more = (_margins(log), _floors(log))
     blocks += [grid for grid in found_more if grid is not None]
-    return Section(
-        name="baselines", title="Ours against every baseline", nav="Baselines", blocks=tuple(blocks)
-    )
+    title, nav = ("Every metric", "Metrics") if judged else ("Ours against every baseline", "Baselines")
+    return Section(name="baselines", title=title, nav=nav, blocks=tuple(blocks))
 
 
 def _forest(scored: list[tuple[str, Triple]]) -> Picture:
@@ -207,11 +207,12 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
             )
     note = "Ours minus it, on the same resampled units and seeds: no difference is shown where the interval "
     note = f"{note}holds 0, and of twenty equal systems one may seem to differ. " if beside else ""
-    note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
+    if len(found) > 1:
+        note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
     note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
     note += untold_text(log, found.items())
     return Grid(
-        caption="Every metric of every system",
+        caption="Every metric of every system" if len(found) > 1 else "Its metrics",
         first="System",
         columns=columns,
         rows=tuple(rows),
