@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -104,8 +107,30 @@ def test_a_fit_without_rounds_says_that_it_has_begun() -> None:
         show("begin", {"name": "gradient_boosting without site ward 3", "seed": 0})
         show("begin", {"name": "gru", "seed": None})
     first, second = out.getvalue().splitlines()
-    assert first == "gradient_boosting (seed 0): begun"
-    assert second == "gradient_boosting without site ward 3 (seed 0): begun"
+    assert first == "gradient_boosting (seed 0): being trained, in one go"
+    assert second == "gradient_boosting without site ward 3 (seed 0): being trained, in one go"
+
+
+def test_on_a_terminal_it_says_so_while_it_is_trained() -> None:
+    out, screen = _screen(terminal=True)
+    with display(console=screen) as show:
+        show("begin", {"name": "gradient_boosting", "seed": 0})
+    assert "being trained, in one go" in out.getvalue()
+    with display(console=screen) as show:
+        show("begin", {"name": "gradient_boosting", "seed": 0})
+        show("stage", {"name": "gradient_boosting", "seed": 0, "seconds": 1.0})
+    assert "being trained" not in [line for line in out.getvalue().splitlines() if "gradient" in line][-1]
+
+
+@pytest.mark.parametrize("set_before", [None, "ACTIVE"])
+def test_threads_of_openmp_wait_asleep_unless_the_user_says_otherwise(set_before: str | None) -> None:
+    given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
+    words = "import os, sys, lazaretto; print(os.environ['OMP_WAIT_POLICY'], 'sklearn' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", words], env=given, capture_output=True, check=True, text=True
+    )
+    assert said.stdout.split() == [set_before or "PASSIVE", "False"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
