@@ -336,6 +336,46 @@ def test_audits_have_a_row_each_and_a_repeated_one_says_so(capsys: pytest.Captur
     assert "metrics.json" not in again, "nothing of the canaries was written anew"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "run --rsume plan",
+            "no such option (found: --rsume)\n  way out: did you mean '--resume'? `lazaretto run -h`",
+        ),
+        ("sweeep", "no such command (found: sweeep)\n  way out: did you mean 'sweep'? `lazaretto -h`"),
+        ("data chek", "no such command (found: chek)\n  way out: did you mean 'check'? `lazaretto data -h`"),
+        ("run", "missing argument 'PLAN'\n  way out: `lazaretto run -h`"),
+        ("evaluate x", "missing option '--source'\n  way out: `lazaretto evaluate -h`"),
+        ("report --head", "option '--head' requires an argument\n  way out: `lazaretto COMMAND -h`"),
+        ("run a b c", "more words than the command takes (found: b c)\n  way out: `lazaretto run -h`"),
+    ],
+)
+def test_misuse_is_told_as_every_other_error(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.err == f"error: {said} tells what it takes\n"
+    assert not printed.out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "-h"], ["data", "check", "--help"], ["--version"]])
+def test_help_is_no_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(("Usage: lazaretto", "lazaretto "))
+    assert not printed.err
+
+
+@pytest.mark.parametrize("words", [[], ["data"]])
+def test_no_words_at_all_get_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(words)
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).startswith("Usage: lazaretto")
+    assert "error" not in printed.err
+
+
 def test_audits_tell_who_reached_more_than_the_floor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -344,8 +384,9 @@ def test_audits_tell_who_reached_more_than_the_floor(
     cases = [(0.2, 0.1, 0.3, "yes"), (0.02, 0.005, 0.04, "not certain"), (0.005, 0.0, 0.02, "not seen")]
     for value, low, high, said in cases:
         cli_audit.show_audits([body | {"value": value, "low": low, "high": high}])
-        assert f"membership: true positives at 1 % false positives; beyond the floor: {said}. said." in (
-            capsys.readouterr().out
+        assert (
+            f"membership: true positives at 1 % false positives; more than without the run: {said}. said."
+            in (capsys.readouterr().out)
         )
     cli_audit.show_audits([body | {"measured": "epsilon", "value": 0.2, "low": 0.1, "high": 0.3}])
     assert "membership: epsilon; beside the claimed epsilon. said." in capsys.readouterr().out

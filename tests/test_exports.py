@@ -80,3 +80,18 @@ def test_public_functions_are_documented_and_short(path: Path) -> None:
 def test_files_are_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, f"{name_of(path)} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_what_an_error_found_is_something(path: Path) -> None:
+    """That there was none belongs into the problem, and who stopped a run met nothing."""
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(call, ast.Call):
+            continue
+        given = {word.arg: word.value for word in call.keywords}
+        found = given.get("found")
+        if "way_out" not in given or found is None:
+            continue
+        assert getattr(call.func, "id", "") != "Interrupted", f"line {call.lineno}"
+        if isinstance(found, ast.Constant) and isinstance(found.value, str):
+            assert not found.value.startswith(("no ", "none", "nothing", "neither")), f"line {call.lineno}"

@@ -8,6 +8,7 @@ import errno
 import functools
 import importlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -30,6 +31,9 @@ __all__ = ["BUG", "app", "audit", "data_check", "evaluate", "list_parts", "main"
 
 P = ParamSpec("P")
 BUG = 70  # EX_SOFTWARE of sysexits.h
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, or of the click within typer
+_UNKNOWN = re.compile(r"No such (option|command):? '?([^' ]+)")
+_EXTRA = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)$")
 
 app = typer.Typer(
     name="lazaretto",
@@ -240,9 +244,17 @@ def data_check(
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong is said in words, without traceback."""
     try:
-        app(arguments, standalone_mode=True)
+        left = app(arguments, prog_name="lazaretto", standalone_mode=False)
+        return left if isinstance(left, int) else 0
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except _UsageError as wrong:
+        if type(wrong).__name__ == "NoArgsIsHelpError":
+            wrong.show()  # type: ignore[attr-defined]
+            return PlanError.exit_code
+        return _say(f"error: {_misused(wrong)}", PlanError.exit_code)
+    except typer.Abort:
+        return _say("error: the input ended", 1)
     except Interrupted as stop:
         return _say(str(stop), stop.exit_code)
     except LazarettoError as error:
@@ -253,7 +265,25 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(f"error: {_explain(error)}", 2)
     except Exception:
         return _say(_save_traceback(), BUG)
-    return 0
+
+
+def _misused(wrong: Any) -> PlanError:
+    """What typer says of words that it cannot take, as one of our errors."""
+    said, context = str(wrong.format_message()), wrong.ctx
+    known: list[str] = []
+    if context is not None:
+        known = [name for param in context.command.params for name in param.opts if name.startswith("-")]
+        known += getattr(context.command, "commands", {})
+    helped = (
+        f"`{context.command_path if context is not None else 'lazaretto COMMAND'} -h` tells what it takes"
+    )
+    if named := _UNKNOWN.match(said):
+        near = did_you_mean(named[2], known)
+        return PlanError(f"no such {named[1]}", found=named[2], way_out=f"{near}{helped}")
+    if extra := _EXTRA.match(said):
+        return PlanError("more words than the command takes", found=extra[1], way_out=helped)
+    said = f"{said[:1].lower()}{said[1:].rstrip('.')}"
+    return PlanError(said, way_out=helped)
 
 
 def _commands() -> Any:

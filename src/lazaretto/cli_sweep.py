@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lazaretto.cli_grid import say, show
-from lazaretto.report.formats import counted
+from lazaretto.report.formats import counted, fixed
 
 __all__ = ["show_robustness", "show_sweep"]
 
@@ -48,7 +48,7 @@ def _system(name: str, draws: Sequence[Mapping[str, Any]], best: int | None) -> 
 
 def _point(draw: Mapping[str, Any], keys: Sequence[str], several: bool) -> tuple[str, ...]:
     triple, seconds, sent = draw["auroc"], draw["seconds_per_round"], draw["bytes_per_round"]
-    between = "n/a" if triple["low"] is None else f"{triple['low']:.3f} to {triple['high']:.3f}"
+    between = "n/a" if triple["low"] is None else f"{fixed(triple['low'], 3)} to {fixed(triple['high'], 3)}"
     return (
         *([draw["system"]] if several else []),
         *(str(draw["settings"][key]) for key in keys),
@@ -61,7 +61,7 @@ def _point(draw: Mapping[str, Any], keys: Sequence[str], several: bool) -> tuple
 
 def _area(draw: Mapping[str, Any]) -> str:
     value = draw["auroc"]["value"]
-    return "n/a" if value is None else f"{value:.4f}"
+    return "n/a" if value is None else fixed(value, 4)
 
 
 def show_robustness(result: Mapping[str, Any]) -> None:
@@ -74,7 +74,7 @@ def show_robustness(result: Mapping[str, Any]) -> None:
         honest, hit = tree["none"]["0"], tree[worst][share]
         before, after = _three(honest["auroc"]), _three(hit["auroc"])
         rows.append((rule, before, worst, after, _three(honest["f1"]), _three(hit["f1"])))
-    rows.sort(key=lambda row: row[3], reverse=True)
+    rows.sort(key=lambda row: row[3].lstrip("<>"), reverse=True)
     show(f"{result['screen_share']:.0%} hostile sites, the worst attack of each rule", heads, rows, whole=3)
     seeds = ", ".join(map(str, result["seeds"]))
     say(f"{result['criterion']}, seeds {seeds}; test units were not looked at.")
@@ -85,4 +85,4 @@ def show_robustness(result: Mapping[str, Any]) -> None:
 
 
 def _three(triple: Mapping[str, Any]) -> str:
-    return "n/a" if triple["value"] is None else f"{triple['value']:.3f}"
+    return "n/a" if triple["value"] is None else fixed(triple["value"], 3)

@@ -20,6 +20,7 @@ from lazaretto.report.formats import (
     operations_human,
     percent,
     places,
+    plain,
     short,
     triple,
 )
@@ -51,8 +52,27 @@ def test_interval_text() -> None:
 
 
 def test_a_share_below_one_never_reads_as_one() -> None:
-    assert places([Triple(0.9996)], ratio=True) == 4
-    assert places([Triple(1.0)], ratio=True) == 3
+    assert interval_text(Triple(0.99994, 0.9991, 1.0)) == ">0.999 [0.999, 1.000]"
+    assert interval_text(Triple(0.996, 0.99, 0.9999), 2) == ">0.99 [0.99, >0.99]"
+    assert fixed(0.9994, 3) == "0.999"
+    assert percent(0.9997, 0) == f">99{SPACE}%"
+    assert percent(0.99996) == f">99{SPACE}%"
+    assert percent(1.0) == f"100{SPACE}%"
+    assert fixed(9.99996, 3) == "10.000", "no share"
+    assert fixed(0.97, 1) == "1.0", "steps or alarms, of which 1 is none of a kind"
+
+
+def test_what_is_not_nothing_never_reads_as_nothing() -> None:
+    assert interval_text(Triple(0.0004, 0.0, 0.0009)) == "<0.001 [0.000, 0.001]"
+    assert interval_text(Triple(0.03, 0.0, 0.2), 1) == "<0.1 [0.0, 0.2]"
+    assert interval_text(Triple(0.0004, -0.0004, 0.0009), sign=True) == "+0.000 [0.000, +0.001]"
+    assert percent(0.00001) == f"<0.01{SPACE}%"
+    assert plain(0.0004, 3) == "0.000"
+    assert count(0.2) == "0"
+
+
+def test_decimals_of_a_column() -> None:
+    assert places([Triple(0.9996)], ratio=True) == 3
     assert places([Triple(6.7, 5.9, 7.3)], ratio=False) == 1
     assert places([Triple(670, 590, 730)], ratio=False) == 0
 

@@ -79,7 +79,7 @@ def test_who_was_hostile_flagged_and_out(entries: Entries, chain: Chain) -> None
     (grid,) = (block for block in found.blocks if isinstance(block, Grid))
     assert [row.head for row in grid.rows] == ["Harbour", "Hill clinic"]
     hostile, honest = ([cell.text for cell in row.cells] for row in grid.rows)
-    assert hostile == ["hostile", "3", "points against the others", "12", "0.00"]
+    assert hostile == ["hostile", "3", "points against the others", "12", "<0.01"]
     assert honest == ["honest", "never", "n/a", "20", "1.00"]
     assert grid.rows[1].cells[3].under == "2 rounds"
     (figure,) = (block for block in found.blocks if isinstance(block, Picture))

@@ -11,9 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from lazaretto.report.blocks import Grid
-from lazaretto.report.drawing import Line, looks
+from lazaretto.report.drawing import Line, looks, text_width
 from lazaretto.report.figures import Curve, Steps, characteristic, latency
 from lazaretto.report.figures_protocol import benefit, diagonal
+from lazaretto.report.figures_sweep import GridLine, SystemDraws, draw_dots, grid_lines
 from lazaretto.report.formats import Triple, seeds_text
 from lazaretto.report.parts import cell
 from lazaretto.report.reading import read_log
@@ -73,12 +74,14 @@ def curves() -> list[Curve]:
 def drawings() -> dict[str, Callable[[bool], Figure]]:
     look = looks(NAMES, NAMES[0])
     steps = [Steps(name=name, look=look[name], steps=(1.0, 4.0, 9.0), campaigns=4) for name in NAMES]
+    grid = [GridLine(name=name, values=(Triple(0.5, 0.4, 0.6), Triple(0.9))) for name in NAMES]
     return {
         "both": lambda wide: characteristic(curves(), curves(), 0.01, wide),
         "recall": lambda wide: characteristic([], curves(), 0.01, wide),
         "latency": lambda wide: latency(steps, 5.0, wide),
         "diagonal": lambda wide: diagonal([("ours", curves()), ("others", curves()[:2])], "p", wide),
         "benefit": lambda wide: benefit(curves(), -0.3, wide),
+        "grid": lambda wide: grid_lines(("1", "2"), grid, ("rounds", "AUROC"), wide),
     }
 
 
@@ -98,7 +101,27 @@ def test_on_a_phone_names_stand_above_their_lines(name: str) -> None:
     assert all(0 < text.get_position()[1] < 1 for text in figure.texts)
 
 
+def test_marks_at_the_edge_of_a_plot_are_whole() -> None:
+    row = SystemDraws(name="ours", values=(0.9, 1.0), start=1.0, best=1.0, ours=True)
+    plot = draw_dots([row], "AUROC", True).axes[0]
+    assert plot.get_xlim()[1] == 1.0
+    assert not any(line.get_clip_on() for line in plot.get_lines())
+    grid = [GridLine(name="ours", values=(Triple(1.0), None))]
+    marks = grid_lines(("1", "2"), grid, ("rounds", "AUROC"), True).axes[0].get_lines()
+    assert [line.get_clip_on() for line in marks if line.get_marker() not in ("None", None)] == [False]
+
+
 @pytest.mark.parametrize("name", list(drawings()))
-def test_on_a_desktop_they_stand_in_a_corner(name: str) -> None:
+def test_on_a_desktop_they_do_too_and_not_over_each_other(name: str) -> None:
     figure = drawings()[name](True)
-    assert sum(len(plot.texts) for plot in figure.axes) >= len(NAMES)
+    boxes = [plot.get_position() for plot in figure.axes]
+    named = [text for text in figure.texts if text.get_text() in NAMES]
+    assert len(named) >= len(NAMES)
+    assert not any(plot.texts for plot in figure.axes), "no name inside of a plot"
+    across, down = figure.get_size_inches() * 96
+    at = [(text.get_position(), text_width([text.get_text()])) for text in named]
+    places = [(x * across, y * down, wide) for (x, y), wide in at]
+    assert all(y > box.y1 * down for box in boxes for _, y, _ in places), "above every plot"
+    assert all(x + wide < across for x, _, wide in places)
+    for (x, y, wide), (other, high, _) in itertools.combinations(sorted(places), 2):
+        assert abs(y - high) >= 14 or x + wide < other

@@ -251,7 +251,7 @@ def test_members_named_are_held_against_the_claim() -> None:
         ({"measured": "mean squared error", "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
         ({"measured": "mean squared error", "value": 1.2, "high": 1.3, "low": 1.1, "floor": 1.0}, "no"),
         ({"larger_is_worse": False, "value": 0.2, "high": 0.3, "low": 0.1, "floor": 1.0}, "yes"),
-        # what is shown as 1.000 of a floor of 1 is no more than the floor
+        # less than a thousandth below a floor of 1 is no more than the floor
         (
             {"measured": "mean squared error", "value": 0.99987, "high": 0.99999, "low": 0.999, "floor": 1},
             "no",
@@ -407,6 +407,17 @@ def test_other_runs_tuned_settings_and_dealt_units_are_named() -> None:
     assert "GRU have tuned ones" in found["How settings were found"]
     assert "Other runs on this data" not in found
     assert "depend on others" in found["Who has what"]
+
+
+def test_audits_are_told_in_words_of_a_reader() -> None:
+    (table,) = (b for b in privacy(log_of(HONEST, AUDIT)).blocks if isinstance(b, Grid) and b.stacked)
+    assert table.rows[0].note.endswith(" Without the run: guessing.")
+    assert not table.rows[0].cells[1].under, "words there make a column of numbers wide"
+    assert "No claim" not in table.note
+    nobody = log_of(None, AUDIT | {"claimed_epsilon": None})
+    (table,) = (block for block in privacy(nobody).blocks if isinstance(block, Grid))
+    assert table.rows[0].cells[3].text == "no claim"
+    assert "No claim: the run promises nothing that this figure could break." in table.note
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lazaretto.report.sections_detail import by_family, delays
 from lazaretto.report.sections_left_out import by_intensity, sites_left_out
 from lazaretto.report.sections_modalities import modalities
 from lazaretto.report.sections_operating import calibration, operating_points
-from lazaretto.report.sections_results import summary
+from lazaretto.report.sections_results import baselines, summary
 from lazaretto.types import Record
 
 Entries = list[tuple[str, dict[str, Any]]]
@@ -231,6 +231,43 @@ def test_cards_give_no_delay_where_nothing_was_found_and_no_rate_from_hours(
     found = card("False alarms")
     assert (found.value, found.interval) == ("n/a", "")
     assert found.about == "per device and day; 0.15 device-days watched, too few to tell"
+
+
+def test_tables_give_no_delay_and_no_rate_where_the_cards_beside_them_give_none(
+    read: Read, entries: Entries, metrics: dict[str, Any]
+) -> None:
+    def column(title: str) -> dict[str, str]:
+        (grid,) = (grid for grid in grids(baselines(read())) if grid.caption.startswith("Every metric"))
+        titles = [column.title for column in grid.columns]
+        place = titles.index(title) if title in titles else None
+        return {} if place is None else {row.head: row.cells[place].text for row in grid.rows}
+
+    metrics["comparison"] = [row for row in metrics["comparison"] if row["metric"] == "latency_steps"][:1]
+    assert [name for name, text in column("Latency").items() if text == "n/a"] == ["autoencoder"]  # recall 0
+    assert column("False alarms")
+    for name, body in {"ours": metrics["test"], **metrics["baselines"]}.items():
+        if name in ("ours", "gru"):
+            body["traffic"] |= {"missed": {"value": 1.0, "low": 1.0, "high": 1.0}}
+            body["traffic"]["operating_points"]["false_positive_rate_0.001"]["recall"]["value"] = 0.0
+    for body in (body for kind, body in entries if kind == "latency"):
+        body["steps"] = [] if body["system"].lower() in ("federated split", "gru") else body["steps"]
+    delays_of = column("Latency")
+    assert (delays_of["federated split"], delays_of["GRU"]) == ("n/a", "n/a")
+    assert "n/a" not in (delays_of["CNN"], delays_of["pooled"])
+    assert "Latency is n/a where no attack has a step above" in said(baselines(read()))
+    (claim,) = (row for grid in grids(baselines(read())) for row in grid.rows if "No later" in row.head)
+    assert claim.cells[0].text == "n/a", "the length of the attacks was compared with itself"
+    ours = next(row for row in grids(operating_points(read()))[0].rows if row.head == "federated split")
+    assert ours.cells[-1].text == "n/a"
+    (table,) = (grid for section in [delays(read())] if section for grid in grids(section))
+    assert next(row for row in table.rows if row.ours).cells[2].text == "n/a"
+
+    sheet = next(body for kind, body in entries if kind == "data")
+    sheet["step_seconds"] = 60.0
+    sheet["splits"]["test"] = {"units": 5, "steps": 1440, "attacked_steps": 1220}
+    assert not column("False alarms")
+    for section in (baselines(read()), operating_points(read())):
+        assert f"No rate of false alarms: 3{SPACE}h 40{SPACE}min of normal steps are too few" in said(section)
 
 
 def test_an_outcome_has_neither_families_nor_strength_nor_delay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,13 @@ def test_one_seed_is_judged_and_the_page_says_how_to_do_it_again(trained: Path, 
     assert metrics["quick"] is True
     assert load_plan(out / "plan.toml").run.seeds == (3,)
     page = html.unescape((out / "report.html").read_text())
-    assert "lazaretto run plan.toml" not in page
+    assert re.findall('<a href="#(\\w+)"', page) == [
+        *("summary", "baselines", "points", "families", "intensity", "curves", "latency", "calibration"),
+        *("time", "data", "plan", "provenance"),
+    ]
+    assert 'class="missing"' not in page, "what belongs to training is not missing here"
+    for advice in ("lazaretto run plan.toml", "--full", "that a headline needs", "over units and seeds"):
+        assert advice not in page
     command = f"lazaretto evaluate {trained} --source consortium --plan plan.toml --out again"
     assert command in page
     plan = str(out / "plan.toml")

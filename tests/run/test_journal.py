@@ -78,15 +78,16 @@ def test_who_stops_hears_whether_anything_is_finished(finished: bool, tmp_path: 
     with pytest.raises(Interrupted) as error, kept_for_resuming(journal, "what was finished is"):
         raise KeyboardInterrupt
     said = f"{'what was finished is in' if finished else 'nothing was finished;'} {tmp_path / 'run'}"
-    assert str(error.value.found).startswith(said)
+    assert str(error.value).startswith(f"stopped: {said}")
     assert "--resume" in str(error.value.way_out)
 
 
 def test_who_stops_hears_what_and_how_far() -> None:
     for file, name in (("federated_split-seed1", "federated split (seed 1)"), ("pooled", "pooled")):
         error = stopped(18, 400, Path("run") / "parts" / f"{file}.unfinished")
-        assert str(error.found) == f"after round 18 of 400 of {name}"
-    assert str(stopped(18, 400, None).found) == "after round 18 of 400"
+        assert error.problem == f"stopped after round 18 of 400 of {name}"
+    assert stopped(18, 400, None).problem == "stopped after round 18 of 400"
+    assert "found" not in str(stopped(18, 400, None))
 
 
 def test_what_was_begun_is_no_loss(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_what_was_begun_is_no_loss(tmp_path: Path) -> None:
             (journal.parts / "local-seed0.unfinished").write_bytes(b"some state")
         with pytest.raises(Interrupted) as error, kept_for_resuming(journal, "what was finished is"):
             raise KeyboardInterrupt
-        assert str(error.value.found).endswith("and what was begun") == begun
+        assert error.value.problem.endswith("and what was begun") == begun
 
 
 def test_nobody_else_works_in_a_folder_meanwhile(tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def test_a_column_that_bears_the_label_stands_in_the_report(tmp_path: Path) -> N
     assert note.startswith("Suspected leak")
     assert "alone it tells attack from normal" in note
     assert "Suspected leak, traffic: verdict" in (tmp_path / "out" / "report.html").read_text()
+    words = ["--source", "planted", "--set", "leak=column", "--out", str(tmp_path / "again"), "--quiet"]
+    assert main(["evaluate", str(tmp_path / "out"), *words]) == 0
+    page = (tmp_path / "again" / "report.html").read_text()
+    assert "<strong>Before you read on:</strong> One leak of labels is suspected" in page
+    (note,) = (note for note in sheet_of(tmp_path / "again")["notes"] if "verdict" in note)
+    assert "To do: drop it" not in note, "nobody can drop what a trained model reads"
 
 
 def test_a_column_that_bears_the_label_is_refused_where_the_plan_says_so(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -71,10 +74,12 @@ def test_lines_are_not_broken_where_they_go_into_a_file(capsys: pytest.CaptureFi
 )
 def test_what_is_left_of_a_sweep(left: float, said: str) -> None:
     out, screen = _screen(terminal=False)
-    body = {"system": "gru", "number": 1, "draws": 2, "failed": "", "auroc": {"value": 0.9}, "best": None}
+    body = {"system": "gru", "number": 1, "draws": 2, "failed": "", "auroc": {"value": 0.9}, "one": "point"}
     with display(console=screen) as show:
-        show("drawn", {**body, "left_seconds": left})
-    assert out.getvalue().splitlines() == [f"gru: 2/2 · AUROC 0.9000{said}"]
+        show("drawn", {**body, "best": None, "left_seconds": left})
+        show("drawn", {**body, "best": {"auroc": {"value": 0.8}, "number": 0}, "left_seconds": left})
+    first = "gru: 2/2 · AUROC 0.9000"
+    assert out.getvalue().splitlines() == [f"{first}{said}", f"{first} (best 0.8000, point 1){said}"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -102,8 +107,30 @@ def test_a_fit_without_rounds_says_that_it_has_begun() -> None:
         show("begin", {"name": "gradient_boosting without site ward 3", "seed": 0})
         show("begin", {"name": "gru", "seed": None})
     first, second = out.getvalue().splitlines()
-    assert first == "gradient_boosting (seed 0): begun"
-    assert second == "gradient_boosting without site ward 3 (seed 0): begun"
+    assert first == "gradient_boosting (seed 0): being trained, in one go"
+    assert second == "gradient_boosting without site ward 3 (seed 0): being trained, in one go"
+
+
+def test_on_a_terminal_it_says_so_while_it_is_trained() -> None:
+    out, screen = _screen(terminal=True)
+    with display(console=screen) as show:
+        show("begin", {"name": "gradient_boosting", "seed": 0})
+    assert "being trained, in one go" in out.getvalue()
+    with display(console=screen) as show:
+        show("begin", {"name": "gradient_boosting", "seed": 0})
+        show("stage", {"name": "gradient_boosting", "seed": 0, "seconds": 1.0})
+    assert "being trained" not in [line for line in out.getvalue().splitlines() if "gradient" in line][-1]
+
+
+@pytest.mark.parametrize("set_before", [None, "ACTIVE"])
+def test_threads_of_openmp_wait_asleep_unless_the_user_says_otherwise(set_before: str | None) -> None:
+    given = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
+    words = "import os, sys, lazaretto; print(os.environ['OMP_WAIT_POLICY'], 'sklearn' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", words], env=given, capture_output=True, check=True, text=True
+    )
+    assert said.stdout.split() == [set_before or "PASSIVE", "False"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -257,7 +257,7 @@ def test_a_draw_that_diverges_is_counted_and_no_more(
 def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.toml").write_text(PLAN)
     out = tmp_path / "out"
-    words = ["--over", "cut.bits=2,8", "--over", "train.learning_rate=0.01,0.1", "--out", str(out), "--quiet"]
+    words = ["--over", "cut.bits=2,8", "--over", "train.learning_rate=0.01,0.1", "--out", str(out)]
     assert main(["sweep", str(tmp_path / "plan.toml"), *words, "--quick"]) == 0
     result = json.loads((out / "sweep.json").read_text())
     points = [tuple(d["settings"].values()) for d in result["results"]]
@@ -268,9 +268,11 @@ def test_a_grid_walks_every_point(tmp_path: Path, capsys: pytest.CaptureFixture[
     page = (out / "sweep.html").read_text()
     assert "quick look" in page
     assert page.count("<figure") == page.count("<table") == 1
-    printed = capsys.readouterr().out
-    assert "quick look" in printed
-    assert "train.learning_rate" in printed
+    printed = capsys.readouterr()
+    assert "quick look" in printed.out
+    assert "train.learning_rate" in printed.out
+    assert ", point 4 (seed 3): round" in printed.err
+    assert "draw" not in printed.out + printed.err
 
 
 @pytest.mark.parametrize("over", [(), ("data.options.units_per_site=12,13",)])

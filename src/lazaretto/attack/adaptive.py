@@ -60,7 +60,6 @@ def adaptive(measure: Measure = "against", refinements: Annotated[int, Ge(0)] = 
         if context.judge is None:
             raise InputError(
                 "attack 'adaptive' has to know the rule",
-                found="context.judge is None",
                 way_out="give what the rule makes of all updates, or choose another attack",
             )
         if not len(own):

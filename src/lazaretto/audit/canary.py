@@ -121,7 +121,7 @@ def gradient_scores(steps: Iterable[tuple[Any, Any]], ridge: float = math.inf) -
             now = np.asarray(np.linalg.solve(inner + penalty * np.eye(len(inner)), now), np.float64)
         total = now if total is None else total + now
     if total is None:
-        raise DataError("gradient_scores: no step was seen", found=0, way_out="give at least one step")
+        raise DataError("gradient_scores: no step was seen", way_out="give at least one step")
     return _finite("scores", total)
 
 

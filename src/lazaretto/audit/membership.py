@@ -94,7 +94,7 @@ def confidences(losses: Any) -> _Floats:
             way_out="[r, n] or [r, n, T], at least 0, finite; NaN for a step that is not judged",
         )
     if not (known if values.ndim == 2 else known.any(axis=-1)).all():
-        raise DataError("a record has no judged step", found="NaN alone", way_out="leave it out of the audit")
+        raise DataError("a record has no judged step", way_out="leave it out of the audit")
     # expm1 overflows beyond 700, where the logit is the loss with a minus
     floored = np.clip(np.where(known, values, 1.0), _SMALLEST_LOSS, None)
     logits = np.where(floored < 30, -np.log(np.expm1(np.minimum(floored, 30))), -floored)

@@ -37,7 +37,7 @@ def fhir_files(path: Any) -> list[Path]:
     Raises DataError where there is no path, nothing at it, or no such file.
     """
     if path is None:
-        raise DataError("fhir reads files, and no path is given", found="no path", way_out="give --data PATH")
+        raise DataError("fhir reads files, and no path is given", way_out="give --data PATH")
     place = Path(str(path))
     if place.is_file():
         return [place]

@@ -50,9 +50,7 @@ def meds_files(path: Any) -> list[tuple[Path, pl.Schema]]:
     type that the standard does not allow, naming the file and the column.
     """
     if path is None:
-        raise DataError(
-            "meds reads Parquet files, and no path is given", found="no path", way_out="give --data PATH"
-        )
+        raise DataError("meds reads Parquet files, and no path is given", way_out="give --data PATH")
     place = Path(str(path))
     if not place.exists():
         raise DataError(f"{place}: no such file or folder", way_out="give the folder of a MEDS data set")

@@ -100,7 +100,9 @@ def set_files(path: Any) -> tuple[list[Path], list[Path]]:
     Raises DataError where there is no path, nothing at it, or no record.
     """
     if path is None:
-        raise DataError("physionet2012 reads published files", found="no path", way_out="give --data PATH")
+        raise DataError(
+            "physionet2012 reads published files, and no path is given", way_out="give --data PATH"
+        )
     place = Path(str(path))
     if place.is_file():
         if not place.name.endswith((".tar.gz", ".tgz")):
@@ -140,7 +142,7 @@ def read_records(files: Sequence[Path]) -> Records:
     if batch:
         parts.append(_rows(batch))
     if not parts:
-        raise DataError(f"{files[0]}: no record inside", found="an empty archive", way_out=_WAY_OUT)
+        raise DataError(f"{files[0]}: no record inside", way_out=_WAY_OUT)
     numbers = np.array(sorted(seen), np.int64)
     descriptors = np.concatenate([part[0] for part in parts])
     descriptors = descriptors[np.argsort(descriptors[:, 0], kind="stable")]
@@ -162,7 +164,6 @@ class _Bounded(io.RawIOBase):
         if self._left < 0:
             raise DataError(
                 f"{self._name} unpacks to more than {MOST_BYTES >> 20} MiB",
-                found="a bomb, or another archive",
                 way_out=_WAY_OUT,
             )
         return data

@@ -22,7 +22,7 @@ def published_files(path: Any, source: str, patterns: Sequence[str]) -> list[Pat
     Raises DataError where there is no path, nothing at it, or no match.
     """
     if path is None:
-        raise DataError(f"{source} reads published files", found="no path", way_out="give --data PATH")
+        raise DataError(f"{source} reads published files, and no path is given", way_out="give --data PATH")
     place = Path(str(path))
     if place.is_file():
         return [place]

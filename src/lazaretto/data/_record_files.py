@@ -38,7 +38,7 @@ def find_tables(
     Raises DataError where there is no path, no folder, a table twice, or one of `needed` missing.
     """
     if path is None:
-        raise DataError(f"{source} reads published files", found="no path", way_out="give --data FOLDER")
+        raise DataError(f"{source} reads published files, and no path is given", way_out="give --data FOLDER")
     place = Path(str(path))
     if not place.is_dir():
         raise DataError(f"{place}: no such folder", way_out=f"give the folder of {source}'s published files")

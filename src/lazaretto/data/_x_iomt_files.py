@@ -104,7 +104,7 @@ def families_of(telemetry: bool) -> Mapping[str, str]:
 
 def _files(path: Any, telemetry: bool) -> list[Path]:
     if path is None:
-        raise DataError("x_iomt reads published files", found="no path", way_out="give --data FOLDER")
+        raise DataError("x_iomt reads published files, and no path is given", way_out="give --data FOLDER")
     folder = Path(path)
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"

@@ -106,8 +106,7 @@ def flows_csv(
             flows = _labelled(table, flows, labels, reading)
             if not len(flows) and site == "file":
                 raise DataError(
-                    f"{table.name} is a site by itself and has no usable row",
-                    found="all rows unlabelled or unusable",
+                    f"{table.name} is a site by itself and has no usable row: all lack a label, or values",
                     way_out="label them (data.options.label.files), leave the file out "
                     "(data.options.files), or set data.options.site",
                 )

@@ -236,7 +236,9 @@ def _folders(path: Any, traffic_folder: str, record_folder: str) -> tuple[Path, 
         "data.options.traffic_folder and record_folder give them other names"
     )
     if path is None:
-        raise DataError("paired reads published files", found="no path", way_out=f"give --data: {way_out}")
+        raise DataError(
+            "paired reads published files, and no path is given", way_out=f"give --data: {way_out}"
+        )
     place = Path(str(path))
     if not place.is_dir():
         found = "a file" if place.exists() else "nothing"

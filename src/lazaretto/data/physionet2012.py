@@ -139,8 +139,7 @@ def physionet2012(
 def _died(files: Sequence[Any], path: Any) -> NDArray[np.float64]:
     if not files:
         raise DataError(
-            f"physionet2012: no outcomes beside {path}",
-            found="no Outcomes-*.txt",
+            f"physionet2012: no outcomes (Outcomes-*.txt) beside {path}",
             way_out="put Outcomes-a.txt into that folder",
         )
     return read_outcomes(files)

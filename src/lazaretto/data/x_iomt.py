@@ -205,7 +205,7 @@ def pools(
             if not len(of_kind[kind]):
                 raise DataError(
                     f"x_iomt: too few packets of {classes[kind]} for disjoint splits",
-                    found="none in one split",
+                    found="a split without any",
                     way_out="add the published parts of that kind",
                 )
         http = of_kind[BACKGROUND]

@@ -184,8 +184,7 @@ def operating_of(seed: SeedScores, protocol: Protocol, where: str) -> Operating:
         return seed.operating
     if seed.validation is None:
         raise DataError(
-            f"{where}: no threshold can be set",
-            found="neither validation scores nor operating points",
+            f"{where}: without validation scores and operating points no threshold can be set",
             way_out="give one of them",
         )
     check_scored(seed.validation, f"{where}, validation", len(protocol.classes))

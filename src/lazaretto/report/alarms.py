@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lazaretto.report.formats import (
@@ -16,7 +17,17 @@ from lazaretto.report.formats import (
     places,
     words,
 )
-from lazaretto.report.reading import OURS, Log, called, group_word, step_seconds, system_key
+from lazaretto.report.reading import (
+    OURS,
+    Log,
+    Metric,
+    called,
+    group_word,
+    is_timed,
+    measured,
+    step_seconds,
+    system_key,
+)
 
 __all__ = [
     "FEWEST_DAYS",
@@ -24,9 +35,12 @@ __all__ = [
     "few_families_text",
     "few_units_text",
     "knowing_nothing",
+    "none_found",
     "raised",
     "raised_text",
     "smoothing_text",
+    "told",
+    "untold_text",
     "watched_days",
 ]
 
@@ -35,13 +49,58 @@ FEWEST_DAYS = 1.0  # of watching, below which a rate by the day is mostly made u
 _FEWEST_UNITS = 20  # with attacks, below which resampling them tells too little of how they differ
 
 
-def raised(log: Log) -> tuple[int, int]:
-    """How many attacks have a step above our threshold, of how many, in all seeds; (0, 0) if unknown."""
+def raised(log: Log, system: str = OURS) -> tuple[int, int]:
+    """How many attacks have a step above its threshold, of how many, in all seeds; (0, 0) if unknown."""
     for body in log.all("latency"):
-        if system_key(body.get("system", OURS)) == OURS:
+        if system_key(body.get("system", OURS)) == system:
             found = len(items(body.get("steps")))
             return found, int(number(body.get("campaigns")) or found + (number(body.get("missed")) or 0))
     return 0, 0
+
+
+def none_found(log: Log, body: dict[str, Any], system: str = "") -> bool:
+    """Whether no attack has a step above the threshold: then there is no delay, only the attacks' length.
+
+    body: metrics at one threshold. system: whose latency record belongs to that threshold, "" for none.
+    """
+    missed, recall = measured(body, "missed"), measured(body, "recall")
+    found, of = raised(log, system) if system else (0, 0)
+    if missed is not None or of:
+        return not found if of else missed is not None and missed.value >= 1
+    return recall is not None and recall.value <= 0  # an older log, or means over sites
+
+
+def told(log: Log, body: dict[str, Any], metric: Metric, system: str = "") -> Triple | None:
+    """`measured`, without a delay where nothing was found and a rate by the day where little was watched.
+
+    body, system: as in `none_found`.
+    """
+    if metric.keys[0] == "latency_steps" and none_found(log, body, system):
+        return None
+    if metric.keys[0] == "false_alarms_per_device_day" and _hardly_watched(log):
+        return None
+    return measured(body, metric)
+
+
+def untold_text(log: Log, rows: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """What `told` left out of a table, as sentences that begin with a space; "" for none.
+
+    rows: (system, body) as there.
+    """
+    rows, days, said = list(rows), watched_days(log), ""
+    late = [none_found(log, body, system) for system, body in rows if measured(body, "latency_steps")]
+    if any(late) and is_timed(log):
+        said += " Latency is n/a where no attack has a step above the threshold."
+    rated = any(measured(body, "false_alarms_per_device_day") for _, body in rows)
+    if rated and days is not None and _hardly_watched(log):
+        time = duration(days * _DAY_SECONDS)
+        said += f" No rate of false alarms: {time} of normal steps are too few to tell."
+    return said
+
+
+def _hardly_watched(log: Log) -> bool:
+    days = watched_days(log)
+    return days is not None and days < FEWEST_DAYS
 
 
 def false_alarms_text(log: Log, false: Triple | None) -> str:
@@ -49,7 +108,7 @@ def false_alarms_text(log: Log, false: Triple | None) -> str:
     if not false:
         return ""
     days = watched_days(log)
-    if days is None or days >= FEWEST_DAYS:
+    if days is None or not _hardly_watched(log):
         return f"{interval_text(false, places([false], ratio=False))} false alarms per device and day"
     return f"a rate of false alarms that {duration(days * _DAY_SECONDS)} of normal steps are too few to tell"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lazaretto.report.formats import fixed, percent
+from lazaretto.report.formats import percent, plain
 from lazaretto.report.svg import COLOURS
 
 __all__ = [
@@ -20,8 +19,8 @@ __all__ = [
     "Line",
     "Look",
     "bare",
-    "key",
     "key_above",
+    "key_height",
     "looks",
     "put",
     "span",
@@ -32,7 +31,6 @@ __all__ = [
 
 Line: TypeAlias = tuple[Sequence[float], Sequence[float]]  # xs, ys
 KEY_LINE = 18.0  # CSS pixels from one name of a key to the next
-_PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def ticks(
     side.set_major_locator(FixedLocator(places))
     side.set_minor_locator(NullLocator())
     side.set_major_formatter(
-        FuncFormatter(lambda value, _: percent(value) if shares else fixed(value, decimals))
+        FuncFormatter(lambda value, _: percent(value) if shares else plain(value, decimals))
     )
     plot.tick_params(axis=axis, length=0, pad=6)
 
@@ -144,48 +142,29 @@ def span(
     return low, high
 
 
-def key(plot: Axes, entries: Sequence[tuple[str, Look]], lines: Sequence[Line]) -> tuple[bool, bool]:
-    """Names beside a piece of their line, in the order given, in the corner that the lines leave free.
-
-    lines: (xs, ys) in data coordinates, limits and scales of the axes being settled.
-    Returns whether the names stand at the right, and whether they stand low.
-    """
-    box = plot.get_position()
-    size = plot.get_figure(root=True).get_size_inches() * 96  # type: ignore[union-attr]
-    across, down = float(box.width * size[0]), float(box.height * size[1])
-    stroke, gap, step = 22 / across, 6 / across, KEY_LINE / down
-    width = (text_width([name for name, _ in entries]) + 42) / across
-    right, low = _free_corner(plot, lines, width, step * len(entries) + 8 / down)
-    first = step * (len(entries) - 0.5) + 4 / down if low else 1 - step / 2 - 4 / down
-    for place, (name, look) in enumerate(entries):
-        y = first - place * step
-        x = 1 - stroke - gap if right else gap
-        plot.plot(
-            [x, x + stroke],
-            [y, y],
-            transform=plot.transAxes,
-            color=look.colour,
-            linestyle=look.dash,
-            linewidth=look.width,
-            clip_on=False,
-        )
-        beside = x - gap if right else x + stroke + gap
-        weight = "bold" if look is _OURS else "normal"
-        write(plot, beside, y, name, ha="right" if right else "left", color=look.colour, fontweight=weight)
-    return right, low
+def key_height(names: Sequence[str], width: float) -> float:
+    """CSS pixels that `key_above` takes. width: what there is; 0 puts every name in a line of its own."""
+    return KEY_LINE * -(-len(names) // _columns(names, width)) if names else 0.0
 
 
-def key_above(figure: Figure, entries: Sequence[tuple[str, Look]], left: float, top: float) -> None:
-    """The same in lines of their own, for a drawing too narrow to have a free corner.
+def key_above(
+    figure: Figure, entries: Sequence[tuple[str, Look]], left: float, top: float, width: float = 0.0
+) -> None:
+    """Names beside a piece of their line, in the order given, above a plot: inside, lines may run anywhere.
 
-    left, top: CSS pixels of the upper left corner; there it takes `KEY_LINE` for each entry.
+    left, top: CSS pixels of the upper left corner. width: as in `key_height`.
     """
     across, down = figure.get_size_inches() * 96
+    names = [name for name, _ in entries]
+    columns = _columns(names, width)
+    apart = width / columns if columns > 1 else 0.0
+    apart = min(apart, _key_width(names))
     for place, (name, look) in enumerate(entries):
-        y = top + (place + 0.5) * KEY_LINE
+        line, column = divmod(place, columns)
+        x, y = left + column * apart, top + (line + 0.5) * KEY_LINE
         figure.add_artist(
             Line2D(
-                [left / across, (left + 22) / across],
+                [x / across, (x + 22) / across],
                 [1 - y / down, 1 - y / down],
                 color=look.colour,
                 linestyle=look.dash,
@@ -193,24 +172,13 @@ def key_above(figure: Figure, entries: Sequence[tuple[str, Look]], left: float, 
                 transform=figure.transFigure,
             )
         )
-        put(figure, left + 28, y, name, color=look.colour, fontweight="bold" if look is _OURS else "normal")
+        put(figure, x + 28, y, name, color=look.colour, fontweight="bold" if look is _OURS else "normal")
 
 
-def _free_corner(plot: Axes, lines: Sequence[Line], width: float, height: float) -> tuple[bool, bool]:
-    """(right, low) of the corner box of that size (axes units) through which the lines pass least."""
-    to_axes = plot.transData + plot.transAxes.inverted()
-    points: list[tuple[float, float]] = []
-    for xs, ys in lines:
-        placed = to_axes.transform([(x, y) for x, y in zip(xs, ys, strict=True)]).tolist() if len(xs) else []
-        for (x, y), (next_x, next_y) in itertools.pairwise(placed):
-            points += [(x + part * (next_x - x), y + part * (next_y - y)) for part in _PARTS]
-    corners = ((True, True), (False, True), (False, False), (True, False))
+def _columns(names: Sequence[str], width: float) -> int:
+    """How many names stand in a line, as wide as the longest."""
+    return max(1, min(len(names), int(width // _key_width(names))))
 
-    def crossed(corner: tuple[bool, bool]) -> int:
-        right, low = corner
-        return sum(
-            (x >= 1 - width if right else x <= width) and (y <= height if low else y >= 1 - height)
-            for x, y in points
-        )
 
-    return min(corners, key=crossed)
+def _key_width(names: Sequence[str]) -> float:
+    return max(text_width(names), text_width(names[:1], bold=True)) + 28 + 12  # ours comes first

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lazaretto.report.drawing import KEY_LINE, Line, Look, bare, key, key_above, put, span, text_width, ticks
+from lazaretto.report.drawing import Look, bare, key_above, key_height, put, span, text_width, ticks
 from lazaretto.report.formats import Triple, duration, interval_text, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -128,27 +128,26 @@ def characteristic(roc: Sequence[Curve], pr: Sequence[Curve], rate: float, wide:
     """ROC beside (wide) or above (narrow) precision and recall. rate: marked share of false positives."""
     size, gap, left = (360, 92, 42) if wide else (280, 74, 42)
     width, beside = (WIDE if wide else NARROW), wide and bool(roc) and bool(pr)
-    heads = [24 + (0 if wide else KEY_LINE * len(curves)) for curves in (roc, pr)]
+    room = size + gap - 24.0 if wide else 0.0
+    heads = [24 + key_height([c.name for c in curves], room) for curves in (roc, pr)]
+    if beside:
+        heads = [max(heads)] * 2
     second = 0 if beside or not roc else heads[0] + size + gap - 24
     figure = sheet(width, second + (heads[1] if pr else heads[0]) + size + 46)
     if roc:
         plot = axes(figure, left, heads[0], size, size)
         small = [x for curve in roc for x in curve.x if 0 < x <= 2 * rate]
         logarithmic = len(small) >= 4 * len(roc)
-        _roc(plot, roc, rate, min(small) if logarithmic else None, wide)
+        _roc(plot, roc, rate, min(small) if logarithmic else None)
         put(figure, left, 10, "Recall at a share of false positives (ROC)", fontweight="bold")
-        if not wide:
-            key_above(figure, [(c.name, c.look) for c in roc], left, 19)
+        key_above(figure, [(c.name, c.look) for c in roc], left, 19, room)
     if pr:
         x = left + size + gap if beside else left
         plot = axes(figure, x, second + heads[1], size, size)
         plot.set_xlim(0, 1)
         plot.set_ylim(0, 1.01)
         _lines(plot, pr, reverse=True)
-        if wide:
-            key(plot, [(c.name, c.look) for c in pr], [(c.x, c.y) for c in pr])
-        else:
-            key_above(figure, [(c.name, c.look) for c in pr], left, second + 19)
+        key_above(figure, [(c.name, c.look) for c in pr], x, second + 19, room)
         plot.set_xlabel("recall")
         put(figure, x, second + 10, "Precision at a recall", fontweight="bold")
     return figure
@@ -157,14 +156,14 @@ def characteristic(roc: Sequence[Curve], pr: Sequence[Curve], rate: float, wide:
 def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure:
     """Share of campaigns that raised an alarm within so many steps of onset. seconds: length of a step."""
     width, height, left = (WIDE if wide else NARROW), (250 if wide else 240), 42
-    head = 24 + (0 if wide else KEY_LINE * len(lines))
+    room = width - left - 12.0 if wide else 0.0
+    head = 24 + key_height([line.name for line in lines], room)
     figure = sheet(width, head + height + 52)
     plot = axes(figure, left, head, width - left - 12, height)
     longest = sorted(step for line in lines for step in line.steps)
     limit = max(longest[int(0.98 * (len(longest) - 1))] * 1.15, 4.0) if longest else 10.0
     plot.set_xlim(0, limit)
     plot.set_ylim(0, 1.01)
-    drawn: list[Line] = []
     for line in sorted(lines, key=lambda line: line.look.width):
         xs, ys = [0.0], [0.0]
         for place, step in enumerate(line.steps, 1):
@@ -172,17 +171,13 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
             ys.append(place / line.campaigns)
         xs.append(limit)
         ys.append(ys[-1])
-        drawn.append((xs, ys))
         plot.step(
             xs, ys, where="post", color=line.look.colour, linestyle=line.look.dash, linewidth=line.look.width
         )
     plot.grid(True)
     ticks(plot, "x", most=8 if wide else 5)
     ticks(plot, "y", (0, 0.25, 0.5, 0.75, 1))
-    if wide:
-        key(plot, [(d.name, d.look) for d in lines], drawn)
-    else:
-        key_above(figure, [(d.name, d.look) for d in lines], left, 19)
+    key_above(figure, [(line.name, line.look) for line in lines], left, 19, room)
     unit = "" if seconds is None else f"; one step is {duration(seconds)}"
     above = " to the first above the threshold" if wide else ""
     plot.set_xlabel(f"steps from onset{above}{unit}")
@@ -190,8 +185,7 @@ def latency(lines: Sequence[Steps], seconds: float | None, wide: bool) -> Figure
     return figure
 
 
-def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | None, keyed: bool) -> None:
-    """keyed: whether the names stand inside."""
+def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | None) -> None:
     plot.set_ylim(0, 1.01)
     if smallest is None:
         plot.set_xlim(0, 1)
@@ -201,11 +195,7 @@ def _roc(plot: Axes, curves: Sequence[Curve], rate: float, smallest: float | Non
     _lines(plot, curves)
     if smallest is not None:
         ticks(plot, "x", [10.0**power for power in range(-5, 1)], shares=True)
-    top = 1.0
-    if keyed:
-        right, low = key(plot, [(c.name, c.look) for c in curves], [(c.x, c.y) for c in curves])
-        top = 1.0 if right or low else 0.95 - 0.06 * len(curves)  # not through the names
-    plot.axvline(rate, ymax=top, color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
+    plot.axvline(rate, color=COLOURS["soft"], linewidth=0.9, linestyle=(0, (2, 2)))
     scale = "" if smallest is None else " (logarithmic)"
     plot.set_xlabel(f"share of false positives{scale}")
 

@@ -35,19 +35,24 @@ def utility_over_epsilon(
     plot.grid(True, axis="y")
     if reference is not None:
         plot.axhline(reference.value, color=COLOURS["soft"], linewidth=1.1, linestyle=(0, (4, 2)))
-        plot.annotate(
-            "without privacy",
-            (xs[-1] * 1.4 if wide else xs[0] / 1.4, reference.value),
-            xytext=(6 if wide else 2, 0 if wide else -4),
-            textcoords="offset points",
-            ha="left",
-            va="center" if wide else "top",
-            color=COLOURS["soft"],
-            annotation_clip=False,
-        )
+        if not wide:
+            put(figure, width - 24, 10, "dashed: without privacy", ha="right", color=COLOURS["soft"])
+        else:
+            plot.annotate(
+                "without privacy",
+                (xs[-1] * 1.4, reference.value),
+                xytext=(6, 0),
+                textcoords="offset points",
+                ha="left",
+                va="center",
+                color=COLOURS["soft"],
+                annotation_clip=False,
+            )
         if reference.low is not None and reference.high is not None:
             plot.axhspan(reference.low, reference.high, color=COLOURS["grid"], linewidth=0)
-    plot.plot(xs, [value.value for _, value in points], "-o", color=COLOURS["ours"], markersize=5)
+    plot.plot(
+        xs, [value.value for _, value in points], "-o", color=COLOURS["ours"], markersize=5, clip_on=False
+    )
     for epsilon, value in points:
         if value.low is not None and value.high is not None:
             plot.plot([epsilon, epsilon], [value.low, value.high], color=COLOURS["ours"], linewidth=1.2)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lazaretto.report.drawing import KEY_LINE, key, key_above, put, ticks
+from lazaretto.report.drawing import key_above, key_height, put, ticks
 from lazaretto.report.figures import Curve
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -22,22 +22,25 @@ def diagonal(panels: Sequence[tuple[str, Sequence[Curve]]], below: str, wide: bo
     below: title of the axis below.
     """
     size, left, head, foot = (340 if wide else 280), 42, 24, 46
-    keys = [0.0 if wide else KEY_LINE * len(curves) for _, curves in panels]
+    room = 400.0 if wide else 0.0
+    keys = [key_height([curve.name for curve in curves], room) for _, curves in panels]
+    if wide:
+        keys = [max(keys, default=0.0)] * len(panels)
     down = size + head + foot
-    figure = sheet(WIDE if wide else NARROW, down if wide else len(panels) * down + sum(keys))
+    high = down + max(keys, default=0.0) if wide else len(panels) * down + sum(keys)
+    figure = sheet(WIDE if wide else NARROW, high)
     for place, (title, curves) in enumerate(panels):
-        x, y = (left + place * 420, head) if wide else (left, head + place * down + sum(keys[: place + 1]))
+        x = left + (place * 420 if wide else 0)
+        y = head + (keys[place] if wide else place * down + sum(keys[: place + 1]))
         plot = axes(figure, x, y, size, size)
-        _square(plot, curves, keyed=wide)
+        _square(plot, curves)
         plot.set_xlabel(below)
         put(figure, x, y - keys[place] - 14, title, fontweight="bold")
-        if not wide:
-            key_above(figure, [(c.name, c.look) for c in curves], x, y - keys[place] - 5)
+        key_above(figure, [(c.name, c.look) for c in curves], x, y - keys[place] - 5, room)
     return figure
 
 
-def _square(plot: Axes, curves: Sequence[Curve], *, keyed: bool) -> None:
-    """keyed: whether the names stand inside."""
+def _square(plot: Axes, curves: Sequence[Curve]) -> None:
     plot.set_xlim(0, 1)
     plot.set_ylim(0, 1.01)
     plot.grid(True)
@@ -52,18 +55,17 @@ def _square(plot: Axes, curves: Sequence[Curve], *, keyed: bool) -> None:
             linewidth=look.width,
             marker=look.marker,
             markersize=3.5,
+            clip_on=False,
         )
     ticks(plot, "x", _EVEN)
     ticks(plot, "y", _EVEN)
-    if keyed:
-        lines = [([0.0, 1.0], [0.0, 1.0]), *((list(c.x), list(c.y)) for c in curves)]
-        key(plot, [(curve.name, curve.look) for curve in curves], lines)
 
 
 def benefit(curves: Sequence[Curve], lowest: float, wide: bool) -> Figure:
     """Net benefit over the threshold; 0 is to act on nobody. lowest: end of the axis, under 0."""
-    left, head, foot = 52, 16 + (0 if wide else KEY_LINE * len(curves)), 46
-    width, height = (WIDE if wide else NARROW), 320
+    width, height, left, foot = (WIDE if wide else NARROW), 320, 52, 46
+    room = width - left - 12.0 if wide else 0.0
+    head = 16 + key_height([curve.name for curve in curves], room)
     figure = sheet(width, head + height + foot)
     plot = axes(figure, left, head, width - left - 12, height)
     most = max(max(curve.y) for curve in curves)
@@ -78,8 +80,5 @@ def benefit(curves: Sequence[Curve], lowest: float, wide: bool) -> Figure:
     plot.set_xlabel("least probability that is acted on")
     plot.set_ylabel("net benefit")
     entries = [(curve.name, curve.look) for curve in curves]
-    if wide:
-        key(plot, entries, [(list(curve.x), list(curve.y)) for curve in curves])
-    else:
-        key_above(figure, entries, left, 6)
+    key_above(figure, entries, left, 6, room)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lazaretto.report.drawing import put, span, text_width, ticks
-from lazaretto.report.formats import Triple, fixed, short
+from lazaretto.report.formats import Triple, plain, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
 __all__ = ["HeatRow", "SharePanel", "heat_map", "share_panels"]
@@ -74,7 +74,7 @@ def heat_map(rows: Sequence[HeatRow], columns: Sequence[str], wide: bool) -> Fig
         put(figure, left - 8, middle, names[line], ha="right", color=colour, fontweight=weight)
         for place, value in enumerate(row.values):
             _cell(plot, (place, line), value, framed=place == row.worst)
-            text = "–" if value is None else fixed(100 * value, 0)
+            text = "–" if value is None else plain(100 * value, 0)
             ink = COLOURS["soft"] if value is None else COLOURS["ink"]
             put(figure, left + across * (place + 0.5), middle, text, ha="center", color=ink, fontsize=size)
     return figure
@@ -156,6 +156,7 @@ def _line(
         linewidth=1.6 if solid else 0.9,
         marker="o" if solid else None,
         markersize=3.5,
+        clip_on=not solid,
     )
     for x, value in there:
         if solid and value.low is not None and value.high is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from lazaretto.report.drawing import Line, bare, key, looks, put, span, text_width, ticks
+from lazaretto.report.drawing import KEY_LINE, Line, bare, key_above, looks, put, span, text_width, ticks
 from lazaretto.report.formats import counted, fixed, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -238,8 +238,8 @@ def _many(
     sites: Sequence[tuple[str, Line]], mean: Line, what: str, limits: tuple[float, float], wide: bool
 ) -> Figure:
     width, left, height = (WIDE if wide else NARROW), 42, 260
-    figure = sheet(width, height + 68)
-    plot = axes(figure, left, 24, width - left - 12, height)
+    figure = sheet(width, height + 68 + KEY_LINE)
+    plot = axes(figure, left, 24 + KEY_LINE, width - left - 12, height)
     plot.set_xlim(*_rounds([mean]))
     plot.set_ylim(*limits)
     plot.grid(True)
@@ -250,7 +250,7 @@ def _many(
     ticks(plot, "y")
     plot.set_xlabel("round")
     look = looks(["mean"], "mean")["mean"]
-    key(plot, [(f"mean of {counted(len(sites), 'site')}", look)], [*(line for _, line in sites[:24]), mean])
+    key_above(figure, [(f"mean of {counted(len(sites), 'site')}", look)], left, 19)
     put(figure, left, 10, f"Validation {what} by site", fontweight="bold")
     return figure
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from lazaretto.report.drawing import bare, key, looks, put, span, text_width, ticks
+from lazaretto.report.drawing import bare, key_above, key_height, looks, put, span, text_width, ticks
 from lazaretto.report.formats import Triple, fixed, short
 from lazaretto.report.svg import COLOURS, NARROW, WIDE, axes, sheet
 
@@ -50,11 +50,27 @@ def draw_dots(rows: Sequence[SystemDraws], axis: str, wide: bool) -> Figure:
     plot.set_xlabel(axis)
     for place, row in enumerate(rows):
         y, colour = place + (0.5 if wide else 0.7), COLOURS["ours"] if row.ours else COLOURS["other"]
-        plot.plot(row.values, [y] * len(row.values), "|", color=colour, markersize=9, markeredgewidth=1)
+        plot.plot(
+            row.values,
+            [y] * len(row.values),
+            "|",
+            color=colour,
+            markersize=9,
+            markeredgewidth=1,
+            clip_on=False,
+        )
         if row.start is not None:
-            plot.plot([row.start], [y], "o", markersize=8, markerfacecolor="none", color=COLOURS["ink"])
+            plot.plot(
+                [row.start],
+                [y],
+                "o",
+                markersize=8,
+                markerfacecolor="none",
+                color=COLOURS["ink"],
+                clip_on=False,  # whole also at the edge
+            )
         if row.best is not None:
-            plot.plot([row.best], [y], "o", markersize=5, color=colour)
+            plot.plot([row.best], [y], "o", markersize=5, color=colour, clip_on=False)
         line = 4 + height * (place + (0.5 if wide else 0.3))
         ink = colour if row.ours else COLOURS["ink"]
         weight = "bold" if row.ours else "normal"
@@ -80,8 +96,11 @@ def grid_lines(
     Lines stand a little beside each other, so that their intervals can be told apart.
     """
     width, size, left = WIDE if wide else NARROW, 240 if wide else 200, 48
-    figure = sheet(width, size + 76)
-    plot = axes(figure, left, 24, width - left - 24, size)
+    room = width - left - 24.0
+    names = [line.name for line in lines] if len(lines) > 1 else []
+    head = 24 + key_height(names, room)
+    figure = sheet(width, head + size + 52)
+    plot = axes(figure, left, head, room, size)
     put(figure, left, 10, titles[1], fontweight="bold")
     known = [value for line in lines for value in line.values if value is not None]
     ends = [end for value in known for end in (value.value, value.low, value.high) if end is not None]
@@ -89,22 +108,19 @@ def grid_lines(
     plot.set_ylim(*span(ends, ceiling=1.0, floor=0.0))
     plot.grid(True, axis="y")
     look = looks([line.name for line in lines], lines[0].name if lines else "")
-    drawn = []
     for number, line in enumerate(lines):
         shift = 0.03 * (number - (len(lines) - 1) / 2)
         there = [(x + shift, value) for x, value in enumerate(line.values) if value is not None]
         xs, ys = [x for x, _ in there], [value.value for _, value in there]
         style = look[line.name]
         plot.plot(xs, ys, color=style.colour, linestyle=style.dash, linewidth=style.width)
-        plot.plot(xs, ys, style.marker, color=style.colour, markersize=5)
+        plot.plot(xs, ys, style.marker, color=style.colour, markersize=5, clip_on=False)
         for x, value in there:
             if value.low is not None and value.high is not None:
                 plot.plot([x, x], [value.low, value.high], color=style.colour, linewidth=1)
-        drawn.append((xs, ys))
     plot.set_xticks(range(len(places)), [short(place, 12 if wide else 7) for place in places])
     plot.tick_params(axis="x", length=0, pad=6)
     ticks(plot, "y", most=5)
     plot.set_xlabel(titles[0])
-    if len(lines) > 1:
-        key(plot, [(line.name, look[line.name]) for line in lines], drawn)
+    key_above(figure, [(name, look[name]) for name in names], left, 19, room)
     return figure

@@ -38,7 +38,7 @@ def trust_over_rounds(lines: Sequence[TrustLine], wide: bool) -> Figure:
         plot.plot(line.rounds, line.trust, color=colour, linestyle=dash, linewidth=1.1)
         there = dict(zip(line.rounds, line.trust, strict=True))
         out = [r for r in line.out if r in there]
-        plot.plot(out, [there[r] for r in out], "o", color=colour, markersize=3.5)
+        plot.plot(out, [there[r] for r in out], "o", color=colour, markersize=3.5, clip_on=False)
     ticks(plot, "x", most=8 if wide else 5, whole=True)
     ticks(plot, "y", (0.0, 0.25, 0.5, 0.75, 1.0))
     plot.set_xlabel("round")

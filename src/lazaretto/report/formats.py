@@ -24,6 +24,7 @@ __all__ = [
     "operations_human",
     "percent",
     "places",
+    "plain",
     "seeds_text",
     "short",
     "triple",
@@ -113,20 +114,32 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def places(values: Iterable[Triple | None], *, ratio: bool) -> int:
-    """Decimals for a column. Ratios: 3, or more where a value below 1 would read as 1."""
-    present = [value for value in values if value is not None]
+    """Decimals for a column: 3 of ratios (`fixed` tells those below 1 from it), else by the intervals."""
     if ratio:
-        decimals = 3
-        while decimals < 5 and any(v.value < 1 and round(v.value, decimals) >= 1 for v in present):
-            decimals += 1
-        return decimals
-    widths = sorted(value.width for value in present if value.width > 0)
+        return 3
+    widths = sorted(value.width for value in values if value is not None and value.width > 0)
     if not widths:
         return 1
     return min(max(math.ceil(-math.log10(widths[len(widths) // 2])) + 1, 0), 4)
 
 
 def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
+    """`plain`, but what is not 0 does not read as 0, nor what is below 1 as 1: `<0.001`, `>0.999`.
+
+    With sign, for differences, it is `plain`: there 0.000 says that hardly any is seen. One decimal or none
+    are not of a share, for which alone a number just below 1 is another than 1.
+    """
+    if sign or value <= 0:
+        return plain(value, decimals, sign=sign)
+    least = 10.0**-decimals
+    if round(value, decimals) == 0:
+        return f"<{plain(least, decimals)}"
+    if decimals >= 2 and value < 1 and round(value, decimals) == 1:
+        return f">{plain(1 - least, decimals)}"
+    return plain(value, decimals)
+
+
+def plain(value: float, decimals: int, *, sign: bool = False) -> str:
     """`value` with `decimals` decimals, thousands apart; `sign` shows a plus too."""
     text = f"{abs(value):,.{decimals}f}".replace(",", _NARROW_SPACE)
     negative = value < 0 and any(digit in "123456789" for digit in text)
@@ -150,13 +163,15 @@ def percent(share: float, decimals: int | None = None) -> str:
         decimals = 0 if size >= 9.95 else 1 if size >= 0.995 else 2
         decimals = next((n for n in range(decimals) if abs(size - round(size, n)) < 1e-9), decimals)
     text = fixed(100 * share, decimals)
+    if share < 1 and round(100 * share, decimals) >= 100:
+        text = f">{plain(100 - 10**-decimals, decimals)}"
     return f"{text}{_NARROW_SPACE}%"
 
 
 def count(value: Any) -> str:
     """A whole number with thousands apart, or n/a."""
     found = number(value)
-    return NOT_AVAILABLE if found is None else fixed(found, 0)
+    return NOT_AVAILABLE if found is None else plain(found, 0)
 
 
 def counted(value: Any, one: str) -> str:
@@ -184,7 +199,7 @@ def bytes_human(value: Any) -> str:
             break
         found /= 1000
     decimals = 0 if unit == "B" or abs(found) >= 100 else 1 if abs(found) >= 10 else 2
-    return f"{fixed(found, decimals)}{_NARROW_SPACE}{unit}"
+    return f"{plain(found, decimals)}{_NARROW_SPACE}{unit}"
 
 
 def operations_human(value: Any) -> str:
@@ -197,7 +212,7 @@ def operations_human(value: Any) -> str:
             break
         found /= 1000
     decimals = 0 if not unit or abs(found) >= 100 else 1 if abs(found) >= 10 else 2
-    return f"{fixed(found, decimals)}{_NARROW_SPACE}{unit}FLOP"
+    return f"{plain(found, decimals)}{_NARROW_SPACE}{unit}FLOP"
 
 
 def duration(seconds: Any) -> str:

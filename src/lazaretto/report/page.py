@@ -56,6 +56,16 @@ _SECTIONS: tuple[Callable[[Log], Section | None], ...] = (
     sections_run.plan,
     sections_run.provenance,
 )
+# sections on how a model came about: where one that was trained elsewhere is judged, they have nothing to say
+_OF_TRAINING = ("away", "privacy", "timeline", "learning", "bytes", "cost", "seen")
+_OF_RUN = (
+    "Ours, on test units. In brackets: 95\u202f% interval by bootstrap over units and seeds. Thresholds come "
+    "from validation units."
+)
+_OF_EVALUATION = (
+    "One trained model, on the units that are judged here. In brackets: 95\u202f% interval by bootstrap over "
+    "units; how much models of other seeds differ is not in it. Thresholds come from its training run."
+)
 _KINDS = {Picture: "picture", Grid: "grid", Text: "text", Facts: "facts", Code: "code"}
 
 
@@ -68,7 +78,9 @@ def render(records: Sequence[Record]) -> str:
     """
     log = read_log(records)
     run = log.last("run")
+    judged = bool(run.get("evaluates"))
     sections = [section for build in _SECTIONS if (section := build(log)) is not None]
+    sections = [section for section in sections if not (judged and section.name in _OF_TRAINING)]
     return assemble(
         sections if has_cut(mapping(run.get("plan"))) else [without_cut(section) for section in sections],
         name=str(run.get("name") or "unnamed run"),
@@ -77,6 +89,7 @@ def render(records: Sequence[Record]) -> str:
         interrupted=_interrupted(log),
         version=str(run.get("version") or ""),
         warnings=_warnings(log),
+        about_cards=_OF_EVALUATION if judged else _OF_RUN,
     )
 
 
@@ -89,10 +102,11 @@ def assemble(
     interrupted: str,
     version: str,
     warnings: Sequence[str] = (),
+    about_cards: str = _OF_RUN,
 ) -> str:
     """HTML of sections under a heading. quick, interrupted: what to say of such a run, else empty.
 
-    warnings: what a reader must know before any figure.
+    warnings: what a reader must know before any figure. about_cards: what the headline numbers rest on.
     """
     return (
         _environment()
@@ -105,6 +119,7 @@ def assemble(
             interrupted=interrupted,
             warnings=tuple(warnings),
             publishable=PUBLISHABLE,
+            about_cards=about_cards,
             version=version,
         )
     )
@@ -177,7 +192,7 @@ def _facts(log: Log) -> list[str]:
         words(log.first("data").get("modality") or ""),
         counted(len(sites), "site") if sites else "",
         f"model {model}" if model else "",
-        counted(rounds, "round") if rounds else "",
+        counted(rounds, "round") if rounds and not log.last("run").get("evaluates") else "",
         seeds_text(seeds) if seeds else "",
     )
     return [fact for fact in found if fact]
@@ -186,7 +201,7 @@ def _facts(log: Log) -> list[str]:
 def _quick(log: Log) -> str:
     run = log.last("run")
     seeds, wanted = len(items(run.get("seeds"))), headline_seeds(log)
-    if not run or not (run.get("quick") is True or seeds < wanted):
+    if not run or run.get("evaluates") or not (run.get("quick") is True or seeds < wanted):
         return ""
     if seeds < wanted:
         return f"{count(seeds)} of the {wanted} seeds that a headline needs"

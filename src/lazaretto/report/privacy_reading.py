@@ -199,7 +199,7 @@ def _allowed(
 def _reached(value: float | None, end: float | None, floor: float | None, up: bool) -> Reached:
     """Whether an attacker did better than its floor, with its whole interval or by the estimate alone.
 
-    By more than a thousandth of the floor: less than that is not to be seen in the figures that are shown.
+    By more than a thousandth of the floor: less than that is hardly to be seen in the figures that are shown.
     """
     if value is None or floor is None:
         return "unknown"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lazaretto.report.formats import count, counted, fixed, percent
+from lazaretto.report.formats import count, counted, percent, plain
 from lazaretto.report.privacy_reading import Attacker, Promise, delta_is_large, level_of
 
 __all__ = [
@@ -43,7 +43,7 @@ def decimal(value: float) -> str:
         mantissa, _, power = f"{value:.1e}".partition("e")
         return f"{mantissa.removesuffix('.0')}e{int(power)}".replace("-", "\u2212")
     decimals = 0 if size == round(size) else max(0, min(4, 2 - math.floor(math.log10(size))))
-    return fixed(value, decimals)
+    return plain(value, decimals)
 
 
 def epsilon_text(epsilon: float | None) -> str:
@@ -53,7 +53,7 @@ def epsilon_text(epsilon: float | None) -> str:
     if epsilon >= 1e6:
         return "ε above a million"
     scale = 100 if epsilon < 100 else 1
-    return f"ε = {fixed(math.ceil(round(epsilon * scale, 6)) / scale, 2 if scale == 100 else 0)}"
+    return f"ε = {plain(math.ceil(round(epsilon * scale, 6)) / scale, 2 if scale == 100 else 0)}"
 
 
 def unit_text(promise: Promise) -> str:
@@ -168,7 +168,9 @@ def _together(promise: Promise) -> str:
 def _meaning(promise: Promise, level: str) -> str:
     epsilon = promise.epsilon or 0.0
     sure = 1 / (1 + math.exp(-min(epsilon, 700.0)))
-    shown = "practically certain" if sure >= _SURE else f"at most {percent(sure, 0)} sure"
+    shown = (
+        "practically certain" if sure >= _SURE else f"at most {percent(sure, 0 if sure < 0.995 else 2)} sure"
+    )
     would, may = ("would be", "could") if level == "simulated" else ("is", "can")
     return (
         f"In the worst case, somebody who sees all of it and thought it as likely as not that this "

@@ -77,10 +77,9 @@ def by_family(log: Log) -> Section | None:
         }
         values = {s: v for s, v in values.items() if any(v.values())}
         if OURS not in values:
-            why = (
-                "nothing was trained here" if log.last("run").get("evaluates") else "not measured in this run"
-            )
-            said = unjudged(log, f"{title}: {why}.")
+            if log.last("run").get("evaluates"):  # nothing was trained there
+                continue
+            said = unjudged(log, f"{title}: not measured in this run.")
             blocks += [] if said in blocks else [said]  # of all three the same where nothing was judged
             continue
         blocks.append(_family_figure((f"{name.split('_')[0]}{inner}", title, axis, kind), values))
@@ -246,7 +245,7 @@ def delays(log: Log) -> Section | None:
 def _delay_row(
     name: str, steps: list[float], campaigns: int, body: dict[str, Any], seconds: float | None
 ) -> Row:
-    mean = number(body.get("censored_mean"))
+    mean = number(body.get("censored_mean")) if steps else None  # else the length of the attacks alone
     cells = (
         Cell(text=f"{count(len(steps))} of {count(campaigns)}", under=percent(len(steps) / campaigns)),
         Cell(text=_median(tuple(steps), campaigns)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lazaretto.report.alarms import told, untold_text
 from lazaretto.report.blocks import PUBLISHABLE, STAYS, Block, Column, Grid, Picture, Row, Section, Text
 from lazaretto.report.drawing import looks
 from lazaretto.report.figures import Dots, dot_rows
@@ -168,10 +169,9 @@ def sites_left_out(log: Log) -> Section:
     away = {s: mapping(body.get("leave_one_site_out")) for s, body in found.items()}
     away = {s: sites for s, sites in away.items() if sites}
     if OURS not in away:
-        here = "No site was left out of training in this run (lazaretto run --full does it)."
-        why = unjudged(log, "Nothing was trained here." if log.last("run").get("evaluates") else here)
+        why = unjudged(log, "No site was left out of training in this run (lazaretto run --full does it).")
         return lacking("away", title, "New site", why)
-    blocks: list[Block] = [_means(found, list(away), len(away[OURS]))]
+    blocks: list[Block] = [_means(log, found, list(away), len(away[OURS]))]
     if sentence := _taking_part(found[OURS]):
         blocks.append(sentence)
     blocks.append(_site_figure(away, called(log)))
@@ -182,10 +182,10 @@ def _metric(key: str) -> Metric:
     return next(metric for metric in METRICS if metric.keys[0] == key)
 
 
-def _means(found: dict[str, dict[str, Any]], names: list[str], sites: int) -> Grid:
+def _means(log: Log, found: dict[str, dict[str, Any]], names: list[str], sites: int) -> Grid:
     shown = [_metric(key) for key in _OF_SITE]
     table = {
-        name: [measured(mapping(found[name].get("leave_one_site_out_mean")), m) for m in shown]
+        name: [told(log, mapping(found[name].get("leave_one_site_out_mean")), m) for m in shown]
         for name in names
     }
     digits = [
@@ -200,13 +200,15 @@ def _means(found: dict[str, dict[str, Any]], names: list[str], sites: int) -> Gr
         for name, row in table.items()
     )
     of = f"{count(sites)} sites" if sites > 1 else "one site"
+    bodies = [mapping(found[name].get("leave_one_site_out_mean")) for name in names]
+    left_out = untold_text(log, (("", body) for body in bodies))
     return Grid(
         caption=f"Judged at a site that took no part in training, mean over {of}",
         first="System",
         columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
         rows=rows,
         note="One site in turn gives nothing to training, scaling and thresholds; its test units are judged "
-        "with the thresholds of the others.",
+        f"with the thresholds of the others.{left_out}",
         mark=PUBLISHABLE if sites > 2 else STAYS,
         wide=True,
     )

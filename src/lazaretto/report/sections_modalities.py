@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lazaretto.report.alarms import told, untold_text
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Row, Section
 from lazaretto.report.formats import fixed, mapping, number, percent, words
 from lazaretto.report.parts import cell, lacking, unjudged
@@ -33,7 +34,7 @@ def modalities(log: Log) -> Section | None:
     if len(found) < 2:
         why = unjudged(log, "Nothing was judged with a modality alone or withheld.")
         return lacking("modalities", title, "Modalities", why)
-    blocks: list[Block] = [_side_by_side(found)]
+    blocks: list[Block] = [_side_by_side(log, found)]
     order = families(log.first("data").get("classes"))
     if by_family := _by_family(found, order, percent(false_positive_rate(log))):
         blocks.append(by_family)
@@ -42,13 +43,13 @@ def modalities(log: Log) -> Section | None:
     return Section(name="modalities", title=title, nav="Modalities", blocks=tuple(blocks))
 
 
-def _side_by_side(found: dict[str, dict[str, Any]]) -> Grid:
+def _side_by_side(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     kept = [metric for metric in METRICS if metric.keys[0] in _COLUMNS]
-    kept = [metric for metric in kept if any(measured(body, metric) for body in found.values())]
+    kept = [metric for metric in kept if any(told(log, body, metric, name) for name, body in found.items())]
     rows = [
         Row(
             head=_name(name),
-            cells=tuple(cell(measured(body, metric), 3 if metric.ratio else 2) for metric in kept),
+            cells=tuple(cell(told(log, body, metric, name), 3 if metric.ratio else 2) for metric in kept),
             ours=name == OURS,
         )
         for name, body in found.items()
@@ -61,7 +62,7 @@ def _side_by_side(found: dict[str, dict[str, Any]]) -> Grid:
         wide=True,
         note="Alone: the model was trained with one modality. Withheld: the model that was trained with both "
         "is judged as if one had never been there, at a threshold set on validation units in the same state. "
-        "A step that has only the missing modality counts, too.",
+        f"A step that has only the missing modality counts, too.{untold_text(log, found.items())}",
     )
 
 

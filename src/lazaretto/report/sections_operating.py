@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lazaretto.report.alarms import smoothing_text
+from lazaretto.report.alarms import smoothing_text, told, untold_text
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row, Section
 from lazaretto.report.drawing import Look, looks
 from lazaretto.report.figures import Curve, Dots, dot_rows
@@ -132,13 +132,13 @@ def _recall_figure(
 def _points_table(log: Log, points: dict[str, dict[str, dict[str, Any]]]) -> Grid:
     every = [body for bodies in points.values() for body in bodies.values()]
     by_key = {metric.keys[0]: metric for metric in METRICS}
-    shown = [by_key[key] for key in _AT_THRESHOLD if any(measured(body, by_key[key]) for body in every)]
-    digits = [places([measured(body, m) for body in every], ratio=m.ratio) for m in shown]
+    shown = [by_key[key] for key in _AT_THRESHOLD if any(told(log, body, by_key[key]) for body in every)]
+    digits = [places([told(log, body, m) for body in every], ratio=m.ratio) for m in shown]
     rows = []
     for point, bodies in points.items():
-        judged = [(s, body) for s, body in bodies.items() if any(measured(body, m) for m in shown)]
+        judged = [(s, body) for s, body in bodies.items() if any(told(log, body, m) for m in shown)]
         for place, (system, body) in enumerate(judged):
-            cells = tuple(cell(measured(body, m), n) for m, n in zip(shown, digits, strict=True))
+            cells = tuple(cell(told(log, body, m), n) for m, n in zip(shown, digits, strict=True))
             rows.append(
                 Row(
                     head=system_name(system),
@@ -155,13 +155,14 @@ def _points_table(log: Log, points: dict[str, dict[str, dict[str, Any]]]) -> Gri
         if is_timed(log)
         else ""
     )
+    untold = untold_text(log, [("", body) for body in every])
     return Grid(
         caption="Every system at every threshold",
         first="System",
         columns=tuple(Column(title=m.title, hint=m.hint) for m in shown),
         rows=tuple(rows),
         note=f"Each threshold comes from {negative} of validation units; what it lets through on test "
-        f"stands under False positives.{alarms}",
+        f"stands under False positives.{alarms}{untold}",
         wide=True,
     )
 

@@ -51,7 +51,7 @@ _CLAIMS: dict[str, tuple[str, Tone]] = {
     "broken": ("✗ broken", "no"),
     "doubted": ("~ doubtful", "partly"),
     "kept": ("not broken", ""),
-    "": ("no verdict", "faint"),
+    "": ("no claim", "faint"),
 }
 _REACHED: dict[str, tuple[str, Tone]] = {
     "yes": ("✗ yes", "no"),
@@ -96,8 +96,6 @@ def _without(log: Log) -> Text:
             log,
             "The plan asks for privacy, but the log does not say what it cost: take nobody for protected.",
         )
-    if not log.all("round") and log.all("metrics"):
-        return Text(text="Nothing was trained here, so nothing is promised to anyone.", tone="note")
     return Text(text=NOBODY, tone="note")
 
 
@@ -263,19 +261,27 @@ def _uncovered(log: Log, promise: Promise, alone: Sequence[str]) -> Grid:
 
 
 def _attackers(attackers: Sequence[Attacker]) -> Grid:
+    claims = (
+        " No claim: the run promises nothing that this figure could break."
+        if not all(one.claim for one in attackers)
+        else ""
+    )
     return Grid(
-        caption="What each attacker reached, beside its floor",
+        caption="What each attacker reached, and what it reaches without the run",
         first="Attack",
         columns=(
             Column(title="Reached", hint="interval"),
-            Column(title="Floor"),
-            Column(title="Beyond", hint="the floor?", numeric=False),
-            Column(title="Claim", hint="is", numeric=False),
+            Column(title="Without", hint="the run"),
+            Column(title="More", hint="than without?", numeric=False),
+            Column(title="Claim", numeric=False),
         ),
         rows=tuple(_attacker_row(one) for one in attackers),
         stacked=True,
-        note="A floor is what somebody reaches who knows nothing of the run. Not seen and not broken are no "
-        "proof: a better attacker may reach more.",
+        note="Without the run: the same figure for somebody who saw nothing of it, in the way that is named "
+        "below the attack. Where the figure is an error, a smaller one tells more."
+        + claims
+        + " Not seen and "
+        "not broken are no proof: a better attacker may reach more.",
     )
 
 
@@ -286,13 +292,19 @@ def _attacker_row(one: Attacker) -> Row:
     claim, claim_tone = _CLAIMS[one.claim]
     reached, tone = beyond(one)
     floor = NOT_AVAILABLE if one.floor is None else fixed(one.floor, decimals)
-    said = [part.rstrip(".") for part in (one.measured, str(one.body.get("words") or "")) if part]
+    known = str(one.body.get("floor_words") or "")
+    beside = (
+        f"{'to be refused' if one.in_time else 'without the run'}: {known}"
+        if known and not (one.in_time and one.floor is None)
+        else ""
+    )
+    said = [part.rstrip(".") for part in (one.measured, str(one.body.get("words") or ""), beside) if part]
     return Row(
         head=attacker_title(one) or words(one.name) or "unnamed",
         note="".join(f"{part[:1].upper()}{part[1:]}. " for part in said).strip(),
         cells=(
             Cell(text=text, under=f"[{under}" if under else ""),
-            Cell(text=floor, under=str(one.body.get("floor_words") or "")),
+            Cell(text=floor),
             Cell(text=reached, tone=tone),
             Cell(
                 text=claim,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lazaretto.report.alarms import FEWEST_DAYS, knowing_nothing, raised, watched_days
+from lazaretto.report.alarms import FEWEST_DAYS, knowing_nothing, raised, told, untold_text, watched_days
 from lazaretto.report.blocks import (
     Block,
     Card,
@@ -95,7 +95,7 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
     blind = knowing_nothing(log)
     if blind is not None:  # neither figure says much without it
         precision, right = (fixed(value, places([Triple(value)], ratio=True)) for value in blind)
-        about["AUPRC"] += f"; guessing has {'below 0.001' if blind[0] < 0.001 else precision}"
+        about["AUPRC"] += f"; guessing has {precision}"
         about["Accuracy"] += f"; one answer to all has {right}"
     cards = []
     for metric in METRICS[:9]:
@@ -138,7 +138,8 @@ def baselines(log: Log) -> Section:
     found = systems(log)
     blocks: list[Block] = []
     scored = [(name, value) for name, body in found.items() if (value := measured(body, METRICS[0]))]
-    if len(found) < 2:
+    judged = bool(log.last("run").get("evaluates"))  # there are no baselines there
+    if len(found) < 2 and not judged:
         blocks.append(unjudged(log, "No baseline was judged in this run."))
     if len(scored) > 1:
         blocks.append(_forest(scored))
@@ -148,9 +149,8 @@ def baselines(log: Log) -> Section:
         blocks.append(paired)
     found_more = (_margins(log), _floors(log))
     blocks += [grid for grid in found_more if grid is not None]
-    return Section(
-        name="baselines", title="Ours against every baseline", nav="Baselines", blocks=tuple(blocks)
-    )
+    title, nav = ("Every metric", "Metrics") if judged else ("Ours against every baseline", "Baselines")
+    return Section(name="baselines", title=title, nav=nav, blocks=tuple(blocks))
 
 
 def _forest(scored: list[tuple[str, Triple]]) -> Picture:
@@ -169,7 +169,7 @@ def _forest(scored: list[tuple[str, Triple]]) -> Picture:
 
 
 def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
-    metrics = [m for m in METRICS if any(measured(body, m) for body in found.values())]
+    metrics = [m for m in METRICS if any(told(log, body, m, name) for name, body in found.items())]
     rate = percent(false_positive_rate(log))
     columns = tuple(
         Column(title=m.title, hint=m.hint or (f"at {rate} false positives" if "Recall" in m.title else ""))
@@ -180,7 +180,7 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
     if beside:
         apart = Column(title="Ours minus it", hint="AUROC, paired")
         columns = (columns[0], apart, *columns[1:])
-    table = {name: [measured(body, m) for m in metrics] for name, body in found.items()}
+    table = {name: [told(log, body, m, name) for m in metrics] for name, body in found.items()}
     digits = [places([row[i] for row in table.values()], ratio=m.ratio) for i, m in enumerate(metrics)]
     best = [_best(m, [row[i] for row in table.values()]) for i, m in enumerate(metrics)]
     groups = (
@@ -207,10 +207,12 @@ def _all_metrics(log: Log, found: dict[str, dict[str, Any]]) -> Grid:
             )
     note = "Ours minus it, on the same resampled units and seeds: no difference is shown where the interval "
     note = f"{note}holds 0, and of twenty equal systems one may seem to differ. " if beside else ""
-    note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
+    if len(found) > 1:
+        note += "Bold with a dot: best estimate in its column, whether or not the difference is certain. "
     note += "Thresholds come from validation units, never from test. Small figures: 95\u202f% interval."
+    note += untold_text(log, found.items())
     return Grid(
-        caption="Every metric of every system",
+        caption="Every metric of every system" if len(found) > 1 else "Its metrics",
         first="System",
         columns=columns,
         rows=tuple(rows),

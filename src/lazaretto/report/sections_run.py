@@ -177,7 +177,7 @@ def bytes_by_link(log: Log) -> Section:
         if len(log.all("messages")) < 2
         else " Other seeds send the same."
         if spread == 0
-        else f" Other seeds differ by at most {percent(spread)}."
+        else f" Other seeds differ by at most {percent(max(spread, 1e-4))}."
     )
     caption = (
         f"One training, seed {seed}, all rounds and sites together.{others} Counted in simulation. "

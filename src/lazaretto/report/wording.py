@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from lazaretto.report.alarms import false_alarms_text, few_units_text, raised, raised_text
+from lazaretto.report.alarms import false_alarms_text, few_units_text, none_found, raised, raised_text
 from lazaretto.report.formats import (
     Triple,
     count,
     duration,
-    fixed,
     interval_text,
     items,
     mapping,
@@ -86,10 +85,13 @@ class Comparison:
 
 def comparisons(log: Log) -> list[Comparison]:
     """The run's paired comparisons, in the order of the log."""
-    found = []
+    found, judged = [], systems(log)
     for row in items(log.last("metrics").get("comparison")):
         body = mapping(row)
         difference, target = triple(body), str(body.get("target") or "")
+        pair = (OURS, system_key(body.get("against") or ""))
+        if body.get("metric") == "latency_steps" and all(none_found(log, judged.get(s, {}), s) for s in pair):
+            difference = None  # both have the length of the attacks for a delay
         found.append(
             Comparison(
                 name=words(body.get("name") or body.get("metric") or "comparison"),
@@ -346,7 +348,7 @@ def _titled(row: Comparison, rows: list[Comparison]) -> str:
 def _share(value: Triple) -> str:
     if value.low is None or value.high is None:
         return percent(value.value)
-    low, high = fixed(100 * value.low, 0), fixed(100 * value.high, 0)
+    low, high = (percent(end, 0).partition("\u202f")[0] for end in (value.low, value.high))
     return f"{percent(value.value, 0)} [{low}, {high}]"
 
 

@@ -152,9 +152,7 @@ def _refuse(answer: bytes) -> None:
             way_out="start all of them with the same plan and the same number of processes",
         )
     if answer == _OTHER_NUMBER:
-        raise PlanError(
-            "two processes have one number", found="a number twice", way_out="number them from 0 without gaps"
-        )
+        raise PlanError("two processes have one number", way_out="number them from 0 without gaps")
 
 
 def distributed_round(

@@ -22,7 +22,6 @@ def load_table(plan: Plan, seed: int) -> tuple[Source, Table]:
     if source.needs_path and plan.data.path is None:
         raise DataError(
             f"source '{source.name}' reads files, and no path was given",
-            found="data.path is not set",
             way_out="give --data PATH, or set data.path in the plan",
         )
     path = None if plan.data.path is None else Path(plan.data.path)

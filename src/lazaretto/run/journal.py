@@ -285,10 +285,8 @@ def kept_for_resuming(journal: Journal, what: str) -> Iterator[None]:
         nothing = (
             f"nothing was finished; {journal.folder} has the plan{' and what was begun' if begun else ''}"
         )
-        found = f"{what} in {journal.folder}" if _finished(journal) else nothing
-        raise Interrupted(
-            "stopped", found=found, way_out="go on with the same command and --resume"
-        ) from error
+        said = f"{what} in {journal.folder}" if _finished(journal) else nothing
+        raise Interrupted(f"stopped: {said}", way_out="go on with the same command and --resume") from error
     except Interrupted:
         raise
     except BaseException:

@@ -17,6 +17,7 @@ from lazaretto import catalog
 from lazaretto.cut import Cut
 from lazaretto.data.dropped import load_without
 from lazaretto.data.duplicates import take
+from lazaretto.data.leaks import leak_warnings
 from lazaretto.data.scaling import Scaling
 from lazaretto.data.streams import COMBINED, Streams, select, streams
 from lazaretto.errors import DataError, InputError, PlanError
@@ -36,6 +37,7 @@ from lazaretto.run.new_data_notes import (
     ALL_TEST,
     absent,
     hostile_note,
+    leaks_read,
     other_step,
     own_note,
     relation_notes,
@@ -123,6 +125,7 @@ def evaluate_run(
             way_out="leave it out, or judge a model of one modality",
         )
     matched = match_features(meta.features, data.features, given, source)
+    used = {data.features[place] for place in matched.place if place >= 0}
     data = _matched(data, matched, meta, arrays["center"], table)
     if relation == "same":
         data = select(data, data.split == TEST)
@@ -141,8 +144,9 @@ def evaluate_run(
         *matched.sentences(source, absent(meta)),
         *other_step(meta, table),
     ]
-    sheet = _sheet(table, data, meta, plan, dict(made.leaks), told)
-    sheet["warnings"] = [*table.warnings, *grave]
+    leaks = leaks_read(table, meta.modality, used)
+    sheet = _sheet(table, data, meta, plan, dict(made.leaks), [*told, *leaks])
+    sheet["warnings"] = [*table.warnings, *leak_warnings(leaks), *grave]
     show("begin", {"name": "score", "seed": None})
     start = time.perf_counter()
     score = _score(model, arrays, meta, data)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from lazaretto.data.leaks import leak_notes
 from lazaretto.plan import Plan
 from lazaretto.run.saved import ModelMeta
 from lazaretto.types import Table
 
-__all__ = ["ALL_TEST", "absent", "hostile_note", "other_step", "own_note", "relation_notes"]
+__all__ = ["ALL_TEST", "absent", "hostile_note", "leaks_read", "other_step", "own_note", "relation_notes"]
 
 ALL_TEST = "Everything here is test data: thresholds and calibration come from the training run."
 
@@ -58,6 +62,23 @@ def own_note(trained: Plan) -> list[str]:
     """That nobody is at a site of training here."""
     said = "In training each site went by a threshold of its own; here all go by the median of their votes."
     return [said] if trained.evaluate.thresholds == "own" else []
+
+
+def leaks_read(table: Table, modality: str, used: Collection[str]) -> list[str]:
+    """`leak_notes` on the features of new data that the model reads; nobody can drop one for it any more.
+
+    used: their names in `modality`; of both modalities together all are read.
+    """
+    if modality in table.schema.features:
+        names = table.schema.features[modality]
+        read = [place for place, name in enumerate(names) if name in used]
+        schema = replace(table.schema, features={modality: tuple(names[place] for place in read)})
+        table = replace(table, x={modality: table.x[modality][..., read]}, schema=schema)
+    parts = (note.partition(" To do:") for note in leak_notes(table))
+    return [
+        f"{said}{' Only a model trained without (data.drop) is free of it.' * bool(more)}"
+        for said, more, _ in parts
+    ]
 
 
 def absent(meta: ModelMeta) -> str:

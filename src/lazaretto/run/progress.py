@@ -107,11 +107,11 @@ class _Pace:
 
 
 def _draw_line(body: Mapping[str, Any]) -> str:
-    """One finished training of a sweep, the best of its system so far, and what is left of the whole."""
+    """One finished training of a sweep (a draw or a point), its system's best, and what is left of all."""
     said = body["failed"] or f"AUROC {body['auroc']['value']:.4f}"
     best = body["best"]
     if best is not None:
-        said += f" (best {best['auroc']['value']:.4f}, draw {best['number'] + 1})"
+        said += f" (best {best['auroc']['value']:.4f}, {body['one']} {best['number'] + 1})"
     return f"{body['system']}: {body['number'] + 1}/{body['draws']} · {said}{_left(body['left_seconds'])}"
 
 
@@ -144,10 +144,11 @@ def _bars(progress: Progress) -> Show:
             progress.update(tasks[body["stage"]], total=body["of"], completed=body["number"], figures=figures)
         elif event == "begin":
             title = _title(body, "name")
-            plain = body["name"] in _UNTRAINED or _fits(body["name"]) or body["name"].startswith("audit")
+            plain = body["name"] in _UNTRAINED or body["name"].startswith("audit")
+            figures = _FITTING if _fits(body["name"]) else "" if plain else "compiling"
             at = place.next()  # before the title, whose end is cropped first
             shown = title if at is None else f"{at[0]}/{at[1]} {title}"
-            tasks[title] = progress.add_task(shown, total=1, figures="" if plain else "compiling")
+            tasks[title] = progress.add_task(shown, total=1, figures=figures)
         elif event == "ahead":
             place.ahead(body["parts"])
         elif event == "kept":
@@ -166,11 +167,14 @@ def _bars(progress: Progress) -> Show:
             if task is not None:
                 total = next(t.total for t in progress.tasks if t.id == task)
                 progress.update(task, completed=total)
+                if _fits(body["name"]):
+                    progress.update(task, figures="")
                 progress.stop_task(task)
 
     return show
 
 
+_FITTING = "being trained, in one go"  # nothing can be told of it before it is done
 _UNTRAINED = ("prepare data", "judge", "score")  # stages that compile nothing worth a word
 
 
@@ -209,7 +213,7 @@ def _lines(screen: Console) -> Show:
             which = "" if at is None else f" · {at[0]} of {at[1]}"
             screen.print(f"{_title(body, 'name')}: {body['seconds']:.1f} s{which}")
         elif event == "begin" and _fits(body["name"]):  # minutes may pass without a round to tell of
-            screen.print(f"{_title(body, 'name')}: begun")
+            screen.print(f"{_title(body, 'name')}: {_FITTING}")
         elif event == "ahead":
             place.ahead(body["parts"])
         elif event == "kept":

@@ -106,8 +106,8 @@ def start_notes(plan: Plan, table: Table, features: Sequence[str], seed: int) ->
         )
     if data_named(plan.data, seed) in seen.data and not (met | idle)[table.split != TEST].all():
         raise DataError(
-            "train.start: the model there was trained on the same data, cut or dealt otherwise",
-            found="nobody can tell which of the units that are judged it knows",
+            "train.start: the model there was trained on the same data, cut or dealt otherwise, and nobody "
+            "can tell which of the units that are judged it knows",
             way_out="the seed, split and options of that run, or other data",
         )
     known = f"{int(others.sum())} training or validation windows here are among those that it has seen."

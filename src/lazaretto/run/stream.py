@@ -195,7 +195,6 @@ def apply_totals(vector: Float, totals: Totals) -> tuple[Float, float]:
     if totals.bad != _NONE_BAD:
         raise InputError(
             f"the update of site {totals.bad} is not finite",
-            found="NaN or infinity",
             way_out="lower train.learning_rate",
         )
     return (vector + totals.update).astype(np.float32), totals.loss / max(totals.sites, 1)

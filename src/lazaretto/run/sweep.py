@@ -178,7 +178,7 @@ def run_sweep(
         use_cores_of(journal.log)
         header = _header(plan, trials, about)
         same_sweep(journal, header)
-    with kept_for_resuming(journal, "finished draws are"):
+    with kept_for_resuming(journal, f"finished {_one(header)}s are"):
         return _run(plan, trials, journal, header)
 
 
@@ -209,13 +209,14 @@ def _run(plan: Plan, trials: Sequence[Trial], journal: Journal, header: Mapping[
             continue
         warn(journal, _data_of(trial.plan, shared))
         folder = journal.parts / f"{trial.system}-{trial.number}"
-        done[place] = _try(trial, folder, shared, _within(journal.show, trial))
+        done[place] = _try(trial, folder, shared, _within(journal.show, trial, _one(header)))
         journal.record("draw", done[place])
         shutil.rmtree(folder, ignore_errors=True)
         fresh += 1
         left = (time.perf_counter() - began) / fresh * (len(trials) - len(done))
         best = _best([draw for draw in done.values() if draw["system"] == trial.system])
-        journal.show("drawn", {**done[place], "draws": header["draws"], "best": best, "left_seconds": left})
+        told = {"one": _one(header), "draws": header["draws"], "best": best, "left_seconds": left}
+        journal.show("drawn", {**done[place], **told})
     draws = [done[trial.system, trial.number] for trial in trials]
     if all(draw["failed"] for draw in draws):
         raise DataError("every training failed", found=draws[0]["failed"], way_out="lower the learning rate")
@@ -270,12 +271,17 @@ def warn(journal: Journal, laid: Sequence[Laid]) -> None:
         journal.record("warning", {"said": said})
 
 
-def _within(show: Show, trial: Trial) -> Show:
-    """A display for the trial: its rounds under the name of its draw, and nothing else."""
+def _one(header: Mapping[str, Any]) -> str:
+    """What a training of the sweep is called: nothing is drawn for a grid."""
+    return "draw" if header["mode"] == "tuning" else "point"
+
+
+def _within(show: Show, trial: Trial, one: str) -> Show:
+    """A display for the trial: its rounds under the name of its draw or point, and nothing else."""
 
     def shown(event: str, body: Mapping[str, Any]) -> None:
         if event == "round":
-            show("round", {**body, "system": f"{trial.system}, draw {trial.number + 1}"})
+            show("round", {**body, "system": f"{trial.system}, {one} {trial.number + 1}"})
 
     return shown
 

@@ -98,8 +98,8 @@ def _leaves(state: LocalState) -> dict[str, Any]:
 def stopped(round_number: int, rounds: int, unfinished: Path | None) -> Interrupted:
     """What to raise when a training, kept at `unfinished`, stops after a round because it was asked to."""
     of = "" if unfinished is None else f" of {unfinished_name(unfinished)}"
-    found = f"after round {round_number} of {rounds}{of}"
-    return Interrupted("stopped", found=found, way_out="go on with the same command and --resume")
+    said = f"stopped after round {round_number} of {rounds}{of}"
+    return Interrupted(said, way_out="go on with the same command and --resume")
 
 
 class Checkpoint:
