@@ -42,14 +42,17 @@ def cell(auroc: float, seeds: int, lost: float | None, shown: bool = False) -> d
         "f1": triple(auroc - 0.25, 0.02),
         "recall": triple(auroc - 0.3),
         "false_positive_rate": triple(0.011, 0.002),
-        "recall_by_class": {name: triple(auroc - 0.04 * k, 0.03) for k, name in enumerate(FAMILIES)},
+        "recall_by_class": {
+            name: triple(auroc - 0.04 * k + (lost or 0.0) * (5 - k) / 6, 0.03)
+            for k, name in enumerate(FAMILIES)
+        },
         "by_seed": {"auroc": [auroc] * seeds, "f1": [auroc - 0.25] * seeds},
         "backdoor_success": triple(1.2 * (0.9 - auroc), 0.03) if shown else None,
         "seeds": SEEDS[:seeds],
         "failed": 0,
     }
     if lost is not None:
-        by_class = {name: triple(lost * (1 + k), 0.03) for k, name in enumerate(FAMILIES)}
+        by_class = {name: triple(lost * (1 + k) / 6, 0.03) for k, name in enumerate(FAMILIES)}
         body["lost"] = {"auroc": triple(lost), "f1": triple(1.4 * lost), "recall_by_class": by_class}
     return body
 
@@ -172,7 +175,7 @@ def test_the_page_is_whole(invented: Entries, chain: Chain) -> None:
     assert page == render_sweep(chain(copy.deepcopy(invented)))
     parser = HTMLParser()
     parser.feed(page)
-    assert page.count("<figure") == 4
+    assert page.count("<figure") == 5
     assert "<script" not in page
     assert "quick look" not in page
     assert "did not finish" not in page
@@ -226,7 +229,7 @@ def test_a_rule_that_was_not_tried_has_no_table_of_its_own(invented: Entries, ch
 def test_backdoors_and_families(log: Log) -> None:
     (grid,), _ = section(log, "backdoors")
     assert [column.title for column in grid.columns] == ["backdoor", "model replacement"]
-    (grid,), _ = section(log, "classes")
+    (grid, _), _ = section(log, "classes")
     assert [column.title.replace(" ", "_") for column in grid.columns] == list(FAMILIES)
 
 

@@ -51,6 +51,11 @@ def cost_of(folder: Path) -> Mapping[str, float]:
     return next(dict(body["cost"]) for body in stages if body["name"] == OURS)
 
 
+def rewards_of(folder: Path) -> list[Mapping[str, Any]]:
+    """What was logged of rewards."""
+    return [record.body for record in runlog.read(folder / "run.sqlite", "reward")]
+
+
 def run(folder: Path, *sets: str, **more: Any) -> tuple[list[Mapping[str, Any]], Any]:
     """Bodies of the rounds, and the vector that came of them."""
     place = folder.parent / "plan.toml"
@@ -77,6 +82,29 @@ def test_training_begins_anew_without_who_is_out(flipped: Any) -> None:
     assert all(set(body["quarantined"]) >= out for body in rounds[3:])
     page = write_page(folder).read_text(encoding="utf-8")
     assert "training began anew" in page.lower()
+
+
+def test_the_log_says_whose_share_of_a_reward_is_what(flipped: Any) -> None:
+    """Trust at the end times training steps, and nothing for those who are out."""
+    rounds, _, folder = flipped
+    (said,) = rewards_of(folder)
+    sheet = next(runlog.read(folder / "run.sqlite", "data")).body
+    assert (said["seed"], said["system"], said["rounds"]) == (2, rounds[-1]["system"], 7)
+    sites = {site["name"]: site for site in said["sites"]}
+    assert list(sites) == [site["name"] for site in sheet["sites"]]
+    assert {name: site["trust"] for name, site in sites.items()} == rounds[-1]["trust"]
+    assert [name for name, site in sites.items() if site["quarantined"]] == rounds[-1]["quarantined"]
+    assert sum(site["train_steps"] for site in sites.values()) == sheet["splits"]["train"]["steps"]
+    assert set(sheet["attack"]["sites"]) <= {name for name, site in sites.items() if site["share"] == 0}
+    part = {
+        name: 0.0 if site["quarantined"] else site["trust"] * site["train_steps"]
+        for name, site in sites.items()
+    }
+    assert {name: site["share"] for name, site in sites.items()} == pytest.approx(
+        {name: value / sum(part.values()) for name, value in part.items()}, rel=1e-12
+    )
+    page = write_page(folder).read_text(encoding="utf-8")
+    assert "What each site&#39;s share of a reward would be" in page
 
 
 def test_nothing_is_left_of_what_was_thrown_away(flipped: Any, tmp_path: Path) -> None:
@@ -142,6 +170,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stop: int, flipped: Any, tmp_pat
     np.testing.assert_array_equal(vector, flipped[1])
     assert [body["quarantined"] for body in rounds] == [body["quarantined"] for body in flipped[0]]
     assert cost_of(tmp_path / "out") == cost_of(flipped[2])
+    assert rewards_of(tmp_path / "out") == rewards_of(flipped[2])
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,16 @@ class HeatRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharePanel:
-    """One rule: a value at each share, and what stands under its name."""
+    """One rule, or one family: a value at each share, and what stands under its name.
+
+    beside: what is drawn dashed in this panel, or None for what is in all of them.
+    """
 
     name: str
     about: str
     values: tuple[Triple | None, ...]
     ours: bool = False
+    beside: tuple[Triple | None, ...] | None = None
 
 
 def heat_map(rows: Sequence[HeatRow], columns: Sequence[str], wide: bool) -> Figure:
@@ -107,16 +111,18 @@ def share_panels(
     title: str,
     wide: bool,
 ) -> Figure:
-    """A small panel for each rule: its value over how many are hostile, with 95 % intervals.
+    """A small panel for each rule or family: its value over how many are hostile, with 95 % intervals.
 
     places: where each value stands on the axis (so many sites, or percent of them), in order.
-    reference: name and values of what is drawn dashed in all of them. title: of the values.
+    reference: name and values of what is drawn dashed, in all panels but those with their own.
+    title: of the values.
     """
     columns = 4 if wide else 2
     width, left, top, height = (WIDE if wide else NARROW), 34, (54 if wide else 70), 84
     across, down = (width - left - 4) / columns, height + 64
     figure = sheet(width, top + -(-len(panels) // columns) * down - 14)
-    every = [*reference[1], *(value for panel in panels for value in panel.values)]
+    dashed = [reference[1] if panel.beside is None else panel.beside for panel in panels]
+    every = [value for line in (*dashed, *(panel.values for panel in panels)) for value in line]
     ends = [e for v in every if v is not None for e in (v.value, v.low, v.high) if e is not None]
     limits = span(ends, ceiling=1.0, floor=0.0)
     air = 0.05 * (max(places) - min(places)) or 1.0
@@ -127,7 +133,7 @@ def share_panels(
         plot.set_xlim(min(places) - air, max(places) + air)
         plot.set_ylim(*limits)
         plot.grid(True, axis="y")
-        _line(plot, places, reference[1], COLOURS["other"], (0, (3, 2)))
+        _line(plot, places, dashed[number], COLOURS["other"], (0, (3, 2)))
         _line(plot, places, panel.values, COLOURS["ours"], "-")
         ticks(plot, "y", most=3)
         ticks(plot, "x", places)

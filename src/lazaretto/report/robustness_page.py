@@ -23,7 +23,16 @@ from lazaretto.report.formats import (
 from lazaretto.report.parts import cell, lacking, nothing, picture
 from lazaretto.report.reading import Log
 from lazaretto.report.robustness_alarms import alarms_under_attack
-from lazaretto.report.robustness_reading import MEAN, Found, found_of, value_of
+from lazaretto.report.robustness_classes import classes_over_shares
+from lazaretto.report.robustness_reading import (
+    MEAN,
+    Found,
+    axis_of,
+    bodies_over_shares,
+    found_of,
+    most_lost,
+    value_of,
+)
 from lazaretto.report.robustness_watch import who_was_noticed
 
 __all__ = ["robustness_facts", "robustness_sections"]
@@ -40,7 +49,12 @@ def robustness_sections(log: Log) -> list[Section]:
         ),
         Section(name="pairs", title="Every rule against every attack", nav="Pairs", blocks=_pairs(found)),
         Section(name="shares", title="The more are hostile", nav="Shares", blocks=_shares(found)),
-        Section(name="classes", title="Recall by attack family", nav="Families", blocks=(_classes(found),)),
+        Section(
+            name="classes",
+            title="Recall by attack family",
+            nav="Families",
+            blocks=(_classes(found), *classes_over_shares(found)),
+        ),
         Section(name="backdoors", title="Backdoors", nav="Backdoors", blocks=(_backdoors(log, found),)),
         who_was_noticed(log, found),
     ]
@@ -132,7 +146,7 @@ def _row(found: Found, rule: str, mean: float | None) -> Row:
     honest, hit = found.honest(rule), found.hit(rule)
     lost, own = mapping(hit.get("lost")), value_of(honest, "auroc")
     below = NOT_AVAILABLE if mean is None or own is None else fixed(mean - own, 3)
-    family, most = _most_lost(mapping(lost.get("recall_by_class")))
+    family, most = most_lost(mapping(lost.get("recall_by_class")))
     return Row(
         head=rule,
         cells=(
@@ -147,11 +161,6 @@ def _row(found: Found, rule: str, mean: float | None) -> Row:
         ),
         ours=rule == found.own,
     )
-
-
-def _most_lost(by_class: dict[str, Any]) -> tuple[str, Triple | None]:
-    known = [(name, value) for name, body in by_class.items() if (value := triple(body)) is not None]
-    return max(known, key=lambda pair: pair[1].value, default=("", None))
 
 
 def _pairs(found: Found) -> tuple[Block, ...]:
@@ -253,7 +262,7 @@ def _adaptive(found: Found) -> Grid:
 
 
 def _shares(found: Found) -> tuple[Block, ...]:
-    shares, places, axis = _axis(found)
+    shares, places, axis = axis_of(found)
     blocks: list[Block] = []
     for name, title in (("auroc", "AUROC"), ("f1", "F1")):
         panels = [
@@ -282,18 +291,6 @@ def _shares(found: Found) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _axis(found: Found) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Shares that differ in who was hostile, where each stands on the axis, and what the axis counts."""
-    many = {0.0: 0, **{share: found.hostile[share] for share in found.shares if share in found.hostile}}
-    if not set(found.shares) <= set(many):
-        shares = (0.0, *found.shares)
-        return shares, tuple(100 * share for share in shares), "the share of hostile sites, in percent"
-    first = {count: share for share, count in reversed(list(many.items()))}
-    counts = sorted(first)
-    axis = f"the number of hostile sites, of {found.sites}"
-    return tuple(first[count] for count in counts), tuple(map(float, counts)), axis
-
-
 def _kept(panels: Sequence[SharePanel], title: str) -> str:
     """Which rule keeps most with most sites hostile, or that none keeps anything."""
     ends = [(v.value, panel.name) for panel in panels if (v := panel.values[-1]) is not None]
@@ -308,9 +305,7 @@ def _kept(panels: Sequence[SharePanel], title: str) -> str:
 
 
 def _over(found: Found, rule: str, shares: Sequence[float], name: str) -> tuple[Triple | None, ...]:
-    worst = str(found.worst.get(rule))
-    bodies = [found.honest(rule) if not share else found.at(rule, worst, share) for share in shares]
-    return tuple(triple(body.get(name)) for body in bodies)
+    return tuple(triple(body.get(name)) for body in bodies_over_shares(found, rule, shares))
 
 
 def _classes(found: Found) -> Block:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lazaretto.report.formats import count, counted, items, mapping, number, percent
+from lazaretto.report.formats import Triple, count, counted, items, mapping, number, percent, triple
 from lazaretto.report.reading import Log
 
-__all__ = ["MEAN", "NONE", "Found", "found_of", "value_of"]
+__all__ = ["MEAN", "NONE", "Found", "axis_of", "bodies_over_shares", "found_of", "most_lost", "value_of"]
 
 MEAN, NONE = "mean", "none"
 
@@ -70,6 +71,30 @@ def found_of(log: Log) -> Found:
         sites=sites,
         hostile=hostile,
     )
+
+
+def axis_of(found: Found) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Shares that differ in who was hostile, where each stands on the axis, and what the axis counts."""
+    many = {0.0: 0, **{share: found.hostile[share] for share in found.shares if share in found.hostile}}
+    if not set(found.shares) <= set(many):
+        shares = (0.0, *found.shares)
+        return shares, tuple(100 * share for share in shares), "the share of hostile sites, in percent"
+    first = {count: share for share, count in reversed(list(many.items()))}
+    counts = sorted(first)
+    axis = f"the number of hostile sites, of {found.sites}"
+    return tuple(first[count] for count in counts), tuple(map(float, counts)), axis
+
+
+def bodies_over_shares(found: Found, rule: str, shares: Sequence[float]) -> list[dict[str, Any]]:
+    """A rule's figures at each share: without an attack at 0, else under its worst."""
+    worst = str(found.worst.get(rule))
+    return [found.at(rule, worst, share) if share else found.honest(rule) for share in shares]
+
+
+def most_lost(by_class: dict[str, Any]) -> tuple[str, Triple | None]:
+    """Of losses by family the largest, and whose it is; ("", None) where there is none."""
+    known = [(name, value) for name, body in by_class.items() if (value := triple(body)) is not None]
+    return max(known, key=lambda pair: pair[1].value, default=("", None))
 
 
 def value_of(body: dict[str, Any], name: str) -> float | None:

@@ -22,6 +22,7 @@ from lazaretto.report.formats import (
 )
 from lazaretto.report.parts import picture
 from lazaretto.report.reading import OURS, Log, system_key
+from lazaretto.report.reward import rewards
 
 __all__ = ["hostile_sites"]
 
@@ -51,6 +52,7 @@ def hostile_sites(log: Log) -> Section | None:
     blocks += [figure for seed in list(read)[:1] if (figure := _figure(seed, read[seed])) is not None]
     if (table := _table(read)) is not None:
         blocks.append(table)
+    blocks += rewards(log)
     return Section(name="hostile", title="Hostile sites", nav="Hostile", blocks=tuple(blocks))
 
 

@@ -15,6 +15,7 @@ from lazaretto.dp_local import Drawn
 from lazaretto.errors import RoundRefused
 from lazaretto.gram import finite_rows
 from lazaretto.local import LocalState, SiteData
+from lazaretto.reputation import Reputation
 from lazaretto.run.compressed import send_update, short_row, shortened
 from lazaretto.run.coordinator import (
     Changes,
@@ -198,7 +199,7 @@ def train_federation(
     schedule: Schedule,
     first: tuple[Float, int],
     environment: tuple[Post, Path | None, RoundDone],
-) -> tuple[Float, int]:
+) -> tuple[Float, int, Reputation | None]:
     """Train a common vector: broadcast, train at the sites chosen, send updates, aggregate, again and again.
 
     data: SiteData with leading axis S (padded beyond `names`); with `federation.root` the row behind the
@@ -208,9 +209,9 @@ def train_federation(
     the new model at once, to report on it; at the end everyone gets it. A round in which no update arrives
     changes nothing. An update with NaN or infinity is dropped, and its site suspected; InputError where all
     of a round are. Where somebody is in quarantine after `federation.probation_rounds`, all begin anew from
-    the initial vector, and there are so many rounds more. Returns how many there were, and before that the
-    final vector [d], or each site's own [sites, d] where something is personal. Raises Interrupted after
-    saving when asked to stop.
+    the initial vector, and there are so many rounds more. Returns the final vector [d], or each site's own
+    [sites, d] where something is personal, then how many rounds there were, and the sites' reputation or
+    None where it is not kept. Raises Interrupted after saving when asked to stop.
     """
     vector, seed = first
     post, place, done = environment
@@ -271,7 +272,7 @@ def train_federation(
                 raise stopped(index + 1, schedule.rounds + before, checkpoint.path)
     rounds = schedule.rounds + (0 if group.barred is None else federation.probation_rounds)
     _tell(post, group, names, rounds, training=False)
-    return group.result(), rounds
+    return group.result(), rounds, group.reputation
 
 
 def _parts(federation: Federation, sizes: Int, padded: int, schedule: Schedule) -> Parts | None:

@@ -46,6 +46,7 @@ _IDENTITY: Mapping[str, tuple[str, ...]] = {
     "round": ("seed", "system", "round"),
     "stage": ("name", "seed"),
     "messages": ("seed", "system"),
+    "reward": ("seed", "system"),
     "vote refused": ("seed", "system", "site"),
     "timeline": ("case",),
     "curves": ("system",),

@@ -40,6 +40,7 @@ from lazaretto.run.post import Post
 from lazaretto.run.prepare import members
 from lazaretto.run.private import Promise
 from lazaretto.run.protocol import protocol_of
+from lazaretto.run.reward import record_reward, reward_of
 from lazaretto.run.root import root_streams
 from lazaretto.run.settled import tuned_of
 from lazaretto.run.shared_noise import among_of
@@ -159,7 +160,7 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
                 seen = seen._replace(flags=(), statistics=None)
             watch(round_number, losses, vector, seen)
 
-        vector, rounds = train_federation(
+        vector, rounds, reputation = train_federation(
             program,
             data,
             prepared.site_names,
@@ -203,15 +204,14 @@ def federated(bench: Bench, system: str, job: Job) -> Trained:
         chance = plan.federate.participation < 1 or plan.federate.drop_outs or plan.federate.stragglers
         if not chance and inside is None:  # else it is chance who works how much
             cost["flops"] = sum(one["flops"] for one in spent)
-        return arrays, {
-            "messages": post.rows(),
-            "compile_seconds": watch.compile_seconds,
-            "cost": cost,
-        } | agreed
+        told = {"messages": post.rows(), "compile_seconds": watch.compile_seconds, "cost": cost}
+        return arrays, told | agreed | reward_of(prepared.site_names, sizes, reputation, rounds)
 
     arrays, meta = stage(bench.journal, label, make, prepared.seed)
     if job.whole:
         bench.journal.record("messages", {"seed": prepared.seed, "system": label, "rows": meta["messages"]})
+        if system == OURS:
+            record_reward(bench.journal, prepared.seed, label, meta)
     by_site = arrays["vector"].ndim == 2
     alone = seed_scores(prepared, arrays, "supervised.", by_site) if "supervised.test" in arrays else None
     operating = operating_from_json(meta["operating"]) if "operating" in meta else None
