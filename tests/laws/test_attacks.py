@@ -115,7 +115,7 @@ def test_what_it_says_it_does_not_know_makes_no_difference(name: str) -> None:
     if attack.knows == "own":
         np.testing.assert_array_equal(attack.craft(honest * 7 - 2, own, told, generator(6)), sent)
     if attack.knows == "rule":
-        with pytest.raises(InputError, match=r"judge(.|\n)*way out"):
+        with pytest.raises(InputError, match=r"know the rule(.|\n)*way out"):
             attack.craft(honest, own, told._replace(judge=None), generator(6))
     else:
         np.testing.assert_array_equal(
