@@ -38,6 +38,7 @@ __all__ = [
     "sums_seen",
     "sums_start",
     "sums_step",
+    "together",
     "two_camps",
 ]
 
@@ -47,6 +48,7 @@ _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
 _ALIKE_IN_A_LAYER = 1 / 4  # honest sites come nearer in one layer of several, late above all
 _FEWEST_ALIKE = 3  # sites: of two, one may have been copied
 _JOINS = 1.5  # times that, where three or more are so near already
+_ALL_ALIKE = 0.1  # the usual 1 - cosine below which nobody is more alike than others: all learn one thing
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
 _IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
 _EARLY = 12  # updates of the median site, after which a camp that is new has to stand out by more
@@ -176,14 +178,16 @@ def together(inner: Array, *, layer: bool = False) -> NDArray[np.bool_]:
 
     Sums of honest sites do not come that near: what each adds is mostly noise of its own batches. Who sends
     copies, or agrees on one update and lays noise on it, does; a site that two others copy cannot be told
-    from them. Whoever is half as far again from one of the three or more belongs to them. In a camp such
+    from them. Where all are alike, as in a layer that only decays, nobody is. Whoever is half as far again from one of the three or more belongs to them. In a camp such
     sites count once, so they are looked for here.
     """
     cosine, same = cosines(inner), _ALIKE_IN_A_LAYER if layer else _ALIKE
-    first = distinct(cosine, same)
-    core = np.bincount(first, minlength=len(first))[first] >= _FEWEST_ALIKE
     apart = 1 - cosine
     usual = float(np.median(apart[np.triu_indices(len(apart), 1)])) if len(apart) > 1 else 0.0
+    if usual < _ALL_ALIKE:
+        return np.zeros(len(apart), np.bool_)
+    first = distinct(cosine, same)
+    core = np.bincount(first, minlength=len(first))[first] >= _FEWEST_ALIKE
     return np.asarray(core | (apart[:, core] <= _JOINS * same * usual).any(axis=1))
 
 

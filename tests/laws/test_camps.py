@@ -21,6 +21,7 @@ from lazaretto.camps import (
     sums_seen,
     sums_start,
     sums_step,
+    together,
     two_camps,
 )
 from lazaretto.gram import cosines, inner_products
@@ -271,6 +272,17 @@ def test_sites_that_agree_on_an_update_are_seen_however_much_noise_they_lay_on_i
         sent[:, list(some)] = one + noise * length * own
     for round_ in flagged(sent, layers)[7:]:
         assert {site for _, site in round_} == set(NAMES[:6])
+
+
+def test_where_all_are_alike_nobody_is() -> None:
+    """A layer that nothing is learned in moves the same way everywhere, and some by chance a hair more alike."""
+    rng = generator(11, "decay")
+    rows = rng.standard_normal(SIZE) + 1e-3 * rng.standard_normal((SITES, SIZE))
+    rows[:5] = rows[:1] + 1e-5 * rng.standard_normal((5, SIZE))
+    assert not together(inner_products(rows)).any()
+    rows = 0.5 * rng.standard_normal(SIZE) + rng.standard_normal((SITES, SIZE))
+    rows[:5] = rows[:1] + 1e-2 * rng.standard_normal((5, SIZE))
+    assert together(inner_products(rows)).tolist() == [True] * 5 + [False] * 15
 
 
 def test_what_a_checkpoint_holds_comes_back_and_older_ones_know_of_nobody_alike() -> None:
