@@ -178,8 +178,9 @@ def together(inner: Array, *, layer: bool = False) -> NDArray[np.bool_]:
 
     Sums of honest sites do not come that near: what each adds is mostly noise of its own batches. Who sends
     copies, or agrees on one update and lays noise on it, does; a site that two others copy cannot be told
-    from them. Where all are alike, as in a layer that only decays, nobody is. Whoever is half as far again from one of the three or more belongs to them. In a camp such
-    sites count once, so they are looked for here.
+    from them. Whoever is half as far again from one of the three or more belongs to them. Where all are
+    alike, as in a layer that only decays, nobody is. In a camp such sites count once, so they are looked for
+    here.
     """
     cosine, same = cosines(inner), _ALIKE_IN_A_LAYER if layer else _ALIKE
     apart = 1 - cosine

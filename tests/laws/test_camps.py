@@ -275,7 +275,7 @@ def test_sites_that_agree_on_an_update_are_seen_however_much_noise_they_lay_on_i
 
 
 def test_where_all_are_alike_nobody_is() -> None:
-    """A layer that nothing is learned in moves the same way everywhere, and some by chance a hair more alike."""
+    """A layer that nothing is learned in moves alike everywhere, and some by chance a hair more so."""
     rng = generator(11, "decay")
     rows = rng.standard_normal(SIZE) + 1e-3 * rng.standard_normal((SITES, SIZE))
     rows[:5] = rows[:1] + 1e-5 * rng.standard_normal((5, SIZE))
