@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from lazaretto import catalog
 from lazaretto.attack.adaptive import harm
 from lazaretto.attack_types import Attack, AttackContext
+from lazaretto.chain import rule_of
 from lazaretto.errors import InputError
 from lazaretto.evaluate.operating import score_counts, threshold_from_counts
 from lazaretto.keys import generator
+from lazaretto.plan_robustness_checks import CHAINS
+from lazaretto.round import Arrived, aggregate_round
 
 LARGEST = 1e12  # what may be sent: sums of squares of a million such numbers still fit float32
 EVERY = {name: catalog.build("attacks", name) for name in catalog.names("attacks")}
@@ -306,3 +310,45 @@ def test_who_knows_the_rule_harms_no_less_than_every_fixed_attack(rule, measure:
             reached = harmed(attack.craft(honest, own, told, generator(seed, "same")))
             assert reached >= max(fixed.values()), (fixed, reached)
             assert reached > harmed(own), "and more than by taking part honestly"
+
+
+RULES = [name for name in catalog.names("rules") if not rule_of(name, {}).mixes]
+
+
+@pytest.mark.parametrize("name", [*RULES, *CHAINS])
+@pytest.mark.parametrize("measure", ["against", "distance"])
+def test_nor_does_any_rule_of_the_catalog_suffer_more_from_a_fixed_attack(name: str, measure: str) -> None:
+    """What a coordinator would make of it, in a round with a past: a state, public rows, sums of updates."""
+    rule = rule_of(name, {})
+    for seed, n, f in [(0, 12, 3), (1, 9, 2)]:
+        honest, own = updates(n, f, 6, seed=40 + seed)
+        before = np.concatenate(updates(n, f, 6, seed=50 + seed)).astype(np.float32)
+        public = {"previous": before.mean(axis=0), "root": honest.mean(axis=0).astype(np.float32)}
+
+        def made(
+            rows: np.ndarray, state: Any, past: np.ndarray = before, public: Any = public, n: int = n
+        ) -> Any:
+            sums = past.astype(np.float64) + rows if rule.history else None
+            arrived = Arrived(rows.astype(np.float32), np.ones(n), np.arange(n), sums)
+            return aggregate_round(rule, arrived, public, state, generator(0, "rule"))
+
+        state = made(before, rule.start(n)).state
+
+        def judge(rows: np.ndarray, state: Any = state, made: Any = made) -> np.ndarray:
+            update: np.ndarray = made(rows, state).update
+            return update
+
+        told = AttackContext(round_number=2, rounds=5, previous=public["previous"], judge=judge)
+
+        def harmed(sent: np.ndarray, honest: np.ndarray = honest, judge: Any = judge) -> float:
+            return harm(judge(np.concatenate([honest, sent.astype(np.float64)])), honest, measure)
+
+        fixed = {
+            one: harmed(EVERY[one].craft(honest, own, told, generator(seed, "same")))
+            for one in ON_UPDATES
+            if EVERY[one].knows != "rule"
+        }
+        for one in (one for one in ON_UPDATES if EVERY[one].knows == "rule"):
+            attack = catalog.build("attacks", one, {"measure": measure})
+            reached = harmed(attack.craft(honest, own, told, generator(seed, "same")))
+            assert reached >= max(*fixed.values(), harmed(own)), (fixed, reached)
