@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from lazaretto import catalog
 from lazaretto.data.streams import select
 from lazaretto.evaluate.robust import halves
 from lazaretto.evaluate.scored import Scored
@@ -144,3 +145,46 @@ def test_the_table_of_federation_from_training_to_print(
     assert 0 < auroc < 1
     assert seen == unseen, "one model for all"
     assert sent > float(second[-1]) > 0
+
+
+AS_ASKED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import aggregate, numpy as np
+rows = aggregate._updates(9, 50, 0)
+said = {"ours": aggregate._work("centered_clip", rows)().tolist(), "rows": rows.tolist()}
+said |= {peer: aggregate._asked(peer, "centered_clip", 9, 50) for peer in aggregate.PEERS}
+print(json.dumps(said))
+"""
+
+
+def test_every_rule_is_timed_and_centred_clipping_as_its_peer_does_it() -> None:
+    command = [
+        sys.executable,
+        str(FOLDER / "aggregate.py"),
+        "--sites",
+        "8",
+        "--parameters",
+        "60",
+        "--turns",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    timed = {
+        line.split("|")[1].strip().strip("`") for line in done.stdout.splitlines() if "Lazaretto" in line
+    }
+    assert {name for name in catalog.names("rules") if not catalog.build("rules", name).mixes} <= timed
+
+    command = [sys.executable, "-c", AS_ASKED, str(FOLDER)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    said = json.loads(done.stdout)
+    assert said["Flower"] is None, "it has no such rule"
+    asked = said["ByzFL, NumPy"]
+    assert asked == said["ByzFL, PyTorch"]
+    X = np.array(said["rows"])
+    v = np.zeros(50)
+    for _ in range(asked["iterations"]):  # Karimireddy et al. 2021, (3)
+        away = X - v
+        v += np.mean(away * np.minimum(1, asked["tau"] / np.linalg.norm(away, axis=1))[:, None], axis=0)
+    np.testing.assert_allclose(said["ours"], v, rtol=1e-6, atol=1e-9)
