@@ -116,7 +116,7 @@ def _product(rows: np.ndarray, copy: np.ndarray) -> np.ndarray:
         return rows[:, begin:end] @ copy[:, begin:end].T
 
     with one_blas_thread():
-        return sum(by_columns(part, rows.shape[1]))
+        return np.asarray(sum(by_columns(part, rows.shape[1])))
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -160,6 +160,10 @@ def _first(
     return found, asked
 
 
+def _answered(peer: Peer, rule: str, options: dict[str, Any]) -> float:
+    return float(peer.ask(rule=rule, options=options)["seconds"])
+
+
 def _measured(
     rule: str,
     work: Callable[[], Any],
@@ -178,12 +182,7 @@ def _measured(
             "one sgemm": lambda: _seconds(units["one sgemm"]),
             "one reading": lambda: _seconds(units["one reading"]),
             "ours": lambda: _seconds(work),
-            **{
-                name: (
-                    lambda name=name, options=options: peers[name].ask(rule=rule, options=options)["seconds"]
-                )
-                for name, options in asked.items()
-            },
+            **{name: partial(_answered, peers[name], rule, options) for name, options in asked.items()},
         }
         names = list(programs)
         for name in names if turn % 2 == 0 else names[::-1]:

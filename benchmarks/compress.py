@@ -70,7 +70,7 @@ class Setting(NamedTuple):
         names = [*([] if whole else [self.scheme]), *([] if self.bits == 32 else ["quantise"])] or [DENSE]
         options: dict[str, Any] = {"bits": self.bits} if "quantise" in names else {}
         chained = {"quantise": options} if len(names) > 1 else options
-        given = {} if whole else {"share": self.share, "ahead": self.ahead}
+        given: dict[str, Any] = {} if whole else {"share": self.share, "ahead": self.ahead}
         return CompressPlan(scheme=" | ".join(names), options=chained, **given)
 
 

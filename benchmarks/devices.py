@@ -126,15 +126,14 @@ def measure(devices: int, rounds: int, seeds: list[int], out: Path) -> None:
 
 def _scores(place: Path, seeds: int) -> list[SeedScores]:
     arrays, _ = load_arrays(place.with_suffix(".safetensors"))
-    return [
-        SeedScores(
-            **{
-                split: Scored(
-                    **{name: arrays[f"{number}.{split}.{name}"] for name in ("score", "y", "valid", "site")}
-                )
-                for split in ("validation", "test")
-            }
+
+    def scored(number: int, split: str) -> Scored:
+        return Scored(
+            **{name: arrays[f"{number}.{split}.{name}"] for name in ("score", "y", "valid", "site")}
         )
+
+    return [
+        SeedScores(validation=scored(number, "validation"), test=scored(number, "test"))
         for number in range(seeds)
     ]
 
