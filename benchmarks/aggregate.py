@@ -12,9 +12,10 @@ are medians with smallest and largest: seconds, times in units of the product an
 turn, and a peer's in units of ours. Ours is the whole round at the coordinator: finding what is not finite,
 weights, suspicion, update. Peers get the matrix in the form that they like best (rows, or a tensor) before
 the clock runs; "apart" is the largest difference of their answer from ours, beside the largest entry of
-ours. "G" is the inner products alone, "G, near" those of updates that are all nearly the same, which are
-taken again in float64. "sgemm, own threads" is the same product on threads as ours, each with a BLAS of one
-thread: beside other programs NumPy's own takes much longer than its work, and this is the unit that holds.
+ours. Centred clipping has a fixed radius, √d, and begins at 0 in all programs. "G" is the inner products
+alone, "G, near" those of updates that are all nearly the same, which are taken again in float64. "sgemm, own
+threads" is the same product on threads as ours, each with a BLAS of one thread: beside other programs
+NumPy's own takes much longer than its work, and this is the unit that holds.
 """
 
 # ruff: noqa: T201
@@ -48,6 +49,7 @@ _COMPARED = (
     "krum",
     "multi_krum",
     "geometric_median",
+    "centered_clip",
     "nnm | multi_krum",
     "coordinate_median",
     "trimmed_mean",
@@ -56,13 +58,26 @@ _HOSTILE = 0.3
 
 
 def _rules() -> list[str]:
-    """Every rule that ends and needs no row that only a run or a hospital has, and two chains."""
-    alone = [name for name in catalog.names("rules") if not rule_of(name, {}).mixes]
-    return [*(name for name in alone if not set(rule_of(name, {}).public) - {"zero"}), *_CHAINS]
+    """Every rule that ends, and two chains."""
+    return [*(name for name in catalog.names("rules") if not rule_of(name, {}).mixes), *_CHAINS]
 
 
-def _asked(peer: str, rule: str, n: int) -> dict[str, Any] | None:
-    """Options with which a peer does what our rule does by default; None where it has no such rule.
+def _radius(parameters: int) -> float:
+    """To which centred clipping shortens: as long as an honest update, the same for all programs."""
+    return float(np.sqrt(parameters))
+
+
+def _work(rule: str, rows: np.ndarray) -> Callable[[], np.ndarray]:
+    """A round of ours, with the public rows that the rule sees: last aggregate 0, as peers begin there."""
+    parameters = rows.shape[1]
+    made = rule_of(rule, {"radius": _radius(parameters)} if rule == "centered_clip" else {})
+    rows_of = {"previous": np.zeros(parameters), "root": rows[-1].astype(np.float64)}
+    public = {name: rows_of[name] for name in made.public if name in rows_of}
+    return partial(aggregate_once, made, rows, **public)
+
+
+def _asked(peer: str, rule: str, n: int, parameters: int) -> dict[str, Any] | None:
+    """Options with which a peer does what our rule does here; None where it has no such rule.
 
     ByzFL counts the update itself among the neighbours of Krum, so its f is one more; its Multi-Krum keeps
     n - f, hence one less than ours. Its geometric median is left as it is, with 3 steps.
@@ -83,6 +98,7 @@ def _asked(peer: str, rule: str, n: int) -> dict[str, Any] | None:
         "multi_krum": {"f": f + 1},
         "nnm | multi_krum": {"f": f, "krum_f": f + 1},
         "geometric_median": {"nu": 0.1, "T": 3},
+        "centered_clip": {"tau": _radius(parameters), "iterations": 3},
     }
     return known.get(rule)
 
@@ -100,7 +116,7 @@ def _product(rows: np.ndarray, copy: np.ndarray) -> np.ndarray:
         return rows[:, begin:end] @ copy[:, begin:end].T
 
     with one_blas_thread():
-        return sum(by_columns(part, rows.shape[1]))
+        return np.asarray(sum(by_columns(part, rows.shape[1])))
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -127,12 +143,12 @@ class _Turns:
 
 
 def _first(
-    rule: str, ours: Any, peers: dict[str, Peer], n: int, folder: Path
+    rule: str, ours: Any, peers: dict[str, Peer], given: argparse.Namespace, folder: Path
 ) -> tuple[_Turns, dict[str, Any]]:
     """Warm everyone up and compare the answers; what to ask of the peers that have the rule and answered."""
     found, asked = _Turns(), {}
     for name, peer in peers.items():
-        options = _asked(name, rule, n)
+        options = _asked(name, rule, given.sites, given.parameters)
         if options is None:
             continue
         answer = peer.ask(rule=rule, options=options, save=str(folder / "answer.npy"))
@@ -142,6 +158,10 @@ def _first(
         asked[name] = options
         found.apart[name] = float(np.abs(np.load(folder / "answer.npy") - ours).max() / np.abs(ours).max())
     return found, asked
+
+
+def _answered(peer: Peer, rule: str, options: dict[str, Any]) -> float:
+    return float(peer.ask(rule=rule, options=options)["seconds"])
 
 
 def _measured(
@@ -156,18 +176,13 @@ def _measured(
     for unit in units.values():
         unit()
     ours = work()
-    found, asked = _first(rule, ours, peers, given.sites, folder)
+    found, asked = _first(rule, ours, peers, given, folder)
     for turn in range(given.turns):
         programs: dict[str, Callable[[], float]] = {
             "one sgemm": lambda: _seconds(units["one sgemm"]),
             "one reading": lambda: _seconds(units["one reading"]),
             "ours": lambda: _seconds(work),
-            **{
-                name: (
-                    lambda name=name, options=options: peers[name].ask(rule=rule, options=options)["seconds"]
-                )
-                for name, options in asked.items()
-            },
+            **{name: partial(_answered, peers[name], rule, options) for name, options in asked.items()},
         }
         names = list(programs)
         for name in names if turn % 2 == 0 else names[::-1]:
@@ -230,7 +245,7 @@ def main() -> None:
         "sgemm, own threads": lambda: _product(rows, copy),
         "G": lambda: inner_products(rows),
         "G, near": lambda: inner_products(near),
-        **{name: partial(aggregate_once, rule_of(name, {}), rows) for name in names},
+        **{name: _work(name, rows) for name in names},
     }
     print(f"n = {given.sites}, d = {given.parameters:,}, {given.turns} turns\n")
     print("| rule | program | s | in sgemms | in readings | s ÷ ours, paired | apart |")

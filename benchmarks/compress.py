@@ -27,10 +27,11 @@ import numpy as np
 
 from lazaretto import catalog, wire
 from lazaretto.chain import rule_of
+from lazaretto.compression import compressor_of
 from lazaretto.evaluate.metrics import auroc
 from lazaretto.evaluate.scored import OURS
 from lazaretto.plan import Plan, load_plan
-from lazaretto.plan_compress import CompressPlan, compress_problems
+from lazaretto.plan_compress import CompressPlan, compress_conflicts
 from lazaretto.plan_secure_checks import secure_conflicts, secure_problems
 from lazaretto.run import systems
 from lazaretto.run.backend import use_all_cores
@@ -69,7 +70,7 @@ class Setting(NamedTuple):
         names = [*([] if whole else [self.scheme]), *([] if self.bits == 32 else ["quantise"])] or [DENSE]
         options: dict[str, Any] = {"bits": self.bits} if "quantise" in names else {}
         chained = {"quantise": options} if len(names) > 1 else options
-        given = {} if whole else {"share": self.share, "ahead": self.ahead}
+        given: dict[str, Any] = {} if whole else {"share": self.share, "ahead": self.ahead}
         return CompressPlan(scheme=" | ".join(names), options=chained, **given)
 
 
@@ -104,7 +105,8 @@ def _trained(
     programs: compiled by trainings before; no setting changes them.
     """
     section, momentum = setting.section(), plan.aggregate.client_momentum
-    for problem in compress_problems(section, plan.federate.participation, momentum):
+    made = compressor_of(section.scheme, section.options, section.share)
+    for problem in compress_conflicts(section, made, plan.federate.participation, momentum):
         raise problem
     secure = plan.secure.model_copy(update={"protocol": setting.protocol})
     plan = plan.model_copy(update={"compress": section, "secure": secure})

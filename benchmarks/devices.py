@@ -101,17 +101,18 @@ def measure(devices: int, rounds: int, seeds: list[int], out: Path) -> None:
         seconds = [r.body["seconds"] for r in runlog.read(journal.log, "round") if r.body["round"] > 1]
         record = run_record(plan)
     arrays: dict[str, Any] = {}
-    for number, (scores, _, _) in enumerate(found):
+    for number, one in enumerate(found):
+        scores = one.scores
         assert scores.validation is not None  # noqa: S101  every trained system has validation scores
         for split, scored in (("validation", scores.validation), ("test", scores.test)):
             for name in ("score", "y", "valid", "site"):
                 arrays[f"{number}.{split}.{name}"] = getattr(scored, name)
     save_arrays(out.with_suffix(".safetensors"), arrays, {})
-    rows = found[0][2]
+    rows = found[0].messages
     figures = {
         "devices": devices,
         "training_units": [int((one.data.split == TRAIN).sum()) for one in prepared],
-        "test_units": [len(scores.test.site) for scores, _, _ in found],
+        "test_units": [len(one.scores.test.site) for one in found],
         "seconds_per_round": float(np.median(seconds)),
         "seconds_low_high": [float(q) for q in np.quantile(seconds, [0.1, 0.9])],
         "inside_bytes_per_round": sum(r["bytes"] for r in rows if r["link"] == "device-site") / rounds,
@@ -125,15 +126,14 @@ def measure(devices: int, rounds: int, seeds: list[int], out: Path) -> None:
 
 def _scores(place: Path, seeds: int) -> list[SeedScores]:
     arrays, _ = load_arrays(place.with_suffix(".safetensors"))
-    return [
-        SeedScores(
-            **{
-                split: Scored(
-                    **{name: arrays[f"{number}.{split}.{name}"] for name in ("score", "y", "valid", "site")}
-                )
-                for split in ("validation", "test")
-            }
+
+    def scored(number: int, split: str) -> Scored:
+        return Scored(
+            **{name: arrays[f"{number}.{split}.{name}"] for name in ("score", "y", "valid", "site")}
         )
+
+    return [
+        SeedScores(validation=scored(number, "validation"), test=scored(number, "test"))
         for number in range(seeds)
     ]
 

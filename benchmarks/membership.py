@@ -49,7 +49,8 @@ class Row:
     epsilon: float | None = None
 
 
-LARGE, USUAL = {"history_steps": WINDOW, "hidden": 256}, {}
+LARGE: dict[str, Any] = {"history_steps": WINDOW, "hidden": 256}
+USUAL: dict[str, Any] = {}
 ROWS = (
     Row("overfitted on purpose", "mlp", LARGE, True, 40, 2e-3),
     Row("the same, DP-SGD", "mlp", LARGE, True, 10, 2e-3, 8.0),

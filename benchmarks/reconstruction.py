@@ -155,7 +155,7 @@ def hijacking(data: Windows, seed: int, runs: int, batches: int) -> None:
             own = site_data(data, at % sites)
             key = jax_key(seed, "run", at)
             got = run(params, own, public, key, jnp.float32(0.008), jnp.asarray(hostile))
-            refused = np.asarray(got.verdicts.refused).any(axis=1)
+            refused = np.asarray(np.asarray(got.verdicts.refused).any(axis=1))
             gaps += np.asarray(got.verdicts.gap)[np.asarray(got.verdicts.known)].tolist()
             early, late = early + int(refused[:50].any()), late + int(refused.any())
             first += [int(refused.argmax()) + 1] if refused.any() else []

@@ -63,7 +63,7 @@ class Program:
         line = self._from.readline()
         if not line:
             tail = Path(self._log.name).read_text(errors="replace")[-1500:]
-            raise SystemExit(f"error: {self._process.args} ended ({self._process.wait()}):\n{tail}")
+            raise SystemExit(f"error: {self._process.args!r} ended ({self._process.wait()}):\n{tail}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

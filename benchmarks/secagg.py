@@ -28,7 +28,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,8 @@ def _turn(rows: np.ndarray, agreed: Sharing, turn: int, found: _Turns) -> None:
     )
     found.add("site", time.perf_counter() - begin)
     nodes: dict[str, Any] = dict(zip(AGGREGATORS, made.aggregators, strict=True))
-    spent: Counter[str] = Counter()
-    cores: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
+    cores: dict[str, float] = defaultdict(float)
     found.bytes.clear()
     head, closing = coordinator.close(made.coordinator)
     waiting = [*made.messages, *closing]

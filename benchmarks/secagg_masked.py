@@ -46,7 +46,9 @@ def played(settings: Masked, sites: int, d: int, seed: int, lost: int) -> dict[s
     names = [f"{i:04d}" for i in range(sites)]
     fresh = {name: secrets.token_bytes(32) for name in (*names, COORDINATOR)}
     setup, identities = prepare(settings, names, fresh.__getitem__, seed, d + 1)
-    server, states, inbox = start_server(setup, identities[COORDINATOR]), {}, {}
+    server = start_server(setup, identities[COORDINATOR])
+    states: dict[str, Any] = {}
+    inbox: dict[str, Any] = {}
     base = rng.normal(0, 1, d).astype(np.float32)
     clients: dict[str, dict[str, float]] = defaultdict(dict)
     up: dict[str, int] = defaultdict(int)

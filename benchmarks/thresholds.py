@@ -42,7 +42,7 @@ from lazaretto.run.protocol import protocol_of
 __all__ = ["alarms", "main"]
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
-_ENDS = ("highest", "lowest")
+_ENDS: tuple[typing.Literal["highest", "lowest"], ...] = ("highest", "lowest")
 _WAYS = typing.get_args(Agreement)
 
 
@@ -62,7 +62,8 @@ def alarms(
             lambda part: false_scores(attack, part, hostile, seed),
         )
         alarm[own] = scored.score[own] > thresholds_of(_rows(scored, own), points)[:, None]
-    return tuple(float(alarm[scored.valid & kind].mean()) for kind in (scored.y == 0, scored.y > 0))
+    normal, attacked = (float(alarm[scored.valid & kind].mean()) for kind in (scored.y == 0, scored.y > 0))
+    return normal, attacked
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -25,6 +25,7 @@ _SAME = 0.01  # of the usual 1 - cosine between two sites
 _ALONE = 0.3  # of all squared lengths lies in one direction with a site, and not without it
 _ROUNDING = 1e-9  # where even the usual 1 - cosine is below, all updates are alike
 _CANCELLED = 1e-14  # of what was added up: no more than this is left by rounding
+_LEADING = 5  # directions that are told of
 _TINY = 1e-100  # of the longest: too short for a direction
 
 
@@ -41,6 +42,8 @@ class RoundStatistics(NamedTuple):
     share:        in (0, 1], of all squared lengths (the sum of the eigenvalues) what the direction holds that
                   holds most (the largest of them); NaN if all are 0.
     without:      [n] the same with this site left out.
+    spectrum:     [min(n, 5)] in [0, 1], of all squared lengths what each of the leading directions holds, the
+                  first of them `share`; empty if all are 0.
     """
 
     norm: NDArray[np.float64]
@@ -51,6 +54,7 @@ class RoundStatistics(NamedTuple):
     usual_alike: float
     share: float
     without: NDArray[np.float64]
+    spectrum: NDArray[np.float64]
 
 
 def round_statistics(inner: Array, weights: Array | None = None) -> RoundStatistics:
@@ -69,7 +73,8 @@ def round_statistics(inner: Array, weights: Array | None = None) -> RoundStatist
     if scale == 0:
         nan = np.full(n, np.nan)
         nobody = np.full(n, -1, np.int64)
-        return RoundStatistics(norm, nan, nan.copy(), nobody, nan.copy(), np.nan, np.nan, nan.copy())
+        none = np.zeros(0)
+        return RoundStatistics(norm, nan, nan.copy(), nobody, nan.copy(), np.nan, np.nan, nan.copy(), none)
     length = norm / np.sqrt(scale)
     relative = given / scale
     there = length > _TINY
@@ -77,7 +82,8 @@ def round_statistics(inner: Array, weights: Array | None = None) -> RoundStatist
     cosine = np.clip(relative * unit[:, None] * unit[None], -1.0, 1.0)
     np.fill_diagonal(cosine, there)
     nearest, alike, usual = _nearest(cosine, there)
-    share, without = _spectrum(relative)
+    spectrum, without = _spectrum(relative)
+    share = float(spectrum[0])
     to_aggregate = np.full(n, np.nan)
     if weights is not None:
         said = np.asarray(weights, np.float64)
@@ -87,7 +93,7 @@ def round_statistics(inner: Array, weights: Array | None = None) -> RoundStatist
     rest = cosine.sum(axis=1)
     others = cosine.sum() - 2 * rest + there
     to_others = _cosine(rest - there, there * 1.0, others, float(np.abs(cosine).sum()))
-    return RoundStatistics(norm, to_aggregate, to_others, nearest, alike, usual, share, without)
+    return RoundStatistics(norm, to_aggregate, to_others, nearest, alike, usual, share, without, spectrum)
 
 
 def _refuse(inner: Array, weights: Array | None) -> None:
@@ -128,8 +134,8 @@ def _nearest(cosine: Array, there: Array) -> tuple[Int, NDArray[np.float64], flo
     return np.where(some, nearest, -1), np.where(some, alike, np.nan), usual
 
 
-def _spectrum(inner: Array) -> tuple[float, NDArray[np.float64]]:
-    """Share of the largest eigenvalue in the trace, and the same without each row and column.
+def _spectrum(inner: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of the largest eigenvalues in the trace, and that of the largest without each row and column.
 
     With eigenvalues λ and eigenvectors v those without row i are the roots of Σₖ vᵢₖ² / (λₖ - x), and the
     largest lies between the two largest λ (Golub 1973, Some Modified Matrix Eigenvalue Problems,
@@ -138,9 +144,9 @@ def _spectrum(inner: Array) -> tuple[float, NDArray[np.float64]]:
     n = len(inner)
     values, vectors = np.linalg.eigh(inner)
     trace, found = float(np.trace(inner)), np.full(n, np.nan)
-    share = min(1.0, float(values[-1]) / trace)
+    shares = np.clip(values[::-1][:_LEADING] / trace, 0.0, 1.0)
     if n == 1:
-        return share, found
+        return shares, found
     low, high = np.full(n, values[-2]), np.full(n, values[-1])
     parts = vectors**2
     for _ in range(60):
@@ -150,18 +156,20 @@ def _spectrum(inner: Array) -> tuple[float, NDArray[np.float64]]:
         low, high = np.where(right, middle, low), np.where(right, high, middle)
     rest = trace - np.diagonal(inner)
     np.divide(high, rest, out=found, where=rest > _CANCELLED * trace)
-    return share, np.clip(found, 0.0, 1.0)
+    return shares, np.clip(found, 0.0, 1.0)
 
 
 def statistics_rows(statistics: RoundStatistics, names: Sequence[str]) -> dict[str, Any]:
-    """For the run log: {"share", "usual_alike", "sites": [{"site", "norm", ...}]}; None for NaN.
+    """For the run log: {"share", "spectrum", "usual_alike", "sites": [{"site", "norm", ...}]}; None for NaN.
 
-    names: of the n sites. Raises InputError for another number of names.
+    spectrum: to four decimals, as log and eye need no more. names: of the n sites. Raises InputError for
+    another number of names.
     """
     _named(statistics, names)
     columns = ("norm", "to_aggregate", "to_others", "alike", "without")
     return {
         "share": _plain(statistics.share),
+        "spectrum": [round(float(share), 4) for share in statistics.spectrum],
         "usual_alike": _plain(statistics.usual_alike),
         "sites": [
             {"site": name}

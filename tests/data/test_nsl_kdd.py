@@ -57,6 +57,33 @@ def test_connections_alike_stand_in_one_split_whatever_went_before(tmp_path: Pat
     assert table.x["traffic"][[0, 12], 0, names.index("src_bytes_log2")].tolist() == [0.0, 3.0]
 
 
+def test_groups_of_any_size_come_as_near_to_the_shares_as_they_allow(tmp_path: Path) -> None:
+    """By hand: floods of 60, 30, 15 and 5 connections, a lone sweep of 20, and 100 pages, each by itself."""
+    floods = enumerate((60, 15, 30, 5))
+    rows = [_row("http", sent, count, "neptune") for sent, size in floods for count in range(size)]
+    rows += [_row("http", 50, count, "ipsweep") for count in range(20)]
+    rows += [_row("http", 100 + page, 0, "normal") for page in range(100)]
+    (tmp_path / "KDDTrain+.txt").write_text("\n".join(rows) + "\n")
+    for seed in range(4):
+        table = nsl_kdd().load(tmp_path, seed)
+        held = {kind: np.bincount(table.split[table.y == kind], minlength=3).tolist() for kind in (0, 1, 2)}
+        # of 110 in floods 60.5, 16.5 and 33 are owed, so that the last 5 are least too many in test
+        assert held == {0: [55, 15, 30], 1: [60, 15, 35], 2: [20, 0, 0]}
+
+
+def test_a_group_of_two_families_counts_for_both(tmp_path: Path) -> None:
+    """Training lacks floods most, but has had its sweeps: what is both goes where it serves more."""
+    rows = [_row("http", 1, count, "ipsweep") for count in range(100)]
+    rows += [_row("http", 2, count, "neptune") for count in range(90)]
+    rows += [_row("http", 3, count, "ipsweep" if count < 40 else "neptune") for count in range(60)]
+    rows += [_row("http", 4, count, "neptune") for count in range(50)]
+    (tmp_path / "KDDTrain+.txt").write_text("\n".join(rows) + "\n")
+    table = nsl_kdd().load(tmp_path, 0)
+    split = [int(table.split[place]) for place in (0, 100, 190, 250)]
+    # floods: 88, 24 and 48 owed of 160; sweeps: 77, 21 and 42 of 140
+    assert split == [TRAIN, TRAIN, TEST, TEST]
+
+
 def test_the_published_file(data_folder: Callable[[str], Path]) -> None:
     folder = data_folder("nsl-kdd")
     made = nsl_kdd()
@@ -64,7 +91,21 @@ def test_the_published_file(data_folder: Callable[[str], Path]) -> None:
     # as published for the 20 % file: 13449 normal, 9234 DoS, 2289 probe, 209 R2L, 11 U2R
     assert np.bincount(table.y).tolist() == [13449, 9234, 2289, 209, 11]
     assert table.site_names == tuple(SITES)
+    shares = np.array(
+        [
+            np.bincount(table.split[table.y == kind], minlength=3) / (table.y == kind).sum()
+            for kind in range(5)
+        ]
+    )
+    np.testing.assert_allclose(shares[[0, 1, 3]], [[0.55, 0.15, 0.30]] * 3, atol=0.02)
+    assert shares[4].tolist() == [6 / 11, 2 / 11, 3 / 11]
+    np.testing.assert_allclose(shares[2], [0.66, 0.10, 0.24], atol=0.02)  # 700 of 827 at one site are alike
     table, removed = remove_duplicates(assign_splits(table))
+    for site in range(len(SITES)):
+        for code in (TRAIN, VALIDATION, TEST):
+            of = (table.site == site) & (table.split == code)
+            assert ((table.y == 0) & of).any(), f"{site} {code}"
+            assert ((table.y > 0) & of).any(), f"{site} {code}"
     assert removed < 1000  # alike but for the service and for sizes within a power of two
     for site in range(len(SITES)):
         held = table.y[(table.site == site) & (table.split == TRAIN)]

@@ -46,6 +46,7 @@ def test_statistics_are_what_they_say(n: int, d: int, seed: int) -> None:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(rows @ rows.T)
     assert found.share == pytest.approx(values[-1] / values.sum())
+    assert found.spectrum == pytest.approx(values[::-1][:5] / values.sum(), abs=1e-12)
     for place in range(n):
         others = [other for other in range(n) if other != place]
         assert found.norm[place] == pytest.approx(np.linalg.norm(rows[place]))
@@ -155,11 +156,24 @@ def test_what_is_not_defined_is_none() -> None:
     assert [alone["sites"][0][key] for key in ("to_others", "alike", "without", "nearest")] == [None] * 4
     zero = statistics_rows(watched(np.zeros((3, 3))), NAMES[:3])
     assert zero["share"] is None
+    assert zero["spectrum"] == []
+    assert alone["spectrum"] == [1.0]
     assert zero["usual_alike"] is None
     assert zero["sites"][1]["norm"] == 0
     opposite = watched(np.array([[1.0, 0], [-1, 0]]))
     assert np.isnan(opposite.to_aggregate).all(), "they cancel"
     assert np.isnan(round_statistics(np.eye(2)).to_aggregate).all(), "no weights were given"
+
+
+def test_the_leading_directions_are_told_and_no_more() -> None:
+    """By hand: squared lengths 1, 2, 3, ... along axes of their own."""
+    told = statistics_rows(round_statistics(np.diag([1.0, 2, 3, 4, 5, 6])), NAMES[:6])
+    assert told["spectrum"] == [0.2857, 0.2381, 0.1905, 0.1429, 0.0952]  # 6, 5, 4, 3, 2 of 21
+    assert told["share"] == pytest.approx(6 / 21)
+    two = statistics_rows(round_statistics(np.array([[2.0, 1], [1, 2]])), NAMES[:2])
+    assert two["spectrum"] == [0.75, 0.25]
+    same = statistics_rows(round_statistics(np.ones((3, 3))), NAMES[:3])
+    assert same["spectrum"] == [1.0, 0.0, 0.0], "no less than nothing by rounding"
 
 
 def test_a_few_sites() -> None:

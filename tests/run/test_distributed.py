@@ -6,6 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +124,142 @@ def test_a_coordinator_that_does_not_come_is_reported() -> None:
 def test_impossible_hosts_are_refused(hosts: Hosts) -> None:
     with pytest.raises(PlanError, match="cannot work together"):
         join(hosts, b"plan")
+
+
+@pytest.fixture
+def met(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Processes, here threads, that would start JAX's service."""
+    came: list[int] = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *given, **more: came.append(given[2]))
+    return came
+
+
+def _joining(hosts: Hosts, timeout: float, plan: bytes = b"plan") -> tuple[threading.Thread, list[Exception]]:
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            join(hosts, plan, timeout)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, failed
+
+
+def _call_on(port: int) -> socket.socket:
+    for _ in range(200):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5)
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError("nobody listens")
+
+
+def _hangs_up(one: socket.socket) -> None:
+    one.close()
+
+
+def _resets(one: socket.socket) -> None:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    one.close()
+
+
+def _is_silent(one: socket.socket) -> None:
+    pass
+
+
+def _begins_like_one_of_ours(one: socket.socket) -> None:
+    one.sendall(b"lazaretto jo")
+
+
+def _sends_rubbish(one: socket.socket) -> None:
+    one.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 4000)
+
+
+STRAYS = (_hangs_up, _resets, _is_silent, _begins_like_one_of_ours, _sends_rubbish)
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_stray_connection_hinders_nobody(stray: Callable[[socket.socket], None], met: list[int]) -> None:
+    port = _free_port()
+    hosts = f"127.0.0.1:{port}"
+    first, failed = _joining(Hosts(hosts, 3, 0), 30.0)
+    second, failed_2 = _joining(Hosts(hosts, 3, 1), 30.0)
+    with _call_on(port) as one:
+        stray(one)
+        begun = time.monotonic()
+        third, failed_3 = _joining(Hosts(hosts, 3, 2), 30.0)
+        for thread in (first, second, third):
+            thread.join(20)
+        assert time.monotonic() - begun < 4, "nobody waited for the stray one"
+    assert not [*failed, *failed_2, *failed_3]
+    assert sorted(met) == [0, 1, 2]
+
+
+def test_more_strays_than_are_let_in_hinder_nobody(met: list[int]) -> None:
+    port = _free_port()
+    hosts = f"127.0.0.1:{port}"
+    first, failed = _joining(Hosts(hosts, 2, 0), 30.0)
+    strays = [_call_on(port) for _ in range(100)]
+    second, failed_2 = _joining(Hosts(hosts, 2, 1), 30.0)
+    for thread in (first, second):
+        thread.join(20)
+    closed = 0
+    for one in strays:
+        one.settimeout(5)
+        with one:
+            try:
+                closed += one.recv(1) == b""
+            except ConnectionError:
+                closed += 1
+    assert closed == len(strays)
+    assert not [*failed, *failed_2]
+    assert sorted(met) == [0, 1]
+
+
+def test_who_is_missing_is_said_in_spite_of_strays(met: list[int]) -> None:
+    port = _free_port()
+    hosts = f"127.0.0.1:{port}"
+    first, failed = _joining(Hosts(hosts, 4, 0), 1.5)
+    second, failed_2 = _joining(Hosts(hosts, 4, 2), 1.5)
+    with _call_on(port) as one, _call_on(port) as other:
+        _sends_rubbish(one)
+        first.join(20)
+        second.join(20)
+        other.close()
+    (said,) = failed
+    assert isinstance(said, InputError)
+    assert "missing: 1, 3 of 0 to 3; 2 connections from somebody else" in str(said)
+    assert len(failed_2) == 1
+    assert isinstance(failed_2[0], InputError)
+    assert met == []
+
+
+def test_a_process_that_was_started_again_may_come_again(met: list[int]) -> None:
+    port = _free_port()
+    hosts = f"127.0.0.1:{port}"
+    first, failed = _joining(Hosts(hosts, 3, 0), 30.0)
+    ended, failed_2 = _joining(Hosts(hosts, 3, 1), 0.5)
+    ended.join(20)
+    assert len(failed_2) == 1, "it has waited long enough"
+    again, failed_3 = _joining(Hosts(hosts, 3, 1), 30.0)
+    last, failed_4 = _joining(Hosts(hosts, 3, 2), 30.0)
+    for thread in (first, again, last):
+        thread.join(20)
+    assert not [*failed, *failed_3, *failed_4]
+    assert sorted(met) == [0, 1, 2]
+
+
+def test_somebody_else_at_the_address_is_no_leave_to_go(met: list[int]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = int(server.getsockname()[1])
+        thread, failed = _joining(Hosts(f"127.0.0.1:{port}", 2, 1), 5.0)
+        one, _ = server.accept()
+        with one:
+            one.sendall(b"HTTP/1.1 400 Bad Request")
+            thread.join(20)
+    assert len(failed) == 1
+    assert "somebody else answers" in str(failed[0])
+    assert met == []

@@ -94,6 +94,8 @@ def test_no_site_says_its_loss_or_auroc(made: tuple[Path, _Counting]) -> None:
         assert body["sites"] == []
         assert body["arrived"] == 4
         assert body["updates"]["sites"]
+        assert len(body["updates"]["spectrum"]) == 4, "one for each update"
+        assert body["updates"]["spectrum"][0] == pytest.approx(body["updates"]["share"], abs=1e-4)
     kinds = {row["kind"] for body in _rows(made[0], "messages") for row in body["rows"]}
     assert "round report" not in kinds
     assert {"scaling counts", "score counts", "threshold"} <= kinds

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
-from scipy.linalg import eigh
+from numpy.typing import NDArray
 
 from lazaretto.aggregate._choice import Hostile, assumed, beyond, smallest
+from lazaretto.aggregate._direction import outlying
 from lazaretto.gram import combine, distances_to, inner_products
 from lazaretto.types import Array, Judged, Rule
 
@@ -62,9 +63,8 @@ def dnc(
     )
 
 
-def _outlying(rows: Array) -> Array:
+def _outlying(rows: Array) -> NDArray[np.float64]:
     """[n] squared distances from the mean along the direction of largest variance of rows [n, b]."""
     values = np.asarray(rows, np.float64)
     inner = inner_products(values - values.mean(axis=0))
-    value, vector = eigh(inner, subset_by_index=[len(rows) - 1, len(rows) - 1])
-    return max(float(value[0]), 0.0) * np.square(vector[:, 0])
+    return np.square(outlying(inner, np.ones(len(rows))))

@@ -28,7 +28,7 @@ from lazaretto.evaluate.scored import Protocol, Said, Scored, check_scored
 from lazaretto.evaluate.thresholds import on_common_scale, operating_points, thresholds_of
 from lazaretto.keys import generator
 
-__all__ = ["Judgement", "halves", "judge_cell", "judge_seed", "judgement_tree"]
+__all__ = ["Judgement", "alarms_by_halves", "halves", "judge_cell", "judge_seed", "judgement_tree"]
 
 _PLAIN = ("auroc", "f1", "recall", "false_positive_rate")
 _LOST = ("auroc", "f1")  # what a rule may lose, beside recall by class
@@ -80,14 +80,17 @@ def _part(scored: Scored, own: NDArray[np.bool_]) -> Scored:
     )
 
 
-def _alarms(
+def alarms_by_halves(
     scored: Scored,
     shown: Scored | None,
     protocol: Protocol,
     first: NDArray[np.bool_],
     said: Said | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """[u, L] where each half alarms by the threshold of the other; the same with the trigger shown."""
+    """[u, L] where each half alarms by the threshold of the other; the same of `shown`, units in that order.
+
+    first: [u] of `halves`. said: what sites say of the scores that set a threshold, or None for the truth.
+    """
     alarm = np.zeros(scored.valid.shape, np.bool_)
     seen = None if shown is None else alarm.copy()
     plain = protocol if scored.threshold_group is not None else replace(protocol, calibration="none")
@@ -115,7 +118,7 @@ def judge_seed(
     the truth; what is judged is the truth. Raises DataError on scores that cannot be judged.
     """
     check_scored(scored, f"validation, seed {seed}", len(protocol.classes))
-    alarm, seen = _alarms(scored, shown, protocol, halves(scored, seed), said)
+    alarm, seen = alarms_by_halves(scored, shown, protocol, halves(scored, seed), said)
     attacked = (scored.y > 0) & scored.valid
     columns = alarm_columns(scored.y, scored.valid, alarm, alarm)
     for number, name in enumerate(protocol.classes[1:], 1):

@@ -7,10 +7,11 @@ encrypted (nor is `jax.distributed`): use it inside one trusted network, never b
 from __future__ import annotations
 
 import hashlib
+import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import jax
@@ -25,9 +26,12 @@ from lazaretto.types import Array, Float
 
 __all__ = ["Hosts", "distributed_round", "join", "leave"]
 
-_CALL = struct.Struct("!I32s")  # who is there, SHA-256 of what it was told to run
+_NAME = b"lazaretto join 1"  # who does not begin so is no process of ours
+_CALL = struct.Struct(f"!{len(_NAME)}sI32s")  # that, who is there, SHA-256 of what it was told to run
 _GO, _OTHER_PLAN, _OTHER_NUMBER = b"g", b"p", b"n"
 _HEARTBEAT_SECONDS = 20
+_PATIENCE_SECONDS = 5.0  # for a call to arrive whole
+_MOST_AT_ONCE = 64  # connections that have not told all; beyond, the oldest goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Hosts:
 def join(hosts: Hosts, plan: bytes, timeout_seconds: float = 60.0) -> None:
     """Wait until every process has come with the same plan, then start JAX's service.
 
-    Once, before any computation.
+    Once, before any computation. Connections of others, who hang up, are silent or say something else,
+    are closed and hinder nobody; a process that was ended and started again may come a second time.
 
     plan: whatever decides the result (the plan's bytes, seed, initial vector); processes compare its
     digest. Raises PlanError where the plans or the numbers of processes differ, InputError where a process is
@@ -86,35 +91,114 @@ def leave() -> None:
 
 
 def _gather(place: tuple[str, int], hosts: Hosts, digest: bytes, until: float) -> None:
-    """Process 0: hear every other process once, then answer all alike."""
+    """Process 0: hear every other process once, then answer all alike. Nobody waits for who is silent."""
     waiting: dict[int, socket.socket] = {}
-    answer = _GO
-    with socket.create_server(place) as server:
+    heard: dict[socket.socket, tuple[bytes, float]] = {}  # so far, until when; who came first is first
+    answer, strangers, told = _GO, 0, list[socket.socket]()
+    with socket.create_server(place) as server, selectors.DefaultSelector() as events:
+        server.setblocking(False)
+        events.register(server, selectors.EVENT_READ)
         try:
             while len(waiting) < hosts.processes - 1 and answer == _GO:
-                server.settimeout(max(until - time.monotonic(), 0.01))
-                try:
-                    connection, _ = server.accept()
-                    connection.settimeout(max(until - time.monotonic(), 0.01))
-                    number, theirs = _CALL.unpack(_exactly(connection, _CALL.size))
-                except TimeoutError:
-                    missing = sorted(set(range(1, hosts.processes)) - set(waiting))
-                    raise InputError(
-                        f"not every process has come to {hosts.coordinator}",
-                        found=f"missing: {', '.join(map(str, missing))} of 0 to {hosts.processes - 1}",
-                        way_out="start them all, each with its own number",
-                    ) from None
-                if theirs != digest:
-                    answer = _OTHER_PLAN
-                elif number in waiting or not 0 < number < hosts.processes:
-                    answer = _OTHER_NUMBER
-                waiting[-1 - len(waiting) if number in waiting else number] = connection
-            for connection in waiting.values():
-                connection.sendall(answer)
+                now = time.monotonic()
+                if now >= until:
+                    raise _missing(hosts, waiting, strangers + len(heard))
+                silent = [one for one, (_, patience) in heard.items() if patience <= now]
+                for late in silent or list(heard)[: max(len(heard) - _MOST_AT_ONCE, 0)]:
+                    strangers += _dismiss(late, heard, events)
+                soonest = min([until, *(patience for _, patience in heard.values())])
+                for key, _ in events.select(max(soonest - now, 0.0)):
+                    one = key.fileobj
+                    assert isinstance(one, socket.socket)  # noqa: S101  nothing else is registered
+                    if one is server:
+                        _open(server, heard, events)
+                        continue
+                    call = _call(one, heard)
+                    if call is None:
+                        waiting = {number: other for number, other in waiting.items() if other is not one}
+                        strangers += _dismiss(one, heard, events)
+                    elif call:
+                        _, number, theirs = _CALL.unpack(call)
+                        if theirs != digest:
+                            answer = _OTHER_PLAN
+                        elif number in waiting or not 0 < number < hosts.processes:
+                            answer = _OTHER_NUMBER
+                        told.append(one)
+                        waiting.setdefault(number, one)
+            gone = {number for number, each in waiting.items() if not _answered(each, answer)}
+            for other in told:
+                if other not in waiting.values():
+                    _answered(other, answer)
         finally:
-            for connection in waiting.values():
-                connection.close()
+            for each in {*heard, *told, *waiting.values()}:
+                each.close()
     _refuse(answer)
+    if gone:
+        raise _missing(hosts, waiting.keys() - gone, strangers)
+
+
+def _open(
+    server: socket.socket,
+    heard: dict[socket.socket, tuple[bytes, float]],
+    events: selectors.BaseSelector,
+) -> None:
+    try:
+        one, _ = server.accept()
+    except (BlockingIOError, ConnectionAbortedError):  # it hung up before it was let in
+        return
+    one.setblocking(False)
+    heard[one] = b"", time.monotonic() + _PATIENCE_SECONDS
+    events.register(one, selectors.EVENT_READ)
+
+
+def _dismiss(
+    one: socket.socket, heard: dict[socket.socket, tuple[bytes, float]], events: selectors.BaseSelector
+) -> int:
+    """Close a connection that is nobody's; how many that makes."""
+    heard.pop(one, None)
+    events.unregister(one)
+    one.close()
+    return 1
+
+
+def _call(one: socket.socket, heard: dict[socket.socket, tuple[bytes, float]]) -> bytes | None:
+    """Read on: the call once it is whole, b"" before; None from who is no process of ours, or no longer."""
+    so_far, patience = heard.get(one, (None, 0.0))
+    try:
+        part = one.recv(1 if so_far is None else _CALL.size - len(so_far))
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None
+    if so_far is None or not part:  # it waits for an answer, and hangs up or speaks out of turn
+        return None
+    so_far += part
+    if not so_far.startswith(_NAME[: len(so_far)]):
+        return None
+    if len(so_far) < _CALL.size:
+        heard[one] = so_far, patience
+        return b""
+    del heard[one]
+    return so_far
+
+
+def _answered(connection: socket.socket, answer: bytes) -> bool:
+    try:
+        connection.settimeout(1.0)
+        connection.sendall(answer)
+    except OSError:
+        return False
+    return True
+
+
+def _missing(hosts: Hosts, there: Collection[int], strangers: int) -> InputError:
+    numbers = ", ".join(map(str, sorted(set(range(1, hosts.processes)) - set(there))))
+    others = f"; {strangers} connections from somebody else" if strangers else ""
+    return InputError(
+        f"not every process has come to {hosts.coordinator}",
+        found=f"missing: {numbers} of 0 to {hosts.processes - 1}{others}",
+        way_out="start them all, each with its own number",
+    )
 
 
 def _report(place: tuple[str, int], hosts: Hosts, digest: bytes, until: float) -> None:
@@ -130,7 +214,7 @@ def _report(place: tuple[str, int], hosts: Hosts, digest: bytes, until: float) -
             time.sleep(0.1)
     with connection:
         connection.settimeout(max(until - time.monotonic(), 0.01))
-        connection.sendall(_CALL.pack(hosts.process, digest))
+        connection.sendall(_CALL.pack(_NAME, hosts.process, digest))
         _refuse(_exactly(connection, 1))
 
 
@@ -145,6 +229,8 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 
 def _refuse(answer: bytes) -> None:
+    if answer == _GO:
+        return
     if answer == _OTHER_PLAN:
         raise PlanError(
             "the processes were not told the same",
@@ -153,6 +239,11 @@ def _refuse(answer: bytes) -> None:
         )
     if answer == _OTHER_NUMBER:
         raise PlanError("two processes have one number", way_out="number them from 0 without gaps")
+    raise InputError(
+        "at the coordinator's address somebody else answers",
+        found=answer,
+        way_out="a port that no other program uses",
+    )
 
 
 def distributed_round(
