@@ -232,6 +232,10 @@ class ReputationPlan(Section):
         default=True,
         description="Whether a minority that points another way than the others counts as hostile.",
     )
+    alike: bool = Field(
+        default=True,
+        description="Whether three sites or more that are far more alike than is usual count as hostile.",
+    )
     probation_rounds: Annotated[int, Ge(0)] = Field(
         default=0,
         description="Where a site is in quarantine after so many rounds, their model is thrown away and "

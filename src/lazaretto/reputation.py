@@ -79,6 +79,7 @@ class ReputationSettings:
     weigh: whether trust below 1 lowers what a site weighs before it comes to quarantine.
     at_most: in (0, .5], share of the sites that ever took part that may be in quarantine at once.
     camps: whether a minority that points another way than the others counts as evidence (`lazaretto.camps`).
+    alike: whether being far more alike than is usual counts, of three sites or more (the same).
     Raises PlanError for a number outside of its range.
     """
 
@@ -90,6 +91,7 @@ class ReputationSettings:
     weigh: bool = True
     at_most: float = 0.5
     camps: bool = True
+    alike: bool = True
 
     def __post_init__(self) -> None:
         ranges = (

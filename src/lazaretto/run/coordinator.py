@@ -259,7 +259,10 @@ def _concluded(
         # copies pull what "the others agree on" their way: then nothing is held against who points elsewhere
         copied = any(flag["kind"] == "copy" for flag in odd)
         kept = federation.reputation
-        evidence = _EVIDENCE if kept is None or kept.camps else _EVIDENCE - {"camp"}
+        evidence = _EVIDENCE
+        if kept is not None:
+            switched = {"camp": kept.camps, "alike": kept.alike}
+            evidence -= {kind for kind, counts in switched.items() if not counts}
         for flag in odd:
             if flag["kind"] in evidence and not (copied and flag["kind"] == "against"):
                 against[names.index(flag["site"])] = 1.0
