@@ -1,4 +1,4 @@
-"""What a coordinator does about sites that agree on an update; what they come to is drawn, nothing is trained."""
+"""What a coordinator does about sites that agree on an update; what they send is drawn, nothing trained."""
 
 from __future__ import annotations
 
