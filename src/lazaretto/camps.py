@@ -1,7 +1,7 @@
 """What many rounds, or all updates of one, tell of a site that no single distance does.
 
 Updates of honest sites are mostly noise of their batches: two of them have a cosine of a tenth or less, and a
-site that learned false labels differs from its neighbours by less than they differ from each other. Three
+site that learned false labels differs from its neighbours by less than they differ from each other. Four
 things bring it out, all from inner products alone, so that they work where nobody sees an update:
 
 - *camps*: added up over rounds, the noise cancels and what a site's data says is left; sites with another aim
@@ -38,6 +38,7 @@ __all__ = [
     "sums_seen",
     "sums_start",
     "sums_step",
+    "sums_without",
     "together",
     "two_camps",
 ]
@@ -47,7 +48,8 @@ _SAME = 0.01  # of the usual 1 - cosine between two sites, as in `inspection`
 _ALIKE = 1 / 3  # the same of sums: who copied somebody in most rounds
 _ALIKE_IN_A_LAYER = 1 / 4  # honest sites come nearer in one layer of several, late above all
 _FEWEST_ALIKE = 3  # sites: of two, one may have been copied
-_JOINS = 1.5  # times that, where three or more are so near already
+_OWN_ALIKE = 1 / 4  # 1 - cosine of what two sites have beside what all have in common
+_JOINS = (1.5, 1.15)  # times these, who is near to each of three or more that are alike already
 _ALL_ALIKE = 0.1  # the usual 1 - cosine below which nobody is more alike than others: all learn one thing
 _STAYS = 0.85  # of what makes camps, where the same sites were one in the round before
 _IN_A_LAYER = 1.1  # times the limit, as several layers are tried: one case of noise in 400 each
@@ -66,7 +68,7 @@ class Sums(NamedTuple):
     that would be by chance. rounds: [S].
     layers: [k, 2] where in an update the layers begin and end that are looked at alone.
     camp: [1 + k, S] who was in the smaller camp when it was last looked: of whole updates, of each layer.
-    alike: [1 + k, S] who was one of three or more whose sums were three times as near as usual, likewise.
+    alike: [1 + k, S] likewise, from 1, to which group of sites with one voice it belongs; 0: none.
     """
 
     total: Float
@@ -75,7 +77,7 @@ class Sums(NamedTuple):
     rounds: Int
     layers: Int
     camp: NDArray[np.bool_]
-    alike: NDArray[np.bool_]
+    alike: Int
 
 
 def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) -> Sums:
@@ -84,14 +86,14 @@ def sums_start(sites: int, size: int, layers: Sequence[tuple[int, int]] = ()) ->
     camp = np.zeros((1 + len(layers), sites), np.bool_)
     zero = np.zeros(sites)
     total = np.zeros((sites, size), np.float32)
-    return Sums(total, zero, zero.copy(), rounds, places, camp, camp.copy())
+    return Sums(total, zero, zero.copy(), rounds, places, camp, camp.astype(np.int64))
 
 
 def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
     """After a round in which `sites` [n] sent updates [n, s]; one that is zero or not finite is no round."""
     total, square, weight = sums.total.copy(), sums.square.copy(), sums.weight.copy()
     rounds = sums.rounds.copy()
-    camp, alike = np.zeros((2, *sums.camp.shape), np.bool_)
+    camp, alike = np.zeros(sums.camp.shape, np.bool_), np.zeros(sums.camp.shape, np.int64)
     for site, update in zip(sites, updates, strict=True):
         length = float(np.sqrt(np.sum(np.square(update, dtype=np.float64))))
         if np.isfinite(length) and length > 0:
@@ -104,8 +106,8 @@ def sums_step(sums: Sums, updates: Array, sites: Int) -> Sums:
         late = _late(rounds[known])
         for place, (begin, end) in enumerate([(0, total.shape[1]), *sums.layers]):
             inner = inner_products(np.ascontiguousarray(total[known, begin:end]))
-            before = sums.camp[place, known]
-            camp[place, known], alike[place, known] = _parted(inner, before, layer=place > 0, late=late)
+            told = _parted(inner, sums.camp[place, known], np.isin(known, sites), layer=place > 0, late=late)
+            camp[place, known], alike[place, known] = told
     return Sums(total, square, weight, rounds, sums.layers, camp, alike)
 
 
@@ -123,22 +125,31 @@ def sums_seen(sums: Sums, inner: Array, squares: Array, sites: Int) -> Sums:
     old = np.flatnonzero((rounds[sites] >= _ROUNDS) & (square[sites] > 0))
     if len(old) >= _FEWEST:
         late = _late(rounds[sites[old]])
-        before = sums.camp[0, sites[old]]
-        camp[0, sites[old]], alike[0, sites[old]] = _parted(inner[np.ix_(old, old)], before, late=late)
+        everyone = np.ones(len(old), np.bool_)
+        told = _parted(inner[np.ix_(old, old)], sums.camp[0, sites[old]], everyone, late=late)
+        camp[0, sites[old]], alike[0, sites[old]] = told
     return Sums(sums.total, square, weight, rounds, sums.layers, camp, alike)
+
+
+def sums_without(sums: Sums, out: NDArray[np.bool_]) -> Sums:
+    """As if the sites `out` [S] had never sent anything: it tells nothing of the others any more."""
+    total, camp, alike = sums.total.copy(), sums.camp.copy(), sums.alike.copy()
+    total[out] = 0.0
+    camp[:, out], alike[:, out] = False, 0
+    one = {name: np.where(out, 0, getattr(sums, name)) for name in ("square", "weight", "rounds")}
+    return sums._replace(total=total, camp=camp, alike=alike, **one)
 
 
 def sums_arrays(sums: Sums) -> dict[str, Array]:
     """Name -> array, for a checkpoint; bools as uint8."""
-    return sums._asdict() | {name: getattr(sums, name).astype(np.uint8) for name in ("camp", "alike")}
+    return {**sums._asdict(), "camp": sums.camp.astype(np.uint8)}
 
 
 def sums_from(arrays: Mapping[str, Array]) -> Sums:
-    """From what `sums_arrays` gave."""
+    """From what `sums_arrays` gave; older ones lack `alike`: nobody is, until it is looked for again."""
     camp = np.asarray(arrays["camp"]).astype(np.bool_)
-    alike = np.asarray(arrays.get("alike", np.zeros(camp.shape))).astype(np.bool_)  # older ones have none
-    kept = {name: arrays[name] for name in Sums._fields if name not in ("camp", "alike")}
-    return Sums(**kept, camp=camp, alike=alike)
+    alike = np.asarray(arrays.get("alike", np.zeros(camp.shape, np.int64)))
+    return Sums(**{**arrays, "camp": camp, "alike": alike})
 
 
 def _late(rounds: Int) -> bool:
@@ -162,34 +173,73 @@ def distinct(cosine: Array, same: float = _SAME) -> Int:
 
 
 def _parted(
-    inner: Array, before: NDArray[np.bool_], *, layer: bool = False, late: bool = False
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Who of n is in a camp, and who is alike: camps are looked for among those who are not."""
-    near, camp = together(inner, layer=layer), np.zeros(len(inner), np.bool_)
-    rest = np.flatnonzero(~near)
+    inner: Array,
+    before: NDArray[np.bool_],
+    present: NDArray[np.bool_],
+    *,
+    layer: bool = False,
+    late: bool = False,
+) -> tuple[NDArray[np.bool_], Int]:
+    """[n] who is in a camp, and [n] to which group of the alike those present belong, 0: none.
+
+    Camps are looked for among who is not alike; where too few are left, with one of each group.
+    """
+    group, camp = np.zeros(len(inner), np.int64), np.zeros(len(inner), np.bool_)
+    group[present] = together(inner[np.ix_(present, present)], layer=layer)
+    rest = np.flatnonzero(group == 0)
+    if len(rest) < _FEWEST:
+        rest = np.union1d(rest, np.unique(group, return_index=True)[1])
     if len(rest) >= _FEWEST:
         camp[rest] = two_camps(inner[np.ix_(rest, rest)], before[rest], layer=layer, late=late)
-    return camp, near
+    return camp, group
 
 
-def together(inner: Array, *, layer: bool = False) -> NDArray[np.bool_]:
-    """[n] who is one of three or more whose sums are three times as near as usual (1 - cosine, beside the
-    median of all pairs; in a layer four times), from inner products [n, n] of the sums.
+def _apart(inner: Array, *, layer: bool, times: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.float64]:
+    """[n, n] how far two sites are from having one voice, from inner products of their sums: at most 1 where
+    they have.
 
-    Sums of honest sites do not come that near: what each adds is mostly noise of its own batches. Who sends
-    copies, or agrees on one update and lays noise on it, does; a site that two others copy cannot be told
-    from them. Whoever is half as far again from one of the three or more belongs to them. Where all are
-    alike, as in a layer that only decays, nobody is. In a camp such sites count once, so they are looked for
-    here.
+    Both of two have to be small: 1 - cosine beside a third (in a layer a quarter) of the usual, the median of
+    all pairs; and, beside a quarter, 1 - the cosine of what is left of both when the direction of the mean of
+    all is taken off. times: of these limits. The second spares sites that have much data: their sums are near
+    each other as they hold little noise, and what is left of them is each one's own. Infinite where all are
+    alike, as in a layer that only decays.
     """
-    cosine, same = cosines(inner), _ALIKE_IN_A_LAYER if layer else _ALIKE
+    n, cosine = len(inner), cosines(inner)
     apart = 1 - cosine
-    usual = float(np.median(apart[np.triu_indices(len(apart), 1)])) if len(apart) > 1 else 0.0
+    usual = float(np.median(apart[np.triu_indices(n, 1)])) if n > 1 else 0.0
     if usual < _ALL_ALIKE:
-        return np.zeros(len(apart), np.bool_)
-    first = distinct(cosine, same)
-    core = np.bincount(first, minlength=len(first))[first] >= _FEWEST_ALIKE
-    return np.asarray(core | (apart[:, core] <= _JOINS * same * usual).any(axis=1))
+        return np.full((n, n), np.inf)
+    mean = cosine.mean(axis=0)
+    left = cosine - np.outer(mean, mean) / max(float(mean.mean()), 1e-12)
+    own = 1 - cosines(left)
+    share = _ALIKE_IN_A_LAYER if layer else _ALIKE
+    return np.maximum(apart / (times[0] * share * usual), own / (times[1] * _OWN_ALIKE))
+
+
+def _voices(apart: Array) -> Int:
+    """[n] the first site that each has one voice with, itself if none."""
+    first = np.arange(len(apart))
+    for place in range(len(apart)):
+        same = apart[place, :place] <= 1
+        first[place] = first[int(np.argmax(same))] if same.any() else place
+    return first
+
+
+def together(inner: Array, *, layer: bool = False) -> Int:
+    """[n] from 1, to which group of three sites or more with one voice each belongs, 0: to none; from inner
+    products [n, n] of the sums.
+
+    Sums of honest sites do not come that near: what each adds is mostly noise of its own batches, and no
+    other has that. Who sends copies, or agrees on one update and lays noise on it, does; a site that two
+    others copy cannot be told from them. Whoever is nearly as near to each of the three or more belongs to
+    them. In a camp such sites count once, so they are looked for here.
+    """
+    voices, near = _voices(_apart(inner, layer=layer)), _apart(inner, layer=layer, times=_JOINS) <= 1
+    _, group, count = np.unique(voices, return_inverse=True, return_counts=True)
+    found = np.zeros(len(inner), np.int64)
+    for number, one in enumerate(np.flatnonzero(count >= _FEWEST_ALIKE), 1):
+        found[(group == one) | (near[:, group == one].all(axis=1) & (found == 0))] = number
+    return found
 
 
 def two_camps(
@@ -206,8 +256,7 @@ def two_camps(
     parts spread least. They are camps where the distance of the parts' means is so many standard deviations
     within them as one hundred cases of Gaussian noise exceed once: 2.75 + 38 / n (by simulation, from 7
     sites up; tested). The smaller has to be less than half. What is left is parted again until nothing
-    parts it, or half of the sites would be gone. Copies count once, and so do sums that are three
-    (in a layer four) times as near as usual.
+    parts it, or half of the sites would be gone. Sites with one voice count once (`together`).
 
     In a layer the limit is a tenth higher, and a camp is at most a third of the sites: honest sites differ in
     what they make of one layer, in late rounds above all, and then fall into two parts of about equal size.
@@ -218,7 +267,7 @@ def two_camps(
     """
     n = len(inner)
     cosine = cosines(inner)
-    first = distinct(cosine, _ALIKE_IN_A_LAYER if layer else _ALIKE)
+    first = _voices(_apart(inner, layer=layer))
     last = np.zeros(n, np.bool_) if before is None else before
     left, out = np.unique(first), np.zeros(n, np.bool_)
     total = len(left)
@@ -287,9 +336,10 @@ def camp_flags(sums: Sums, sites: Int, names: Sequence[str]) -> list[dict[str, s
             said += "" if among[0] else ", in one layer of the model"
             found.append({"site": names[place], "kind": "camp", "reason": said})
         if like.any():
-            many = int(near[int(like.argmax())].sum())
+            row = int((like > 0).argmax())
+            many = int((near[row] == like[row]).sum())
             said = f"one of {many} sites whose updates, added up, are far more alike than is usual"
-            said += "" if like[0] else ", in one layer of the model"
+            said += "" if row == 0 else ", in one layer of the model"
             found.append({"site": names[place], "kind": "alike", "reason": said})
         if usual > 0 and past < _NO_PAST * usual:
             said = "its updates have nothing in common from round to round"

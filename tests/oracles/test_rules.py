@@ -60,6 +60,15 @@ def test_krum_and_multi_krum(shape: tuple[int, int]) -> None:
         rule = built("multi_krum", hostile=0.2, slack=slack)
         np.testing.assert_allclose(aggregate_once(rule, X), some, rtol=1e-9)
         assert len(near) < len(X) or slack == 4.0, "nobody was left out, so nothing was shown"
+    late, state = built("multi_krum", hostile=0.2, slack=0.5, slack_after=2), None
+    for number in range(1, 5):
+        arrived = Arrived(X, np.ones(len(X)), np.arange(len(X)))
+        found = aggregate_round(
+            late, arrived, {}, late.start(len(X)) if state is None else state, generator(0)
+        )
+        lenient = aggregate_once(built("multi_krum", hostile=0.2, slack=0.5 * (number > 2)), X)
+        np.testing.assert_allclose(found.update, lenient, rtol=1e-9)
+        state = found.state
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -22,31 +22,43 @@ SITES, D, HOSTILE = 12, 600, 4
 NAMES = [f"site {k}" for k in range(SITES)]
 
 
-def quarantined(settings: ReputationSettings, agree: bool) -> tuple[list[int], set[tuple[str, str]]]:
-    """Who is out after twelve rounds, and the flags of the last: four sites of twelve with another aim send
-    each its own update, or the mean of theirs with some noise on it.
-    """
-    made = Federation(
+def federation(options: Any = None) -> Federation:
+    return Federation(
         algorithm=catalog.build("algorithms", "fedavg"),
         server=catalog.build("server_optimisers", "plain"),
         selection=catalog.build("selections", "everyone"),
-        rule=rule_of("nnm | multi_krum", {}),
+        rule=rule_of("nnm | multi_krum", options or {}),
         client_momentum=0.0,
         root=False,
     )
-    made = replace(made, reputation=settings)
-    group, rng = Group(made, np.zeros(D, np.float32), SITES, SITES), generator(3, "agree")
+
+
+def group_of(made: Federation) -> Group:
+    return Group(made, np.zeros(D, np.float32), SITES, SITES)
+
+
+def play(made: Federation, group: Group, number: int, change: Any) -> Any:
+    """One round in which everyone sends; what the coordinator saw."""
+    done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
+    everyone = np.ones(SITES, bool)
+    part = TakingPart(np.arange(SITES), everyone, np.ones(SITES), np.ones(SITES, np.int64))
+    return _collect(Post(), made, group, NAMES, part, done, Round(0, number, 99))
+
+
+def quarantined(settings: ReputationSettings, agree: bool) -> tuple[list[int], set[tuple[str, str]]]:
+    """Who is out after eighteen rounds, and the flags of the last: four sites of twelve with another aim send
+    each its own update, or the mean of theirs with some noise on it.
+    """
+    made = replace(federation(), reputation=settings)
+    group, rng = group_of(made), generator(3, "agree")
     aim, seen = 0.25 * rng.standard_normal(D), None
-    for number in range(1, 13):
+    for number in range(1, 19):
         change = 0.3 + rng.standard_normal((SITES, D))
         change[:HOSTILE] += aim
         if agree:
             middle = change[:HOSTILE].mean(axis=0)
             change[:HOSTILE] = middle + 0.35 * rng.standard_normal((HOSTILE, D))
-        done = _Done((group.vector + change).astype(np.float32), None, np.ones(SITES, np.float32))
-        everyone = np.ones(SITES, bool)
-        part = TakingPart(np.arange(SITES), everyone, np.ones(SITES), np.ones(SITES, np.int64))
-        seen = _collect(Post(), made, group, NAMES, part, done, Round(0, number, 99))
+        seen = play(made, group, number, change)
     assert seen is not None
     out = np.flatnonzero(seen.reputation.quarantined).tolist()
     return out, {(flag["site"], flag["kind"]) for flag in seen.flags}
@@ -69,3 +81,29 @@ def test_each_switch_spares_its_own_flag_which_is_still_told(agree: bool) -> Non
         out, flags = quarantined(ReputationSettings(**SETTINGS, **settings), agree)
         assert out == expected
         assert {site for site, what in flags if what == kind} == set(NAMES[:HOSTILE])
+
+
+def test_a_checkpoint_from_before_such_sites_were_looked_for_is_gone_on_with() -> None:
+    made = replace(federation(), reputation=ReputationSettings(**SETTINGS))
+    old = {name: np.array(value) for name, value in group_of(made).arrays().items()}
+    del old["sums.alike"]
+    group = group_of(made)
+    group.restore(old)
+    assert group.sums is not None
+    assert not group.sums.alike.any()
+
+
+def test_when_training_begins_anew_those_who_are_out_are_forgotten_and_the_rule_begins_again() -> None:
+    made = replace(federation({"multi_krum": {"slack": 1.0}}), reputation=ReputationSettings(**SETTINGS))
+    group, rng = group_of(made), generator(4, "anew")
+    for number in range(1, 6):
+        play(made, group, number, rng.standard_normal((SITES, D)))
+    assert group.sums is not None
+    assert group.reputation is not None
+    assert [int(one[0]) for one in group.rule.values()] == [5]
+    out = np.isin(np.arange(SITES), (2, 7))
+    group.reputation = group.reputation._replace(quarantined=out)
+    group.begin_anew(made, np.zeros(D, np.float32))
+    assert group.sums.rounds.tolist() == np.where(out, 0, 5).tolist()
+    assert not group.sums.total[out].any()
+    assert [int(one[0]) for one in group.rule.values()] == [0]

@@ -31,7 +31,7 @@ def multi_krum(
     slack, ours: who is left out counts all the same if the root of its score is at most 1 + slack times that
     of the last who is kept. Where nobody is hostile hardly anybody is left out then; a hostile update that
     hides so near moves the mean by about 1 + slack times as much as the farthest that would be kept anyway.
-    slack_after: rounds without it at first, for instance while reputation holds its probation: what hostile
+    slack_after: rounds without it first, since training began or, after a probation, began anew: what hostile
     sites want is then not yet in the model, so they go on asking for it, and are seen. State: the rounds.
 
     >>> from lazaretto.round import aggregate_once

@@ -55,9 +55,9 @@ def backdoor(
     without the trigger. After Gu et al. 2017 (BadNets), arXiv:1708.06733; in federations Bagdasaryan et al.
     2020, arXiv:1807.00459, see also `model_replacement`.
 
-    agreed: None, and each hostile site sends its own update. Else all send the mean of theirs, on which each
-    lays Gaussian noise of its own, `agreed` times as long as the mean is (rules of distances like updates
-    that are near each other, and the noise makes them no copies). Ours.
+    agreed: None, and each hostile site sends its own update. Else all f send the mean [d] of theirs, on which
+    each lays Gaussian noise [d] of its own, `agreed` times as long as the mean is (rules of distances like
+    updates that are near each other, and the noise makes them no copies); `kind` is then "updates". Ours.
     """
 
     def poison(x: Float, y: Int, kinds: int, rng: np.random.Generator) -> tuple[Float, Int]:
@@ -70,6 +70,8 @@ def backdoor(
         return apply_trigger(x, where, features, value)
 
     def craft(honest: Array, own: Array, context: AttackContext, rng: np.random.Generator) -> Float:
+        if not len(own):
+            return sendable(own)
         middle = np.asarray(own, np.float64).mean(axis=0)
         noise = rng.standard_normal(np.shape(own)) / np.sqrt(max(middle.size, 1))
         return sendable(middle + float(agreed or 0.0) * np.linalg.norm(middle) * noise)

@@ -35,6 +35,7 @@ NOT_AVAILABLE = "n/a"
 _NARROW_SPACE = "\u202f"
 _MINUS = "\u2212"
 _LARGEST = 1e18
+_NOTHING = 1e-12  # what rounding leaves of 0, or takes from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,12 @@ def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
     With sign, for differences, it is `plain`: there 0.000 says that hardly any is seen. One decimal or none
     are not of a share, for which alone a number just below 1 is another than 1.
     """
-    if sign or value <= 0:
+    if sign or value <= _NOTHING:
         return plain(value, decimals, sign=sign)
     least = 10.0**-decimals
     if round(value, decimals) == 0:
         return f"<{plain(least, decimals)}"
-    if decimals >= 2 and value < 1 and round(value, decimals) == 1:
+    if decimals >= 2 and value < 1 - _NOTHING and round(value, decimals) == 1:
         return f">{plain(1 - least, decimals)}"
     return plain(value, decimals)
 

@@ -7,7 +7,17 @@ from typing import Any, TypeAlias
 
 from lazaretto.report.blocks import Block, Cell, Column, Grid, Picture, Row
 from lazaretto.report.figures_robustness import SharePanel, share_panels
-from lazaretto.report.formats import NOT_AVAILABLE, Triple, fixed, items, mapping, seeds_text, triple, words
+from lazaretto.report.formats import (
+    NOT_AVAILABLE,
+    Triple,
+    fixed,
+    items,
+    mapping,
+    plain,
+    seeds_text,
+    triple,
+    words,
+)
 from lazaretto.report.parts import picture
 from lazaretto.report.robustness_reading import MEAN, Found, axis_of, bodies_over_shares, most_lost
 
@@ -76,7 +86,7 @@ def _falls(found: Found, lines: dict[str, _Line], share: float) -> tuple[str | N
     most = max(ends, key=lambda name: ends[name][0] - ends[name][1])
     before, after = ends[most]
     if round(before - after, 2) <= 0:
-        return None, f"With {who} hostile recall of no family is below what it is with nobody hostile."
+        return None, f"With {who} hostile recall falls by .005 or more in no family."
     fall = f"recall of {words(most)} falls most, from {fixed(before, 2)} to {fixed(after, 2)}"
     return most, f"With {who} hostile {fall}."
 
@@ -123,4 +133,4 @@ def _most(body: dict[str, Any]) -> Cell:
     if most is None:
         return Cell(text=NOT_AVAILABLE, tone="faint")
     sure = most.low is not None and most.low > 0
-    return Cell(text=fixed(most.value, 2), under=words(family), tone="no" if sure else "")
+    return Cell(text=plain(most.value, 2), under=words(family), tone="no" if sure else "")

@@ -16,6 +16,7 @@ from lazaretto.report.formats import (
     mapping,
     number,
     percent,
+    plain,
     seeds_text,
     triple,
     words,
@@ -145,7 +146,7 @@ def _table(found: Found) -> Grid:
 def _row(found: Found, rule: str, mean: float | None) -> Row:
     honest, hit = found.honest(rule), found.hit(rule)
     lost, own = mapping(hit.get("lost")), value_of(honest, "auroc")
-    below = NOT_AVAILABLE if mean is None or own is None else fixed(mean - own, 3)
+    below = NOT_AVAILABLE if mean is None or own is None else plain(mean - own, 3)
     family, most = most_lost(mapping(lost.get("recall_by_class")))
     return Row(
         head=rule,
@@ -157,7 +158,7 @@ def _row(found: Found, rule: str, mean: float | None) -> Row:
             cell(triple(lost.get("auroc")), 3),
             cell(triple(hit.get("f1")), 3),
             cell(triple(lost.get("f1")), 3),
-            Cell(text=NOT_AVAILABLE if most is None else fixed(most.value, 2), under=words(family)),
+            Cell(text=NOT_AVAILABLE if most is None else plain(most.value, 2), under=words(family)),
         ),
         ours=rule == found.own,
     )

@@ -27,6 +27,7 @@ from lazaretto.report.formats import (
     mapping,
     percent,
     places,
+    plain,
     triple,
 )
 from lazaretto.report.parts import cell, picture, unjudged
@@ -110,7 +111,7 @@ def _cards(log: Log, ours: dict[str, Any]) -> list[Card]:
         each = " with each seed" if len(log.all("data")) > 1 else ""
         days = watched_days(log)
         if metric.title == "False alarms" and days is not None:
-            note += f"; {fixed(days, 1 if days >= 1 else 2)} device-days watched{each}"
+            note += f"; {plain(days, 1 if days >= 1 else 2)} device-days watched{each}"
             if days < FEWEST_DAYS:
                 text, interval, note = NOT_AVAILABLE, "", f"{note}, too few to tell"
         if metric.title == "Latency":

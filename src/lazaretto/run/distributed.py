@@ -193,11 +193,12 @@ def _answered(connection: socket.socket, answer: bytes) -> bool:
 
 def _missing(hosts: Hosts, there: Collection[int], strangers: int) -> InputError:
     numbers = ", ".join(map(str, sorted(set(range(1, hosts.processes)) - set(there))))
-    others = f"; {strangers} connections from somebody else" if strangers else ""
+    calls = "connection" if strangers == 1 else "connections"
+    others = f"; {strangers} {calls} from somebody else, or that hung up" if strangers else ""
     return InputError(
         f"not every process has come to {hosts.coordinator}",
         found=f"missing: {numbers} of 0 to {hosts.processes - 1}{others}",
-        way_out="start them all, each with its own number",
+        way_out="start them all, each with its own number, or wait longer (timeout_seconds)",
     )
 
 

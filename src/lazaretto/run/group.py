@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazaretto.camps import sums_arrays, sums_from, sums_start
+from lazaretto.camps import sums_arrays, sums_from, sums_start, sums_without
 from lazaretto.reputation import reputation_arrays, reputation_from, reputation_start
 from lazaretto.run.controls import controls_arrays, controls_from, controls_start
 from lazaretto.run.secret import kept_arrays, kept_from
@@ -62,10 +62,12 @@ class Group:
     def begin_anew(self, federation: Federation, vector: Float) -> None:
         """From this vector [d], as if nothing had been learned; who is in quarantine stays there for good.
 
-        What is known of the sites is kept: reputation and the sums of what they sent.
+        What is known of the others is kept: reputation and the sums of what they sent.
         """
         assert self.reputation is not None  # noqa: S101  nobody is in quarantine otherwise
         self.barred = self.reputation.quarantined.copy()
+        if self.sums is not None:
+            self.sums = sums_without(self.sums, self.barred)
         self._begin(federation, vector)
 
     def _begin(self, federation: Federation, vector: Float) -> None:
@@ -135,7 +137,7 @@ class Group:
         self.vector, self.losses = arrays["vector"], arrays["losses"]
         self.control, self.personal = arrays.get("control"), arrays.get("personal")
         self.server = {name: arrays[f"server.{name}"] for name in self.server}
-        self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
+        self.rule = {name: arrays.get(f"rule.{name}", value) for name, value in self.rule.items()}
         self.previous, self.history = arrays.get("previous"), arrays.get("history")
         self.momentum = arrays.get("momentum")
         self.residual, self.moved = arrays.get("residual"), arrays.get("moved")
@@ -148,4 +150,5 @@ class Group:
                 {name: arrays[f"reputation.{name}"] for name in self.reputation._fields}
             )
         if self.sums is not None:
-            self.sums = sums_from({name: arrays[f"sums.{name}"] for name in self.sums._fields})
+            held = {name: f"sums.{name}" for name in self.sums._fields}
+            self.sums = sums_from({name: arrays[one] for name, one in held.items() if one in arrays})
