@@ -12,8 +12,7 @@ things bring it out, all from inner products alone, so that they work where nobo
   no noise of its own;
 - *alike*: sites that agree on one update and lay noise on it look like one another as no honest sites do.
 
-Sites that send copies of one update count as one in a camp: a single site that copies an honest one must not
-bring it into a camp.
+Sites with one voice count as one in a camp: a single site that copies an honest one must not bring it there.
 """
 
 from __future__ import annotations

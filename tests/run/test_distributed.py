@@ -231,7 +231,7 @@ def test_who_is_missing_is_said_in_spite_of_strays(met: list[int]) -> None:
         other.close()
     (said,) = failed
     assert isinstance(said, InputError)
-    assert "missing: 1, 3 of 0 to 3; 2 connections from somebody else" in str(said)
+    assert "missing: 1, 3 of 0 to 3; 2 connections from somebody else, or that hung up" in str(said)
     assert len(failed_2) == 1
     assert isinstance(failed_2[0], InputError)
     assert met == []
