@@ -222,8 +222,8 @@ def test_more_strays_than_are_let_in_hinder_nobody(met: list[int]) -> None:
 def test_who_is_missing_is_said_in_spite_of_strays(met: list[int]) -> None:
     port = _free_port()
     hosts = f"127.0.0.1:{port}"
-    first, failed = _joining(Hosts(hosts, 4, 0), 1.5)
-    second, failed_2 = _joining(Hosts(hosts, 4, 2), 1.5)
+    first, failed = _joining(Hosts(hosts, 4, 0), 6.0)
+    second, failed_2 = _joining(Hosts(hosts, 4, 2), 6.0)
     with _call_on(port) as one, _call_on(port) as other:
         _sends_rubbish(one)
         first.join(20)
