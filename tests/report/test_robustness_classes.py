@@ -106,7 +106,7 @@ def test_what_falls_nowhere_is_not_said_to_fall() -> None:
     made["krum"]["alie"]["0.4"] = cell({"scan": 0.0, "slow_flood": -0.1})
     picture, _ = classes_over_shares(found(made))
     assert isinstance(picture, Picture)
-    assert picture.finding.endswith("recall of no family is below what it is with nobody hostile.")
+    assert picture.finding.endswith("recall falls by .005 or more in no family.")
 
 
 def test_a_rule_that_was_not_tried_has_no_figure() -> None:
