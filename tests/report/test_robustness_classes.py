@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from lazaretto.report.blocks import Grid, Picture
+from lazaretto.report.figures_robustness import SharePanel, share_panels
+from lazaretto.report.formats import Triple
 from lazaretto.report.reading import read_log
 from lazaretto.report.robustness_classes import classes_over_shares
 from lazaretto.report.robustness_page import robustness_sections
@@ -144,3 +146,10 @@ def test_they_stand_in_the_section_on_families(chain: Chain) -> None:
     titles = [block.title for block in section.blocks if isinstance(block, Picture)]
     assert titles == ["Recall by family over the share of hostile sites, in percent"]
     assert len(section.blocks) == 3
+
+
+@pytest.mark.parametrize(("mean", "told"), [((None, None), False), ((Triple(0.8), None), True)])
+def test_a_legend_names_only_what_is_drawn(mean: tuple[Triple | None, ...], told: bool) -> None:
+    panel = SharePanel(name="krum", about="", values=(Triple(0.9), Triple(0.7)))
+    figure = share_panels([panel], (0, 3), ("plain mean", mean), "AUROC", wide=True)
+    assert any("dashed" in text.get_text() for text in figure.texts) == told

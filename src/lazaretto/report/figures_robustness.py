@@ -144,8 +144,9 @@ def share_panels(
         put(figure, x, y - 22, short(panel.name, room), fontweight=weight)
         put(figure, x, y - 8, short(panel.about, room), color=COLOURS["soft"], fontsize=8.0)
     put(figure, left, 10, title, fontweight="bold")
-    note = f"dashed: {reference[0]}"
-    put(figure, width - 6 if wide else left, 10 if wide else 24, note, ha="right" if wide else "left")
+    if any(value is not None for line in dashed for value in line):
+        note = f"dashed: {reference[0]}"
+        put(figure, width - 6 if wide else left, 10 if wide else 24, note, ha="right" if wide else "left")
     return figure
 
 
