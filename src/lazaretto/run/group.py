@@ -137,7 +137,7 @@ class Group:
         self.vector, self.losses = arrays["vector"], arrays["losses"]
         self.control, self.personal = arrays.get("control"), arrays.get("personal")
         self.server = {name: arrays[f"server.{name}"] for name in self.server}
-        self.rule = {name: arrays.get(f"rule.{name}", value) for name, value in self.rule.items()}
+        self.rule = {name: arrays[f"rule.{name}"] for name in self.rule}
         self.previous, self.history = arrays.get("previous"), arrays.get("history")
         self.momentum = arrays.get("momentum")
         self.residual, self.moved = arrays.get("residual"), arrays.get("moved")
